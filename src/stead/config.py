@@ -1,0 +1,372 @@
+"""Every setting (name, type, default, help) and the project file `stead.toml`.
+
+There is little to configure. Settings come from the environment (`STEAD_…`), then from `[settings]` in `stead.toml`,
+then from the default. What belongs to a model stands in `stead.toml` under `[models.NAME]`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from stead.errors import InvalidInput, NotFound, did_you_mean
+
+Level = Literal["record", "train", "deploy", "manage"]
+LEVELS: tuple[Level, ...] = ("record", "train", "deploy", "manage")
+LOSSES = ("wape", "mae", "mse", "error", "log_loss", "brier")
+FILE = "stead.toml"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: `STEAD_` + the name in capitals in the environment, the name itself under `[settings]`."""
+
+    name: str
+    type: type
+    default: Any
+    help: str
+
+    @property
+    def variable(self) -> str:
+        return "STEAD_" + self.name.upper()
+
+
+SETTINGS: dict[str, Setting] = {
+    s.name: s
+    for s in (
+        Setting("store", str, "", "Folder of the store; default `.stead` beside stead.toml, else `~/.stead`."),
+        Setting("database", str, "", "Database URL; default an SQLite file in the store's folder."),
+        Setting(
+            "blobs",
+            str,
+            "",
+            "Where bytes lie: a folder or a URL such as s3://bucket/prefix; default in the store's folder.",
+        ),
+        Setting("url", str, "", "Address of a stead server; set it and every command and SDK call goes there."),
+        Setting("token", str, "", "Token for that server."),
+        Setting("host", str, "127.0.0.1", "Address that server and gateway listen on; anything else needs tokens."),
+        Setting("port", int, 7700, "Port of pages and API."),
+        Setting("gateway_port", int, 7701, "Port of the gateway."),
+        Setting(
+            "allowed_hosts", str, "", "Further host names, by commas, that requests to server and gateway may carry."
+        ),
+        Setting("workers", int, 2, "Worker processes for each environment that serves."),
+        Setting("max_body_bytes", int, 16 << 20, "Largest request body that server and gateway accept."),
+        Setting(
+            "max_waiting",
+            int,
+            1024,
+            "Requests that may wait for a worker before the gateway answers 503 with Retry-After.",
+        ),
+        Setting("predict_timeout_s", int, 30, "Seconds after which a prediction is given up."),
+        Setting(
+            "env_allow",
+            str,
+            "",
+            "Environment variables, by commas, that jobs and workers may see besides the basic ones.",
+        ),
+        Setting("user", str, "", "Name for the ledger; default the login name."),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings in force. `where` tells for each name where it came from: environment, file or default."""
+
+    values: Mapping[str, Any]
+    where: Mapping[str, str]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """How training or serving of a model differs from the rest: environment variables and further requirements."""
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    requirements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """`[models.NAME]`: one model of a project."""
+
+    name: str
+    code: str
+    """Python file with `ingest`, `features`, `train`; relative to the project."""
+    target: str
+    """Column that is predicted; its true value comes later as the label."""
+    time: str | None = None
+    """Column with the event time of a row, or None for rows without one."""
+    loss: str = "mae"
+    level: Level = "record"
+    dataset: str = ""
+    label_delay: str = "0h"
+    """How long after the event a label is known: `24h`, `7d`."""
+    timeout_s: int = 3600
+    train: StageConfig = field(default_factory=StageConfig)
+    serve: StageConfig = field(default_factory=StageConfig)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project: the folder with `stead.toml`, its environment and its models."""
+
+    name: str
+    root: Path
+    python: str | None
+    requirements: tuple[str, ...] | str
+    """Requirement lines, or the name of a file beside stead.toml (`requirements.txt`, `pyproject.toml`, a script)."""
+    models: Mapping[str, ModelConfig]
+    settings: Mapping[str, Any]
+
+    def model(self, name: str) -> ModelConfig:
+        """The configuration of a model. Raises NotFound (`model-unknown`)."""
+        try:
+            return self.models[name]
+        except KeyError:
+            raise NotFound(
+                "model-unknown",
+                f"stead.toml has no model {name!r}",
+                hint=did_you_mean(name, self.models) or f"it has: {', '.join(self.models) or 'none'}",
+            ) from None
+
+
+def find_project(start: Path | None = None) -> Path | None:
+    """The nearest folder, from `start` upwards, that holds a `stead.toml`; None where there is none."""
+    folder = (start or Path.cwd()).resolve()
+    for candidate in (folder, *folder.parents):
+        if (candidate / FILE).is_file():
+            return candidate
+    return None
+
+
+def load_project(root: Path | None = None) -> Project:
+    """Read `stead.toml`. Raises NotFound (`project-missing`) or InvalidInput with file, line, key and hint."""
+    folder = root or find_project()
+    if folder is None or not (folder / FILE).is_file():
+        raise NotFound("project-missing", f"no {FILE} in {Path.cwd()} or above it", hint="stead init")
+    return _Reader(folder / FILE).project()
+
+
+def load_settings(project: Project | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """All settings with their origin. Raises InvalidInput (`setting-invalid`) where a value has the wrong type."""
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    where: dict[str, str] = {}
+    for setting in SETTINGS.values():
+        if environ.get(setting.variable):
+            values[setting.name], where[setting.name] = (
+                _typed(setting, environ[setting.variable], setting.variable),
+                "environment",
+            )
+        elif project is not None and setting.name in project.settings:
+            values[setting.name], where[setting.name] = project.settings[setting.name], FILE
+        else:
+            values[setting.name], where[setting.name] = setting.default, "default"
+    if not values["store"]:
+        values["store"] = str(project.root / ".stead") if project else str(Path.home() / ".stead")
+    elif project and where["store"] == FILE:
+        values["store"] = str((project.root / values["store"]).resolve())
+    return Settings(values, where)
+
+
+def _typed(setting: Setting, text: str, name: str) -> Any:
+    try:
+        return setting.type(text)
+    except ValueError:
+        raise InvalidInput(
+            "setting-invalid", f"{name} must be {setting.type.__name__}, not {text!r}", hint=setting.help
+        ) from None
+
+
+class _Reader:
+    """Reads one stead.toml; every complaint names file, line, key and what would be right."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.text = path.read_text(encoding="utf-8")
+        try:
+            self.data = tomllib.loads(self.text)
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidInput(
+                "project-invalid", f"{path}: {error}", hint="the line is not TOML: https://toml.io/en/v1.0.0"
+            ) from None
+
+    def project(self) -> Project:
+        self._known(self.data, ("project", "models", "settings"), "")
+        top = self._table(self.data, "project", "")
+        self._known(top, ("name", "python", "requirements"), "project")
+        models = self._table(self.data, "models", "")
+        settings = self._table(self.data, "settings", "")
+        self._known(settings, SETTINGS, "settings")
+        for name, value in settings.items():
+            if not isinstance(value, SETTINGS[name].type):
+                self._fail(f"settings.{name}", f"must be {SETTINGS[name].type.__name__}, not {value!r}")
+        requirements = top.get("requirements", "")
+        if not isinstance(requirements, str) and not (
+            isinstance(requirements, list) and all(isinstance(r, str) for r in requirements)
+        ):
+            self._fail("project.requirements", "must be a file name or a list of requirement lines")
+        return Project(
+            name=self._name(self._string(top, "name", "project", self.path.parent.name), "project.name"),
+            root=self.path.parent,
+            python=self._string(top, "python", "project", "") or None,
+            requirements=requirements if isinstance(requirements, str) else tuple(requirements),
+            models={name: self._model(name, models) for name in models},
+            settings=settings,
+        )
+
+    def _model(self, name: str, models: dict[str, Any]) -> ModelConfig:
+        where = f"models.{name}"
+        self._name(name, where)
+        table = self._table(models, name, "models")
+        self._known(table, ModelConfig.__dataclass_fields__.keys() - {"name"}, where)
+        for key in ("code", "target"):
+            if key not in table:
+                self._fail(where, f"needs {key!r}")
+        loss = self._string(table, "loss", where, "mae")
+        if loss not in LOSSES:
+            self._fail(
+                f"{where}.loss", f"is {loss!r}", hint=did_you_mean(loss, LOSSES) or f"one of {', '.join(LOSSES)}"
+            )
+        level = self._string(table, "level", where, "record")
+        if level not in LEVELS:
+            self._fail(
+                f"{where}.level", f"is {level!r}", hint=did_you_mean(level, LEVELS) or f"one of {', '.join(LEVELS)}"
+            )
+        timeout = table.get("timeout_s", 3600)
+        if not isinstance(timeout, int) or timeout <= 0:
+            self._fail(f"{where}.timeout_s", f"must be a positive number of seconds, not {timeout!r}")
+        code = self._string(table, "code", where, "")
+        resolved = (self.path.parent / code).resolve()
+        if not resolved.is_relative_to(self.path.parent.resolve()):
+            self._fail(f"{where}.code", f"{code!r} lies outside the project")
+        if not resolved.is_file():
+            self._fail(f"{where}.code", f"there is no file {code!r}")
+        delay = self._string(table, "label_delay", where, "0h")
+        try:
+            duration_ms(delay)
+        except InvalidInput as error:
+            self._fail(f"{where}.label_delay", error.message, hint=error.hint)
+        return ModelConfig(
+            name=name,
+            code=code,
+            target=self._string(table, "target", where, ""),
+            time=self._string(table, "time", where, "") or None,
+            loss=loss,
+            level=level,  # type: ignore[arg-type]
+            dataset=self._string(table, "dataset", where, "") or name,
+            label_delay=delay,
+            timeout_s=timeout,
+            train=self._stage(table, "train", where),
+            serve=self._stage(table, "serve", where),
+        )
+
+    def _stage(self, table: dict[str, Any], key: str, where: str) -> StageConfig:
+        stage = self._table(table, key, where)
+        where = f"{where}.{key}"
+        self._known(stage, ("env", "requirements"), where)
+        env = self._table(stage, "env", where)
+        for name, value in env.items():
+            if not isinstance(value, str):
+                self._fail(f"{where}.env.{name}", f"must be a string, not {value!r}", hint=f'{name} = "{value}"')
+        requirements = stage.get("requirements", [])
+        if not isinstance(requirements, list) or not all(isinstance(r, str) for r in requirements):
+            self._fail(f"{where}.requirements", "must be a list of requirement lines")
+        return StageConfig(env=dict(env), requirements=tuple(requirements))
+
+    def _table(self, parent: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+        value = parent.get(key, {})
+        if not isinstance(value, dict):
+            self._fail(f"{where}.{key}".lstrip("."), f"must be a table, not {value!r}")
+        return value  # type: ignore[no-any-return]
+
+    def _string(self, table: dict[str, Any], key: str, where: str, default: str) -> str:
+        value = table.get(key, default)
+        if not isinstance(value, str):
+            self._fail(f"{where}.{key}", f"must be a string, not {value!r}")
+        return value  # type: ignore[no-any-return]
+
+    def _name(self, name: str, where: str) -> str:
+        try:
+            return checked_name(name)
+        except InvalidInput as error:
+            self._fail(where, error.message, hint=error.hint)
+            raise AssertionError from None
+
+    def _known(self, table: dict[str, Any], known: Iterable[str], where: str) -> None:
+        for key in table:
+            if key not in known:
+                self._fail(
+                    f"{where}.{key}".lstrip("."),
+                    "is not known",
+                    hint=did_you_mean(key, known) or f"known here: {', '.join(sorted(known))}",
+                )
+
+    def _fail(self, key: str, problem: str, *, hint: str | None = None) -> None:
+        line = self._line(key)
+        raise InvalidInput(
+            "project-invalid",
+            f"{self.path}, line {line}: {key} {problem}",
+            hint=hint,
+            file=str(self.path),
+            line=line,
+            key=key,
+        )
+
+    def _line(self, key: str) -> int:
+        """The line where a dotted key stands, or its nearest table."""
+        parts = key.split(".")
+        lines = self.text.splitlines()
+        table, best = "", 1
+        for number, text in enumerate(lines, 1):
+            header = re.match(r"\s*\[\s*([^\]]+?)\s*\]", text)
+            if header:
+                table = header[1].replace('"', "")
+                if key == table or key.startswith(table + "."):
+                    best = number
+            elif (entry := re.match(r"\s*([A-Za-z0-9_\"'.-]+)\s*=", text)) is not None:
+                name = f"{table}.{entry[1].strip(chr(34))}".lstrip(".")
+                if name == key or (key.startswith(name + ".") and len(parts) > 1):
+                    return number
+        return best
+
+
+def checked_name(name: str) -> str:
+    """A name fit for a model, dataset or project. Raises InvalidInput (`name-invalid`).
+
+    >>> checked_name("bikes-2")
+    'bikes-2'
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or ".." in name:
+        raise InvalidInput(
+            "name-invalid",
+            f"{name!r} is no name",
+            hint="letters, digits, '.', '_' and '-', at most 100, a letter or digit first",
+        )
+    return name
+
+
+_UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+
+
+def duration_ms(text: str) -> int:
+    """
+    >>> duration_ms("24h"), duration_ms("7d")
+    (86400000, 604800000)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text)
+    if not match:
+        raise InvalidInput("duration-invalid", f"{text!r} is no duration", hint="write it as 30s, 15m, 24h, 7d or 2w")
+    return int(float(match[1]) * _UNITS[match[2]])

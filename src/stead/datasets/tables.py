@@ -1,0 +1,32 @@
+"""Tables of datasets."""
+
+import sqlalchemy as sa
+
+from stead.store import metadata
+
+datasets = sa.Table(
+    "datasets",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("description", sa.Text, nullable=False, default=""),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+)
+
+dataset_versions = sa.Table(
+    "dataset_versions",
+    metadata,
+    sa.Column("dataset", sa.Text, sa.ForeignKey("datasets.name"), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("manifest", sa.String(64), nullable=False),  # blob: the parts, in order
+    sa.Column("schema", sa.JSON, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=True),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("parts", sa.Integer, nullable=False),
+    sa.Column("time_column", sa.Text, nullable=True),
+    sa.Column("time_min", sa.BigInteger, nullable=True),
+    sa.Column("time_max", sa.BigInteger, nullable=True),
+    sa.Column("profile", sa.JSON, nullable=False),
+    sa.Column("source", sa.JSON, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+)

@@ -1,0 +1,52 @@
+"""A dataset version: a manifest of parts by content, with schema, counts and profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a version. `format` is `parquet` for frames, `file` for anything kept as it is."""
+
+    path: str
+    digest: str
+    bytes: int
+    format: str
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    type: str
+    """Arrow's name of the type: `int64`, `double`, `string`, `timestamp[us]`, …"""
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    dataset: str
+    version: int
+    manifest: str
+    schema: list[Column]
+    rows: int | None
+    bytes: int
+    parts: int
+    time_column: str | None
+    time_min: int | None
+    time_max: int | None
+    """Least and greatest event time, milliseconds; local wall-clock times count as UTC."""
+    profile: dict[str, Any]
+    """By column: n, null, and for numbers min, max, mean, sd and histogram, for categories the top levels with counts."""
+    source: dict[str, Any]
+    """Where it came from: path, query, the ingest step with since and until, and the version it appends to."""
+    created_by: str
+    created_at: int
+    part_list: list[Part] = field(default_factory=list)
+    """Filled by `get_version(…, with_parts=True)`."""
+
+    @property
+    def ref(self) -> str:
+        return f"{self.dataset}@{self.version}"

@@ -1,0 +1,24 @@
+"""Table of deployments: the state machine's memory."""
+
+import sqlalchemy as sa
+
+from stead.store import metadata
+
+deployments = sa.Table(
+    "deployments",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("model", sa.Text, nullable=False, index=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("previous", sa.Integer, nullable=True),
+    sa.Column("kind", sa.Text, nullable=False),  # swap, rollback
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("overrides", sa.JSON, nullable=False),
+    sa.Column("reason", sa.Text, nullable=True),
+    sa.Column("error", sa.JSON, nullable=True),
+    sa.Column("steps", sa.JSON, nullable=False),  # [{state, at, note}]
+    sa.Column("requested_by", sa.Text, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("ended_at", sa.BigInteger, nullable=True),
+    sa.Column("event_time", sa.BigInteger, nullable=True),
+)

@@ -1,0 +1,36 @@
+"""Tables beside the log: which segments there are, and realised loss by day."""
+
+import sqlalchemy as sa
+
+from stead.store import metadata
+
+segments = sa.Table(
+    "prediction_segments",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # name of the raw segment that it was made from
+    sa.Column("kind", sa.Text, nullable=False),  # predictions or labels
+    sa.Column("digest", sa.String(64), nullable=False),  # blob: Parquet
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("id_min", sa.Text, nullable=False),
+    sa.Column("id_max", sa.Text, nullable=False),
+    sa.Column("event_min", sa.BigInteger, nullable=True),
+    sa.Column("event_max", sa.BigInteger, nullable=True),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Index("ix_prediction_segments_kind", "kind", "id_max"),
+)
+
+performance = sa.Table(
+    "performance_days",
+    metadata,
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("day", sa.BigInteger, primary_key=True),  # event time, start of the day, milliseconds
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("predictions", sa.BigInteger, nullable=False),
+    sa.Column("failed", sa.BigInteger, nullable=False),
+    sa.Column("labelled", sa.BigInteger, nullable=False),
+    sa.Column("loss_sum", sa.Float, nullable=False),
+    sa.Column("weight_sum", sa.Float, nullable=False),
+    sa.Column("prediction_sum", sa.Float, nullable=False),
+    sa.Column("label_sum", sa.Float, nullable=False),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+)

@@ -1,0 +1,59 @@
+"""A prediction, a label, and the loss of a day."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One predicted row. `id` is the request's prediction id; rows of a request with several are `ID.0`, `ID.1`, …"""
+
+    id: str
+    model: str
+    version: int
+    event_time: int
+    received_at: int
+    latency_us: int
+    status: int
+    key: str | None
+    features: dict[str, Any] | None
+    output: Any
+    label: Any = None
+    label_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Label:
+    """The truth of one predicted row. A later one for the same id corrects it; both are kept."""
+
+    prediction_id: str
+    value: float | str | bool | None
+    event_time: int | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class LabelReceipt:
+    """What happened to a batch of labels: all are kept; `unknown` have no prediction yet and are joined when it comes."""
+
+    accepted: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class DayLoss:
+    """Realised loss of one version on one day of event time: loss = loss_sum / weight_sum."""
+
+    model: str
+    day: int
+    version: int
+    predictions: int
+    failed: int
+    labelled: int
+    loss: float | None
+    loss_sum: float
+    weight_sum: float
+    prediction_sum: float
+    label_sum: float

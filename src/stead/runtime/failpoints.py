@@ -1,0 +1,47 @@
+"""Every place where a kill -9 could tear something, by name.
+
+A commit, a rename and a send each pass `failpoint(name + ":before")` and `failpoint(name + ":after")`. Tests set
+`STEAD_FAILPOINT` to one of them and the process kills itself there; what must hold afterwards is asserted by
+`tests/contract/test_failpoints.py`, which enumerates `REGISTRY`. A check holds that each literal name in the code is
+registered and each registered name is used.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+# name: what is torn when the process dies here
+REGISTRY: dict[str, str] = {
+    "blobs.put": "bytes are in the store or not; a name never points at half of them",
+    "ledger.checkpoint": "a checkpoint of the ledger's chain",
+    "recordlog.append": "records of a journal or log are with the operating system or not",
+    "store.migrate": "the schema of the database",
+}
+
+_armed = os.environ.get("STEAD_FAILPOINT", "")
+
+
+def failpoint(name: str) -> None:
+    """Die here when this point is armed: `STEAD_FAILPOINT=jobs.claim:before`, or `…:before#3` for the third pass."""
+    if not _armed:
+        return
+    _fire(name)
+
+
+_passes: dict[str, int] = {}
+
+
+def _fire(name: str) -> None:
+    wanted, _, nth = _armed.partition("#")
+    if name != wanted:
+        return
+    _passes[name] = _passes.get(name, 0) + 1
+    if _passes[name] >= int(nth or 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def check_registered(name: str) -> None:
+    """Raise where a commit, rename or send has no entry in the registry."""
+    if name not in REGISTRY:
+        raise LookupError(f"failpoint {name!r} is not in stead.runtime.failpoints.REGISTRY")

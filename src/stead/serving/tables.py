@@ -1,0 +1,34 @@
+"""Tables of routes and of the gateways that follow them."""
+
+import sqlalchemy as sa
+
+from stead.store import metadata
+
+routes = sa.Table(
+    "routes",
+    metadata,
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("arms", sa.JSON, nullable=False),  # [{version, share}]: shares sum to 1; empty: nothing answers
+    sa.Column("warm", sa.JSON, nullable=False),  # versions loaded without traffic
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+)
+
+route_revision = sa.Table(
+    "route_revision",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),  # one row: 1
+    sa.Column("revision", sa.BigInteger, nullable=False),
+)
+
+gateways = sa.Table(
+    "gateways",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),  # the newest that it follows
+    sa.Column("loaded", sa.JSON, nullable=False),  # "model@version" -> ready | loading | {error}
+    sa.Column("stats", sa.JSON, nullable=False),
+    sa.Column("beat_at", sa.BigInteger, nullable=False),
+)

@@ -1,0 +1,11 @@
+"""The database (SQLAlchemy Core on SQLite or PostgreSQL, Alembic migrations) and bytes by content (obstore).
+
+The seam for other databases and clouds is here and nowhere else: `Database` runs statements, `Blobs` moves bytes.
+"""
+
+from stead.store.blobs import Blobs, digest_of
+from stead.store.database import Database, Row, from_row, metadata
+from stead.store.opening import migrate, open_store
+from stead.store.types import Store
+
+__all__ = ["Blobs", "Database", "Row", "Store", "digest_of", "from_row", "metadata", "migrate", "open_store"]

@@ -1,0 +1,159 @@
+"""Bytes by content: BLAKE3 names, through obstore to local files or S3, GCS and Azure."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import blake3
+import obstore
+from obstore.store import LocalStore, from_url
+
+from stead.errors import Failed, InvalidInput, NotFound, Unreachable
+from stead.runtime.failpoints import failpoint
+
+CHUNK = 8 << 20
+
+
+class Blobs:
+    """A store of immutable bytes. The name of a blob is the BLAKE3 hash of its content, 64 hexadecimal digits.
+
+    >>> import tempfile
+    >>> blobs = Blobs(tempfile.mkdtemp())
+    >>> blobs.get(blobs.put(b"hello"))
+    b'hello'
+    """
+
+    def __init__(self, location: str | Path, *, cache: Path | None = None, **options: Any) -> None:
+        self.location = str(location)
+        if "://" in self.location and not self.location.startswith("file://"):
+            self.local: Path | None = None
+            try:
+                self._remote: Any = from_url(self.location, **options)
+            except Exception as error:
+                raise InvalidInput("blobs-url-invalid", f"{self.location} is no place for bytes: {error}") from None
+        else:
+            self.local = Path(self.location.removeprefix("file://"))
+            self.local.mkdir(parents=True, exist_ok=True)
+            self._remote = LocalStore(self.local)
+        self._cache = cache
+
+    def put(self, data: bytes | Path) -> str:
+        """Store bytes or a file and return its name; storing the same content again costs a hash and a look."""
+        digest = digest_of(data)
+        key = _key(digest)
+        if self._has(key):
+            return digest
+        failpoint("blobs.put:before")
+        try:
+            obstore.put(self._remote, key, data)
+        except Exception as error:
+            raise _translated(error, f"store {digest[:12]}") from error
+        failpoint("blobs.put:after")
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The bytes of a blob. Raises NotFound (`blob-missing`), or Failed (`blob-corrupt`) where they do not fit their name."""
+        try:
+            data = bytes(obstore.get(self._remote, _key(digest)).bytes())
+        except FileNotFoundError:
+            raise NotFound("blob-missing", f"the store has no bytes {digest[:12]}") from None
+        except Exception as error:
+            raise _translated(error, f"read {digest[:12]}") from error
+        if blake3.blake3(data).hexdigest() != digest:
+            raise Failed(
+                "blob-corrupt", f"the bytes of {digest[:12]} do not match their name", hint="restore them from a backup"
+            )
+        return data
+
+    def has(self, digest: str) -> bool:
+        return self._has(_key(digest))
+
+    def stream(self, digest: str) -> Iterator[bytes]:
+        """The bytes of a blob in pieces, unchecked: for answers to a browser."""
+        try:
+            yield from (
+                bytes(piece) for piece in obstore.get(self._remote, _key(digest)).stream(min_chunk_size=1 << 20)
+            )
+        except FileNotFoundError:
+            raise NotFound("blob-missing", f"the store has no bytes {digest[:12]}") from None
+
+    def size(self, digest: str) -> int:
+        try:
+            return int(obstore.head(self._remote, _key(digest))["size"])
+        except FileNotFoundError:
+            raise NotFound("blob-missing", f"the store has no bytes {digest[:12]}") from None
+
+    def path(self, digest: str) -> Path:
+        """A local file with this content, read-only by convention: the blob itself, or a cached copy of a remote one."""
+        if self.local is not None:
+            path = self.local / _key(digest)
+            if not path.exists():
+                raise NotFound("blob-missing", f"the store has no bytes {digest[:12]}")
+            return path
+        if self._cache is None:
+            raise Failed("blobs-no-cache", "a remote store needs a folder for cached copies")
+        path = self._cache / _key(digest)
+        if not path.exists():
+            self.fetch(digest, path)
+        return path
+
+    def fetch(self, digest: str, target: Path) -> None:
+        """Copy a blob to a file, whole or not at all."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
+        try:
+            with os.fdopen(handle, "wb") as out:
+                for piece in self.stream(digest):
+                    out.write(piece)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, target)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+    def _has(self, key: str) -> bool:
+        try:
+            obstore.head(self._remote, key)
+        except FileNotFoundError:
+            return False
+        except Exception as error:
+            raise _translated(error, "look into the store") from error
+        return True
+
+
+def digest_of(data: bytes | Path) -> str:
+    """BLAKE3 of bytes or of a file, 64 hexadecimal digits.
+
+    >>> digest_of(b"")[:12]
+    'af1349b9f5f9'
+    """
+    if isinstance(data, bytes):
+        return blake3.blake3(data).hexdigest()
+    hasher = blake3.blake3(max_threads=2)
+    with open(data, "rb") as file:
+        while piece := file.read(CHUNK):
+            hasher.update(piece)
+    return hasher.hexdigest()
+
+
+def _key(digest: str) -> str:
+    if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
+        raise InvalidInput("digest-invalid", f"{digest!r} is not the name of stored bytes")
+    return f"{digest[:2]}/{digest[2:]}"
+
+
+def _translated(error: Exception, doing: str) -> Exception:
+    text = str(error)
+    if "No space left" in text or "File too large" in text or "os error 28" in text or "os error 27" in text:
+        return Failed(
+            "disk-full", f"could not {doing}: no space left", hint="free space and try again; nothing was changed"
+        )
+    if isinstance(error, PermissionError):
+        return Failed("store-permission", f"could not {doing}: {text}")
+    return Unreachable("blobs-unreachable", f"could not {doing}: {text}")
