@@ -1,1 +1,50 @@
-"""jobs."""
+"""Durable queue and clock: leases, heartbeats, fencing, retries with backoff, time-outs, cancel, logs that can be followed.
+
+A job is done at least once. Each claim raises its fence, and every write of a keeper checks it, so a zombie cannot write.
+"""
+
+from stead.jobs.clocks import held_at, held_in, hold_clock, model_now, release_clock
+from stead.jobs.keeper import Handler, Keeper, work
+from stead.jobs.operations import (
+    JobCancelled,
+    LeaseLost,
+    agent_alive,
+    agent_beat,
+    agent_gone,
+    cancel_job,
+    enqueue,
+    enqueue_in,
+    finish_in,
+    get_job,
+    job_log,
+    list_jobs,
+    open_jobs,
+)
+from stead.jobs.types import ENDED, Job, Progress
+
+__all__ = [
+    "ENDED",
+    "Handler",
+    "Job",
+    "JobCancelled",
+    "Keeper",
+    "LeaseLost",
+    "Progress",
+    "agent_alive",
+    "agent_beat",
+    "agent_gone",
+    "cancel_job",
+    "enqueue",
+    "enqueue_in",
+    "finish_in",
+    "get_job",
+    "held_at",
+    "held_in",
+    "hold_clock",
+    "job_log",
+    "list_jobs",
+    "model_now",
+    "open_jobs",
+    "release_clock",
+    "work",
+]

@@ -13,7 +13,16 @@ import signal
 
 # name: what is torn when the process dies here
 REGISTRY: dict[str, str] = {
+    "api.token": "a token and its ledger entry",
     "blobs.put": "bytes are in the store or not; a name never points at half of them",
+    "jobs.agent_beat": "an agent's sign of life",
+    "jobs.beat": "lease, progress and log of a job",
+    "jobs.cancel": "the wish that a job stops",
+    "jobs.claim": "a job belongs to one keeper with a new fence, or waits on",
+    "jobs.clock": "where a replay holds a model's clock",
+    "jobs.enqueue": "a job is in the queue or not",
+    "jobs.finish": "a job has ended well or is done again",
+    "jobs.give_up": "a job has ended badly, waits for its next attempt, or is done again",
     "ledger.checkpoint": "a checkpoint of the ledger's chain",
     "recordlog.append": "records of a journal or log are with the operating system or not",
     "store.migrate": "the schema of the database",

@@ -1,0 +1,225 @@
+"""The HTTP API: every operation at `POST /api/v1/PART.FUNCTION`, reading ones with GET too; OpenAPI at `/api/docs`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, get_origin
+
+import blake3
+import msgspec
+from fastapi import FastAPI, Query
+from fastapi.exceptions import RequestValidationError
+from pydantic import ConfigDict, create_model
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from stead import __version__
+from stead.api import tokens
+from stead.api.table import Operation, operations
+from stead.config import Settings
+from stead.errors import Forbidden, InvalidInput, SteadError
+from stead.store import Store
+
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+
+
+def create_app(store: Store, settings: Settings) -> FastAPI:
+    """The API alone, without pages."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        store.close()
+
+    app = FastAPI(
+        title="stead",
+        version=__version__,
+        docs_url="/api/docs",
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        lifespan=lifespan,
+    )
+    app.state.store = store
+    app.state.settings = settings
+    app.add_exception_handler(SteadError, _stead_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    for operation in operations().values():
+        _add(app, operation)
+    app.add_route("/api/v1/blobs/{digest}", _blob, methods=["GET", "PUT"])
+    app.add_route("/health", _health)
+    app.add_route("/version", _version)
+    return app
+
+
+class Guard:
+    """In front of everything: foreign hosts and origins are refused, bodies are bounded, tokens give a role."""
+
+    def __init__(self, app: ASGIApp, store: Store, settings: Settings) -> None:
+        self.app = app
+        self.store = store
+        self.hosts = {
+            *LOCAL_HOSTS,
+            settings.host,
+            *filter(None, (h.strip() for h in settings.allowed_hosts.split(","))),
+        }
+        self.limit = max(settings.max_body_bytes, 1 << 30)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            self._check(scope)
+            scope.setdefault("state", {})
+            scope["state"]["role"], scope["state"]["actor"] = await run_in_threadpool(self._identify, scope)
+        except SteadError as error:
+            response = _json(error.as_dict(), error.http_status)
+            await response(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) != 1:
+            raise InvalidInput("host-invalid", "a request needs exactly one Host header")
+        if _host(hosts[0]) not in self.hosts:
+            raise Forbidden(
+                "host-foreign",
+                f"requests for host {hosts[0]!r} are refused",
+                hint="STEAD_ALLOWED_HOSTS names further hosts",
+            )
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+            for name, value in scope["headers"]:
+                if (
+                    name == b"origin"
+                    and value != b"null"
+                    and _host(value.decode("latin-1").rpartition("://")[2]) not in self.hosts
+                ):
+                    raise Forbidden("origin-foreign", f"requests from {value.decode('latin-1')!r} are refused")
+                if name == b"sec-fetch-site" and value == b"cross-site":
+                    raise Forbidden("origin-foreign", "requests from other sites are refused")
+        for name, value in scope["headers"]:
+            if name == b"content-length" and (not value.isdigit() or int(value) > self.limit):
+                raise InvalidInput("body-too-large", f"a body of {value.decode('latin-1')} bytes is too large")
+
+    def _identify(self, scope: Scope) -> tuple[tokens.Role, str]:
+        if not tokens.any_token(self.store):
+            return "admin", self.store.actor
+        request = Request(scope)
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            secret = request.cookies.get("stead_token", "")
+        if not secret:
+            if scope["path"] in ("/health", "/version", "/login") or scope["path"].startswith("/static/"):
+                return "read", "nobody"
+            raise Forbidden(
+                "token-missing", "this server wants a token", hint="STEAD_TOKEN=…, or open /login in a browser"
+            )
+        token = tokens.authenticate(self.store, secret)
+        return token.role, f"token:{token.name}"
+
+
+def _host(authority: str) -> str:
+    if authority.startswith("["):
+        return authority.partition("]")[0] + "]"
+    return authority.partition(":")[0].lower()
+
+
+def _add(app: FastAPI, operation: Operation) -> None:
+    """The route of one operation, from its signature."""
+    fields: dict[str, Any] = {}
+    for name, parameter in operation.parameters.items():
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[name] = (operation.hints[name], default)
+    title = "".join(word.title() for word in operation.name.replace(".", "_").split("_")) + "Arguments"
+    model = create_model(title, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)
+    part = operation.name.partition(".")[0]
+    summary = (inspect.getdoc(operation.function) or operation.name).partition("\n")[0]
+    options: dict[str, Any] = {
+        "tags": [part],
+        "summary": summary,
+        "description": inspect.getdoc(operation.function),
+        "response_model": None,
+    }
+
+    async def post(request: Request, arguments: Any) -> Response:
+        return await _call(request, operation, {name: getattr(arguments, name) for name in fields})
+
+    post.__annotations__ = {"request": Request, "arguments": model, "return": Response}
+    app.add_api_route(f"/api/v1/{operation.name}", post, methods=["POST"], operation_id=operation.name, **options)
+    if operation.reads and all(_simple(hint) for hint, _ in fields.values()):
+        app.add_api_route(
+            f"/api/v1/{operation.name}",
+            _getter(operation, fields),
+            methods=["GET"],
+            operation_id=f"get {operation.name}",
+            **options,
+        )
+
+
+def _getter(operation: Operation, fields: dict[str, Any]) -> Callable[..., Awaitable[Response]]:
+    async def get(request: Request, **arguments: Any) -> Response:
+        return await _call(request, operation, arguments)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request)]
+    for name, (hint, default) in fields.items():
+        parameters.append(inspect.Parameter(name, keyword, annotation=hint, default=Query(default)))
+    get.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    get.__annotations__ = {}
+    return get
+
+
+def _simple(hint: Any) -> bool:
+    return "dict" not in str(hint) and get_origin(hint) is not dict
+
+
+async def _call(request: Request, operation: Operation, arguments: dict[str, Any]) -> Response:
+    tokens.permit(request.state.role, operation.role)
+    store: Store = request.app.state.store.acting(request.state.actor)
+    return _json(await run_in_threadpool(operation.function, store, **arguments))
+
+
+async def _blob(request: Request) -> Response:
+    store: Store = request.app.state.store
+    digest = request.path_params["digest"]
+    if request.method != "PUT":
+        await run_in_threadpool(store.blobs.size, digest)
+        return StreamingResponse(
+            store.blobs.stream(digest),
+            media_type="application/octet-stream",
+            headers={"x-content-type-options": "nosniff"},
+        )
+    tokens.permit(request.state.role, "write")
+    data = await request.body()
+    if blake3.blake3(data).hexdigest() != digest:
+        raise InvalidInput("digest-mismatch", "the bytes do not match the name that they were sent under")
+    await run_in_threadpool(store.blobs.put, data)
+    return _json({"digest": digest})
+
+
+async def _health(_: Request) -> Response:
+    return Response("OK", media_type="text/plain")
+
+
+async def _version(_: Request) -> Response:
+    return Response(__version__, media_type="text/plain")
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(body), status_code=status, media_type="application/json")
+
+
+async def _stead_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, SteadError)
+    return _json(error.as_dict(), error.http_status)
+
+
+async def _validation_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = [f"{'.'.join(str(part) for part in e['loc'][1:]) or 'body'}: {e['msg']}" for e in error.errors()]
+    return _json(InvalidInput("arguments-invalid", "; ".join(problems), hint="/api/docs").as_dict(), 400)

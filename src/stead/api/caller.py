@@ -1,0 +1,130 @@
+"""Calling operations by name: embedded on the store itself, or remote over HTTP. Both raise the same errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from stead.config import Settings, find_project, load_project, load_settings
+from stead.errors import InvalidInput, Unreachable, from_dict
+from stead.store import Store, digest_of, open_store
+
+T = TypeVar("T")
+
+
+class Caller(Protocol):
+    """What the SDK and the command line work with."""
+
+    settings: Settings
+
+    @property
+    def url(self) -> str | None:
+        """Address of the server, or None where the store is opened here."""
+
+    def call(self, name: str, **arguments: Any) -> Any:
+        """Do one operation of `stead.api.table` and return its result."""
+
+    def put_blob(self, data: bytes | Path) -> str: ...
+
+    def get_blob(self, digest: str) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+def connect(settings: Settings | None = None) -> Caller:
+    """The server that `url` names, else the store itself."""
+    if settings is None:
+        root = find_project()
+        settings = load_settings(load_project(root) if root else None)
+    return Remote(settings) if settings.url else Embedded(open_store(settings), settings)
+
+
+class Embedded:
+    """Operations as function calls in this process."""
+
+    url = None
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store = store
+        self.settings = settings
+
+    def call(self, name: str, **arguments: Any) -> Any:
+        from stead.api.table import operation
+
+        return operation(name).function(self.store, **arguments)
+
+    def put_blob(self, data: bytes | Path) -> str:
+        return self.store.blobs.put(data)
+
+    def get_blob(self, digest: str) -> bytes:
+        return self.store.blobs.get(digest)
+
+    def close(self) -> None:
+        self.store.close()
+
+
+class Remote:
+    """Operations over HTTP: reads are tried again when the server is away for a moment, changes are not."""
+
+    def __init__(self, settings: Settings) -> None:
+        import httpx
+
+        self.settings = settings
+        self.url = str(settings.url).rstrip("/")
+        headers = {"authorization": f"Bearer {settings.token}"} if settings.token else {}
+        self._client = httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
+
+    def call(self, name: str, **arguments: Any) -> Any:
+        from stead.api.table import operation
+
+        described = operation(name)
+        unknown = arguments.keys() - described.parameters.keys()
+        if unknown:
+            raise InvalidInput("argument-unknown", f"{name} takes no {', '.join(sorted(unknown))}")
+        body = msgspec.json.encode({key: value for key, value in arguments.items() if value is not None})
+        answer = self._request("POST", f"/api/v1/{name}", content=body, retry=described.reads)
+        kind = described.hints.get("return", Any)
+        return None if kind is type(None) else msgspec.json.decode(answer, type=kind)
+
+    def put_blob(self, data: bytes | Path) -> str:
+        digest = digest_of(data)
+        content = data if isinstance(data, bytes) else data.read_bytes()
+        self._request("PUT", f"/api/v1/blobs/{digest}", content=content, retry=True)
+        return digest
+
+    def get_blob(self, digest: str) -> bytes:
+        return self._request("GET", f"/api/v1/blobs/{digest}", retry=True)
+
+    def send(self, path: str, content: bytes, *, kind: Callable[[bytes], T]) -> T:
+        """One request to a hot route that is no operation of the table."""
+        return kind(self._request("POST", path, content=content, retry=False))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _request(self, method: str, path: str, *, content: bytes | None = None, retry: bool) -> bytes:
+        import httpx
+        import stamina
+
+        attempts = stamina.retry_context(on=httpx.TransportError, attempts=4 if retry else 1, timeout=20)
+        try:
+            for attempt in attempts:
+                with attempt:
+                    answer = self._client.request(
+                        method, path, content=content, headers={"content-type": "application/json"}
+                    )
+        except httpx.TransportError as error:
+            raise Unreachable(
+                "server-unreachable", f"{self.url} does not answer: {error}", hint="stead status"
+            ) from error
+        if answer.status_code >= 400:
+            try:
+                raise from_dict(answer.json())
+            except (ValueError, KeyError, TypeError):
+                raise Unreachable(
+                    "server-odd", f"{self.url}{path} answered {answer.status_code}: {answer.text[:200]}"
+                ) from None
+        return answer.content

@@ -1,0 +1,226 @@
+"""Keeping a claimed job: a thread that beats, fenced writes, progress, log, cancel; and running commands for it."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from stead.errors import Failed, SteadError
+from stead.jobs import operations
+from stead.jobs.operations import JobCancelled, LeaseLost
+from stead.jobs.types import Job, Progress
+from stead.store import Store
+
+Handler = Callable[[Store, "Keeper"], dict[str, Any]]
+"""Does one kind of job: gets the store and the keeper, returns the result, may be called again after a crash."""
+
+
+class Keeper:
+    """What a handler has of its job. Its writes are fenced; `check` raises JobCancelled or LeaseLost."""
+
+    def __init__(self, store: Store, job: Job, *, echo: Callable[[str], None] | None = None) -> None:
+        self.store = store
+        self.job = job
+        self.progress: Progress | None = None
+        self._echo = echo
+        self._text: list[str] = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._cancelled = False
+        self._lost = False
+        self._deadline = time.monotonic() + job.timeout_s
+        self._thread = threading.Thread(target=self._beats, name=f"keeper-{job.id[-6:]}", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def write(self, name: str) -> Iterator[sa.Connection]:
+        """A transaction that commits only while this claim of the job holds."""
+        with self.store.db.write(name) as tx:
+            operations.check_fence(tx, self.job)
+            yield tx
+
+    def report(self, doing: str, done: float = 0, total: float | None = None) -> None:
+        """Tell how far the job is."""
+        changed = self.progress is None or self.progress.doing != doing
+        self.progress = Progress(doing, done, total)
+        if changed:
+            self.log(doing + "\n")
+            self._wake.set()
+
+    def log(self, text: str) -> None:
+        """Add to the log; it is in the store within a second."""
+        if self._echo:
+            self._echo(text)
+        with self._lock:
+            self._text.append(text)
+
+    def check(self) -> None:
+        """Raise where the job must stop: cancelled, lost to another keeper, or out of time."""
+        if self._cancelled:
+            raise JobCancelled
+        if self._lost:
+            raise LeaseLost(f"job {self.job.id} is kept by another process now")
+        if time.monotonic() > self._deadline:
+            raise Failed(
+                "job-timeout",
+                f"the job took longer than {self.job.timeout_s} s",
+                hint="raise timeout_s of the model in stead.toml",
+            )
+
+    def flush(self) -> None:
+        """Beat now: what was logged is in the store afterwards."""
+        with self._lock:
+            text, self._text = "".join(self._text), []
+        try:
+            if operations.beat(self.store, self.job, progress=self.progress, text=text):
+                self._cancelled = True
+        except LeaseLost:
+            self._lost = True
+            raise
+
+    def close(self) -> None:
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(timeout=10)
+
+    def _beats(self) -> None:
+        while not self._stop.is_set():
+            self._wake.wait(1.0)
+            self._wake.clear()
+            try:
+                self.flush()
+            except LeaseLost:
+                return
+            except SteadError:
+                continue  # the database is away for a moment: the lease decides
+
+    def run(
+        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], on_tick: Callable[[], None] | None = None
+    ) -> None:
+        """Run a command to its end; its output goes to the log, its processes end with this one.
+
+        Raises Failed (`step-failed`) with the last lines where it fails, JobCancelled, LeaseLost.
+        """
+        # The child holds the read end of a pipe and exits at its end: so it dies with us, at kill -9 too.
+        alive_read, alive_write = os.pipe()
+        os.set_inheritable(alive_read, True)
+        process = subprocess.Popen(
+            list(command),
+            cwd=cwd,
+            env={**env, "STEAD_ALIVE_FD": str(alive_read)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(alive_read,),
+            start_new_session=True,
+        )
+        os.close(alive_read)
+        tail: list[str] = []
+        try:
+            assert process.stdout is not None
+            for text in _lines(process, process.stdout.fileno()):
+                if text:
+                    tail = [*tail, *text.splitlines()][-30:]
+                    self.log(text)
+                if on_tick:
+                    on_tick()
+                self.check()
+            code = process.wait()
+        finally:
+            _end_group(process)
+            os.close(alive_write)
+            if process.stdout:
+                process.stdout.close()
+        if code:
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            raise Failed(
+                "step-failed",
+                f"{Path(command[-1]).name if len(command) > 1 else command[0]} {how}",
+                hint=tail[-1] if tail else None,
+                tail=tail,
+            )
+
+
+def _lines(process: subprocess.Popen[bytes], fd: int) -> Iterator[str]:
+    """Output as it comes, and an empty text at least five times a second, until the process and its pipe have ended."""
+    os.set_blocking(fd, False)
+    with selectors.DefaultSelector() as selector:
+        selector.register(fd, selectors.EVENT_READ)
+        while True:
+            if selector.select(0.2):
+                piece = os.read(fd, 65536)
+                if not piece:
+                    return
+                yield piece.decode("utf-8", "replace")
+            else:
+                if process.poll() is not None:
+                    return
+                yield ""
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    for number, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 5.0)):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+            if number == signal.SIGTERM:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            return
+
+
+def work(
+    store: Store,
+    handlers: Mapping[str, Handler],
+    *,
+    owner: str,
+    job_id: str | None = None,
+    echo: Callable[[str], None] | None = None,
+) -> Job | None:
+    """Claim one due job and do it; returns it as it is afterwards, or None where nothing was due."""
+    job = operations.claim(store, owner, list(handlers), job_id=job_id)
+    if job is None:
+        return None
+    keeper = Keeper(store.acting(job.requested_by), job, echo=echo)
+    try:
+        result = handlers[job.kind](keeper.store, keeper)
+        keeper.flush()
+        operations.finish(store, job, result)
+    except LeaseLost:
+        pass
+    except JobCancelled:
+        with suppress(LeaseLost):
+            keeper.flush()
+            operations.give_up(
+                store, job, {"code": "job-cancelled", "message": "cancelled on request"}, retry=False, cancelled=True
+            )
+    except SteadError as error:
+        with suppress(LeaseLost):
+            keeper.flush()
+            operations.give_up(store, job, error.as_dict()["error"], retry=error.http_status == 503)
+    except Exception as error:
+        with suppress(LeaseLost):
+            keeper.log(traceback.format_exc())
+            keeper.flush()
+            body = {
+                "code": "job-crashed",
+                "message": f"{type(error).__name__}: {error}",
+                "hint": f"stead jobs log {job.id[-12:]}",
+            }
+            operations.give_up(store, job, body, retry=True)
+    finally:
+        keeper.close()
+    return operations.get_job(store, job.id)
