@@ -24,6 +24,12 @@ REGISTRY: dict[str, str] = {
     "jobs.finish": "a job has ended well or is done again",
     "jobs.give_up": "a job has ended badly, waits for its next attempt, or is done again",
     "ledger.checkpoint": "a checkpoint of the ledger's chain",
+    "predictions.append": "a tick's requests are in the prediction log or not",
+    "predictions.compact": "the Parquet of a raw segment and its rows in the store",
+    "predictions.labels": "a batch of labels is kept whole or not at all",
+    "predictions.merge": "many small segments become one",
+    "predictions.performance": "realised loss by day, and how far the log was read for it",
+    "predictions.remove": "the raw segment whose rows are in the store already",
     "recordlog.append": "records of a journal or log are with the operating system or not",
     "store.migrate": "the schema of the database",
 }

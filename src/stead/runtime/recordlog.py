@@ -41,7 +41,11 @@ class RecordLog:
         os.ftruncate(self._file, self.size)
         os.lseek(self._file, self.size, os.SEEK_SET)
         if self.size == 0:
-            self._write(MAGIC)
+            try:
+                self._write(MAGIC)
+            except Failed:
+                self.close()
+                raise
 
     def append(self, records: Iterable[bytes], *, sync: bool = False) -> None:
         """Hand records to the operating system in one write; with `sync` also to the disk.
