@@ -1,1 +1,29 @@
-"""environments."""
+"""Environments: locks with hashes, their creation by uv, and what differs between two of them.
+
+A lock names exact versions and the hashes of their files for one Python on one platform. `ensure` makes it real in about
+a second. stead itself is never in it: `runtime_path` is put on the path of the process that runs in it.
+"""
+
+from stead.environments.comparison import compare, variables
+from stead.environments.creation import ensure, runtime_path
+from stead.environments.locking import Draft, lock
+from stead.environments.operations import add, get, list_environments
+from stead.environments.running import draft_running, lock_running
+from stead.environments.types import Difference, Environment, Wheel
+
+__all__ = [
+    "Difference",
+    "Draft",
+    "Environment",
+    "Wheel",
+    "add",
+    "compare",
+    "draft_running",
+    "ensure",
+    "get",
+    "list_environments",
+    "lock",
+    "lock_running",
+    "runtime_path",
+    "variables",
+]

@@ -15,6 +15,9 @@ import signal
 REGISTRY: dict[str, str] = {
     "api.token": "a token and its ledger entry",
     "blobs.put": "bytes are in the store or not; a name never points at half of them",
+    "environments.add": "a lock and the memory of what it was made from",
+    "environments.ensure": "an environment is whole under its name or has none",
+    "environments.runtime": "the folder with stead's runtime is whole under its name or has none",
     "jobs.agent_beat": "an agent's sign of life",
     "jobs.beat": "lease, progress and log of a job",
     "jobs.cancel": "the wish that a job stops",

@@ -1,0 +1,102 @@
+"""What differs between environments, and the variables that a process in one of them sees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import distributions
+
+from packaging.utils import canonicalize_name
+
+from stead.environments.locking import here
+from stead.environments.operations import get
+from stead.environments.types import Difference
+from stead.store import Store
+
+_BASIC = {
+    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE", "NO_PROXY", "no_proxy", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "LD_LIBRARY_PATH",
+}  # fmt: skip
+_PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"}
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+FACTS = ("TZ", "LANG", *THREADS)
+
+
+def variables(*, allow: Sequence[str] = (), extra: Mapping[str, str] | None = None, threads: int = 1) -> dict[str, str]:
+    """The environment variables of a job or worker.
+
+    Passed on are where things lie, the language, certificates, proxies without a password, and `allow` (a name, or a
+    prefix with `*`); stead's own never are. The time zone is UTC and libraries compute on `threads` threads whatever
+    the shell says, so that a job gives the same result from a terminal and from the agent. `extra` has the last word.
+
+    >>> variables(extra={"TZ": "Europe/Oslo"})["TZ"], variables()["TZ"]
+    ('Europe/Oslo', 'UTC')
+    """
+    passed = {}
+    for name, value in os.environ.items():
+        if name.startswith("STEAD_"):
+            continue
+        basic = name in _BASIC or name.startswith("LC_") or (name in _PROXIES and "@" not in value)
+        if basic or any(name == a or (a.endswith("*") and name.startswith(a[:-1])) for a in allow):
+            passed[name] = value
+    fixed = {"TZ": "UTC", "PYTHONUNBUFFERED": "1"} | dict.fromkeys(THREADS, str(threads))
+    return (
+        {"LANG": "C.UTF-8"}
+        | passed
+        | {k: v for k, v in fixed.items() if k not in allow or k not in passed}
+        | dict(extra or {})
+    )
+
+
+def compare(
+    store: Store,
+    digests: Sequence[str],
+    *,
+    here: bool = False,
+    variables: Sequence[Mapping[str, str]] = (),
+    equal: bool = False,
+) -> list[Difference]:
+    """Facts and packages that differ between environments, one value for each; the running interpreter last, with `here`.
+
+    `variables` says what each environment's processes see besides the usual (`[models.NAME.serve] env`). With `equal`
+    the rows that agree are told too.
+    """
+    columns = [_locked(store, digest, variables[i] if i < len(variables) else {}) for i, digest in enumerate(digests)]
+    if here:
+        columns.append(_here())
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    facts = [name for name in names if not name.startswith("package:")]
+    packages = sorted(name for name in names if name.startswith("package:"))
+    rows = [
+        Difference(name.removeprefix("package:"), tuple(column.get(name) for column in columns))
+        for name in [*facts, *packages]
+    ]
+    return [row for row in rows if equal or len(set(row.values)) > 1]
+
+
+def _locked(store: Store, digest: str, extra: Mapping[str, str]) -> dict[str, str]:
+    environment = get(store, digest)
+    usual = _variables(extra=extra)
+    facts = {"python": environment.python, "platform": environment.platform}
+    facts |= {name: usual[name] for name in dict.fromkeys([*FACTS, *extra]) if name in usual}
+    return facts | {f"package:{name}": version for name, version in environment.packages.items()}
+
+
+def _here() -> dict[str, str]:
+    python, machine = here()
+    facts = {"python": python, "platform": machine}
+    facts |= {name: os.environ[name] for name in FACTS if name in os.environ}
+    found: dict[str, str] = {}
+    for distribution in distributions():
+        if distribution.metadata["Name"]:
+            found.setdefault(f"package:{canonicalize_name(distribution.metadata['Name'])}", distribution.version)
+    return facts | found
+
+
+_variables = variables

@@ -1,0 +1,145 @@
+"""Making an environment on this machine, whole or not at all, and the part of stead that runs in every one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import blake3
+
+from stead import errors
+from stead.environments.locking import here
+from stead.environments.operations import get
+from stead.environments.types import Environment
+from stead.environments.uv import Progress, UvFailed, failed, run_uv
+from stead.errors import Failed
+from stead.runtime.failpoints import check_registered, failpoint
+from stead.runtime.ids import new_id
+from stead.store import Store
+
+
+def ensure(store: Store, digest: str, *, progress: Progress | None = None) -> Path:
+    """The interpreter of an environment, which is created where it is missing: about a second when its packages are cached.
+
+    Two processes that ask at once share one build; a build that was killed leaves nothing that looks finished.
+    Raises NotFound (`environment-unknown`), Unreachable (`index-unreachable`), Failed (`environment-platform`,
+    `environment-failed`, `disk-full`).
+    """
+    if len(digest) == 64 and (ready := _interpreter(_folder(store, digest))):
+        return ready
+    environment = get(store, digest)
+    target = _folder(store, environment.digest)
+    if ready := _interpreter(target):
+        return ready
+    if environment.platform != here()[1]:
+        raise Failed(
+            "environment-platform",
+            f"the environment {environment.digest[:12]} is locked for {environment.platform}, this is {here()[1]}",
+            hint="lock its requirements again on this machine",
+        )
+    say = progress or (lambda _line: None)
+    with _locked(target, say):
+        if ready := _interpreter(target):
+            return ready
+        say(f"creating environment {environment.digest[:12]} ({len(environment.packages)} packages)")
+        for left in target.parent.glob(f".{target.name}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        building = target.parent / f".{target.name}-{new_id()[-12:]}"
+        try:
+            _build(store, environment, building, progress)
+            if target.exists():  # its base interpreter is gone
+                shutil.rmtree(target)
+            move(building, target, "environments.ensure")
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    made = _interpreter(target)
+    if made is None:
+        raise Failed("environment-failed", f"the environment {environment.digest[:12]} has no interpreter")
+    return made
+
+
+def runtime_path(store: Store) -> Path:
+    """The folder for the PYTHONPATH of a job or worker: `stead` as far as it runs there, made once per content."""
+    source = Path(errors.__file__).parent
+    files = [source / "__init__.py", source / "errors.py", *sorted((source / "runtime").rglob("*.py"))]
+    content = {str(path.relative_to(source)): path.read_bytes() for path in files}
+    hasher = blake3.blake3()
+    for name, data in content.items():
+        hasher.update(f"{name}\0{len(data)}\0".encode() + data)
+    target = store.root / "runtime" / hasher.hexdigest()[:16]
+    if target.is_dir():
+        return target
+    building = target.parent / f".{target.name}-{new_id()[-12:]}"
+    try:
+        for name, data in content.items():
+            path = building / "stead" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        try:
+            move(building, target, "environments.runtime")
+        except OSError:
+            if not target.is_dir():
+                raise
+    except OSError as error:
+        raise Failed(
+            "disk-full", f"could not write {target}: {error.strerror}", hint="free space and try again"
+        ) from None
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return target
+
+
+def move(source: Path, target: Path, point: str) -> None:
+    """Rename a finished folder to its name; what dies before leaves nothing under that name."""
+    check_registered(point)
+    failpoint(f"{point}:before")
+    os.rename(source, target)
+    failpoint(f"{point}:after")
+
+
+def _folder(store: Store, digest: str) -> Path:
+    return store.root / "environments" / digest[:16]
+
+
+def _interpreter(folder: Path) -> Path | None:
+    path = folder / "bin" / "python"
+    return path if path.exists() else None  # a link to an interpreter that is gone does not exist
+
+
+@contextmanager
+def _locked(target: Path, say: Progress) -> Iterator[None]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(target.parent / f"{target.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another process creates this environment: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def _build(store: Store, environment: Environment, building: Path, progress: Progress | None) -> None:
+    python = sys.executable if environment.python == here()[0] else environment.python
+    wheels = building / ".wheels"
+    doing = f"create the environment {environment.digest[:12]}"
+    try:
+        run_uv(["venv", "--quiet", "--relocatable", "--no-project", "--no-config", "--python", python, str(building)])
+        wheels.mkdir()
+        for wheel in environment.wheels:
+            store.blobs.fetch(wheel.digest, wheels / wheel.filename)
+        (wheels / "lock.txt").write_bytes(store.blobs.get(environment.lock))
+        command = ["pip", "sync", "--require-hashes", "--link-mode", "hardlink", "--find-links", str(wheels)]
+        run_uv([*command, "--python", str(building / "bin" / "python"), str(wheels / "lock.txt")], progress=progress)
+    except UvFailed as error:
+        failed(error, doing, hint=f"stead environments show {environment.digest[:12]}")
+    except OSError as error:
+        raise Failed("disk-full", f"could not {doing}: {error.strerror}", hint="free space and try again") from None
+    shutil.rmtree(wheels)
