@@ -19,17 +19,22 @@ class Prediction:
     status: int
     key: str | None
     features: dict[str, Any] | None
+    """None where the request failed or its body could not be read."""
     output: Any
     label: Any = None
     label_at: int | None = None
+    """When the newest label was accepted, machine time."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """The truth of one predicted row. A later one for the same id corrects it; both are kept."""
+    """The truth of one predicted row. A later one for the same id corrects it; both are kept.
+
+    `ID` alone and `ID.0` name the same row.
+    """
 
     prediction_id: str
-    value: float | str | bool | None
+    value: float | int | str | bool
     event_time: int | None = None
     source: str | None = None
 
@@ -43,12 +48,30 @@ class LabelReceipt:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """How much of a model's life is logged."""
+
+    logged: int
+    """Requests, failed ones included."""
+    rows: int
+    """Predicted rows."""
+    failed: int
+    """Requests that were answered with an error."""
+    labelled: int
+    """Predicted rows that have a label."""
+    unknown_labels: int
+    """Rows, of any model, that have a label and no prediction."""
+
+
+@dataclass(frozen=True)
 class DayLoss:
-    """Realised loss of one version on one day of event time: loss = loss_sum / weight_sum."""
+    """Realised loss of one version on one day of event time: loss = loss_sum / weight_sum, None without labels."""
 
     model: str
     day: int
     version: int
+    measure: str
+    """Which loss: a name of `config.LOSSES`."""
     predictions: int
     failed: int
     labelled: int

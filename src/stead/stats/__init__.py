@@ -1,1 +1,1 @@
-"""stats."""
+"""Pure statistics: arrays in, numbers out. No input or output, numpy only."""

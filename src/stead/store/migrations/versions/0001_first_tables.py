@@ -179,6 +179,7 @@ def upgrade() -> None:
     sa.Column('model', sa.Text(), nullable=False),
     sa.Column('day', sa.BigInteger(), nullable=False),
     sa.Column('version', sa.Integer(), nullable=False),
+    sa.Column('measure', sa.Text(), nullable=False),
     sa.Column('predictions', sa.BigInteger(), nullable=False),
     sa.Column('failed', sa.BigInteger(), nullable=False),
     sa.Column('labelled', sa.BigInteger(), nullable=False),
@@ -189,20 +190,31 @@ def upgrade() -> None:
     sa.Column('updated_at', sa.BigInteger(), nullable=False),
     sa.PrimaryKeyConstraint('model', 'day', 'version', name=op.f('pk_performance_days'))
     )
+    op.create_table('performance_progress',
+    sa.Column('segment', sa.Text(), nullable=False),
+    sa.Column('position', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('segment', name=op.f('pk_performance_progress'))
+    )
     op.create_table('prediction_segments',
     sa.Column('id', sa.Text(), nullable=False),
+    sa.Column('model', sa.Text(), nullable=False),
     sa.Column('kind', sa.Text(), nullable=False),
     sa.Column('digest', sa.String(length=64), nullable=False),
     sa.Column('rows', sa.BigInteger(), nullable=False),
+    sa.Column('requests', sa.BigInteger(), nullable=False),
+    sa.Column('failed', sa.BigInteger(), nullable=False),
     sa.Column('id_min', sa.Text(), nullable=False),
     sa.Column('id_max', sa.Text(), nullable=False),
     sa.Column('event_min', sa.BigInteger(), nullable=True),
     sa.Column('event_max', sa.BigInteger(), nullable=True),
+    sa.Column('seen', sa.Boolean(), nullable=False),
+    sa.Column('merged_into', sa.Text(), nullable=True),
     sa.Column('created_at', sa.BigInteger(), nullable=False),
-    sa.PrimaryKeyConstraint('id', name=op.f('pk_prediction_segments'))
+    sa.PrimaryKeyConstraint('id', 'model', name=op.f('pk_prediction_segments'))
     )
     with op.batch_alter_table('prediction_segments', schema=None) as batch_op:
-        batch_op.create_index('ix_prediction_segments_kind', ['kind', 'id_max'], unique=False)
+        batch_op.create_index('ix_prediction_segments_range', ['kind', 'model', 'merged_into', 'id_max'], unique=False)
+        batch_op.create_index('ix_prediction_segments_seen', ['seen'], unique=False)
 
     op.create_table('route_revision',
     sa.Column('id', sa.Integer(), nullable=False),
@@ -384,6 +396,7 @@ def upgrade() -> None:
     sa.Column('run_id', sa.String(length=32), nullable=False),
     sa.Column('key', sa.Text(), nullable=False),
     sa.Column('value', sa.Text(), nullable=False),
+    sa.Column('number', sa.Float(), nullable=True),
     sa.ForeignKeyConstraint(['run_id'], ['runs.id'], name=op.f('fk_params_run_id')),
     sa.PrimaryKeyConstraint('run_id', 'key', name=op.f('pk_params'))
     )
@@ -452,9 +465,11 @@ def downgrade() -> None:
     op.drop_table('routes')
     op.drop_table('route_revision')
     with op.batch_alter_table('prediction_segments', schema=None) as batch_op:
-        batch_op.drop_index('ix_prediction_segments_kind')
+        batch_op.drop_index('ix_prediction_segments_seen')
+        batch_op.drop_index('ix_prediction_segments_range')
 
     op.drop_table('prediction_segments')
+    op.drop_table('performance_progress')
     op.drop_table('performance_days')
     op.drop_table('models')
     op.drop_table('model_clocks')
