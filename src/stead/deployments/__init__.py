@@ -1,1 +1,37 @@
-"""deployments."""
+"""Deployments: how a version takes over a model's route, and how it is taken back.
+
+`deploy` writes a wish and a job; `run_deployment` is the job: a stored state machine that any agent can go on with.
+`rollback` to the version that is kept warm is one transaction and a moment.
+"""
+
+from stead.deployments.operations import (
+    cancel_deployment,
+    deploy,
+    get_deployment,
+    list_deployments,
+    live_deployment,
+    rollback,
+    under_way,
+)
+from stead.deployments.rollout import run_deployment
+from stead.deployments.types import UNDER_WAY, Deployment, Step
+
+OPERATIONS = {
+    "read": ("get_deployment", "list_deployments", "live_deployment", "under_way"),
+    "write": ("deploy", "rollback", "cancel_deployment"),
+}
+
+__all__ = [
+    "OPERATIONS",
+    "UNDER_WAY",
+    "Deployment",
+    "Step",
+    "cancel_deployment",
+    "deploy",
+    "get_deployment",
+    "list_deployments",
+    "live_deployment",
+    "rollback",
+    "run_deployment",
+    "under_way",
+]

@@ -1,1 +1,1 @@
-"""processes."""
+"""The supervisor behind `stead up`, and the mains of server, gateway and agent."""

@@ -1,0 +1,5 @@
+"""`python -m stead` is `stead`."""
+
+from stead.cli import main
+
+main()

@@ -1,0 +1,350 @@
+"""Asking for deployments and roll-backs, and looking at them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from stead import jobs, ledger, models, serving
+from stead.deployments.tables import deployments
+from stead.deployments.types import UNDER_WAY, Deployment
+from stead.errors import Conflict, InvalidInput, NotFound
+from stead.runtime.clock import now_ms
+from stead.store import Store, from_row
+
+GATES = ("parity",)
+
+
+def deploy(
+    store: Store,
+    model: str,
+    *,
+    version: int | None = None,
+    override: Sequence[str] = (),
+    reason: str | None = None,
+) -> Deployment:
+    """Ask that a version (default: the newest) takes over the model's route: warm it, check it, then swap.
+
+    `override` names gates whose refusal a person overrides; that needs a `reason`, and both are in the ledger.
+    Raises NotFound, InvalidInput (`override-unknown`, `reason-missing`), Conflict (`deployment-under-way`, `already-live`).
+    """
+    chosen = models.get_version(store, f"{model}@{version}") if version is not None else _newest(store, model)
+    for gate in override:
+        if gate not in GATES:
+            raise InvalidInput("override-unknown", f"there is no gate {gate!r}", hint=f"gates: {', '.join(GATES)}")
+    if override and not (reason or "").strip():
+        raise InvalidInput("reason-missing", "to override a gate takes a reason", hint='--reason "why this is right"')
+    return _request(store, model, chosen.version, kind="swap", overrides=list(override), reason=reason)
+
+
+def rollback(
+    store: Store, model: str, *, to: int | None = None, reason: str | None = None, undoes: int | None = None
+) -> Deployment:
+    """Go back to the last good version, which is kept warm: done when this returns, no gate asked.
+
+    `to` names any earlier version that was live; one that is not warm is loaded first, by a job, while the present one answers.
+    Raises NotFound, Conflict (`nothing-to-roll-back`, `never-live`, `deployment-under-way`).
+    """
+    models.get_model(store, model)
+    live = live_deployment(store, model)
+    if live is None:
+        raise Conflict("nothing-to-roll-back", f"no version of {model} is live", hint=f"stead deploy {model}")
+    target = to if to is not None else _last_good(store, model, live)
+    if target is None:
+        raise Conflict("nothing-to-roll-back", f"{model}@{live.version} is the first version that was live")
+    if target == live.version:
+        raise Conflict("already-live", f"{model}@{target} is live")
+    models.get_version(store, f"{model}@{target}")
+    if not _was_live(store, model, target):
+        raise Conflict("never-live", f"{model}@{target} was never live", hint=f"stead deploy {model}@{target}")
+    route = serving.get_route(store, model)
+    warm = set(route.warm) if route else set()
+    if target not in warm or not _loaded_everywhere(store, model, target):
+        return _request(store, model, target, kind="rollback", overrides=[], reason=reason, undoes=undoes)
+    with store.db.write("deployments.rollback") as tx:
+        live = _live_in(tx, model)
+        if live is None or live.version == target:
+            raise Conflict("already-live", f"{model}@{target} is live")
+        number = _insert(tx, store, model, target, live.version, kind="rollback", overrides=[], reason=reason)
+        made = switch(tx, store, _get(tx, number), undoes=undoes)
+    serving.wait_applied(store, made, timeout_s=10)
+    return get_deployment(store, number)
+
+
+def switch(tx: sa.Connection, store: Store, deployment: Deployment, *, undoes: int | None = None) -> int:
+    """Move the route to a deployment's version, in the caller's transaction; returns the route's revision.
+
+    Route, champion alias, the states of this deployment and of the one before, and the ledger change together.
+    """
+    model, version = deployment.model, deployment.version
+    before = _live_in(tx, model)
+    ref = f"{model}@{version}"
+    if before is not None and before.id != deployment.id:
+        state = "rolled_back" if deployment.kind == "rollback" else "replaced"
+        advance(tx, before, state, f"by deployment {deployment.id}", ended=True)
+    back = deployment.kind == "rollback"
+    warm = [before.version] if before is not None and before.version != version and not back else []
+    revision = serving.set_route(store.db, tx, model, arms=[serving.Arm(version, 1.0)], warm=warm)
+    models.set_alias_in(tx, model, "champion", version)
+    advance(tx, deployment, "live", f"route {revision}")
+    said = f"{ref} took over from version {before.version}" if before else f"{ref} answers: the first version"
+    if back:
+        said = f"rolled {model} back to version {version}" + (f" from version {before.version}" if before else "")
+    undo = ledger.Undo("deployments.rollback", {"model": model, "to": before.version}) if before else None
+    ledger.record(
+        tx,
+        actor=deployment.requested_by,
+        action="route.rolled_back" if back else "route.changed",
+        model=model,
+        subject=f"route {model}",
+        summary=said,
+        reason=deployment.reason,
+        evidence={
+            "deployment": deployment.id,
+            "revision": revision,
+            "before": before.version if before else None,
+            "after": version,
+        },
+        undo=undo,
+        undoes=undoes,
+        event_time=deployment.event_time,
+    )
+    return revision
+
+
+def cancel_deployment(store: Store, number: int, *, reason: str | None = None, undoes: int | None = None) -> Deployment:
+    """Stop a deployment that is under way; the present version goes on answering. Raises Conflict (`deployment-ended`)."""
+    with store.db.write("deployments.cancel") as tx:
+        deployment = _get(tx, number)
+        if deployment.state not in UNDER_WAY:
+            raise Conflict("deployment-ended", f"deployment {number} has ended: {deployment.state}")
+        unwarm(tx, store, deployment)
+        advance(tx, deployment, "cancelled", reason or "on request", ended=True)
+        said = f"the deployment of {deployment.model}@{deployment.version} was cancelled"
+        record_end(tx, store.actor, deployment, "deployment.cancelled", said, reason, undoes=undoes)
+    return get_deployment(store, number)
+
+
+def get_deployment(store: Store, number: int) -> Deployment:
+    """One deployment. Raises NotFound (`deployment-unknown`)."""
+    with store.db.read() as tx:
+        return _get(tx, number)
+
+
+def list_deployments(store: Store, *, model: str | None = None, limit: int = 50) -> list[Deployment]:
+    """Deployments, newest first."""
+    query = sa.select(deployments).order_by(deployments.c.id.desc()).limit(limit)
+    if model is not None:
+        query = query.where(deployments.c.model == model)
+    with store.db.read() as tx:
+        return [from_row(row, Deployment) for row in tx.execute(query).mappings()]
+
+
+def live_deployment(store: Store, model: str) -> Deployment | None:
+    """The deployment whose version answers now."""
+    with store.db.read() as tx:
+        return _live_in(tx, model)
+
+
+def under_way(store: Store, model: str) -> Deployment | None:
+    """The deployment of a model that has not ended and is not live yet."""
+    with store.db.read() as tx:
+        return _under_way_in(tx, model)
+
+
+def unwarm(tx: sa.Connection, store: Store, deployment: Deployment) -> None:
+    """Let go of a version that does not take over, unless it is live or kept for a roll-back."""
+    route = serving.route_in(tx, deployment.model)
+    if route is None or deployment.version not in route.warm:
+        return
+    live = _live_in(tx, deployment.model)
+    if live is not None and live.previous == deployment.version:
+        return
+    serving.set_route(
+        store.db, tx, deployment.model, arms=route.arms, warm=[v for v in route.warm if v != deployment.version]
+    )
+
+
+def _request(
+    store: Store,
+    model: str,
+    version: int,
+    *,
+    kind: str,
+    overrides: list[str],
+    reason: str | None,
+    undoes: int | None = None,
+) -> Deployment:
+    with store.db.write("deployments.request") as tx:
+        if (other := _under_way_in(tx, model)) is not None:
+            raise Conflict(
+                "deployment-under-way",
+                f"deployment {other.id} of {model}@{other.version} is under way ({other.state})",
+                hint=f"stead deployments show {other.id}",
+            )
+        live = _live_in(tx, model)
+        if live is not None and live.version == version:
+            raise Conflict("already-live", f"{model}@{version} is live already")
+        number = _insert(
+            tx, store, model, version, live.version if live else None, kind=kind, overrides=overrides, reason=reason
+        )
+        ledger.record(
+            tx,
+            actor=store.actor,
+            action="deployment.requested",
+            model=model,
+            subject=f"deployment {number}",
+            summary=f"asked to {'deploy' if kind == 'swap' else 'roll back to'} {model}@{version}"
+            + (f", overriding {', '.join(overrides)}" if overrides else ""),
+            reason=reason,
+            evidence={"deployment": number, "kind": kind, "overrides": overrides, "undoes": undoes},
+            undo=ledger.Undo("deployments.cancel_deployment", {"number": number}),
+            event_time=jobs.held_in(tx, model),
+        )
+        jobs.enqueue_in(
+            tx,
+            "deploy",
+            {"deployment": number, "undoes": undoes},
+            actor=store.actor,
+            model=model,
+            key=f"deploy:{number}",
+            priority=10,
+            max_attempts=10,
+        )
+        return _get(tx, number)
+
+
+def _insert(
+    tx: sa.Connection,
+    store: Store,
+    model: str,
+    version: int,
+    previous: int | None,
+    *,
+    kind: str,
+    overrides: list[str],
+    reason: str | None,
+) -> int:
+    now = now_ms()
+    values = {
+        "model": model,
+        "version": version,
+        "previous": previous,
+        "kind": kind,
+        "state": "requested",
+        "overrides": overrides,
+        "reason": reason,
+        "steps": [{"state": "requested", "at": now, "note": f"by {store.actor}"}],
+        "requested_by": store.actor,
+        "created_at": now,
+        "event_time": jobs.held_in(tx, model),
+    }
+    key = tx.execute(sa.insert(deployments).values(values)).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def advance(
+    tx: sa.Connection,
+    deployment: Deployment,
+    state: str,
+    note: str,
+    *,
+    error: dict[str, Any] | None = None,
+    ended: bool = False,
+) -> None:
+    """Write a deployment's next state and the step that led to it."""
+    steps = tx.execute(sa.select(deployments.c.steps).where(deployments.c.id == deployment.id)).scalar_one()
+    values: dict[str, Any] = {"state": state, "steps": [*steps, {"state": state, "at": now_ms(), "note": note}]}
+    if error is not None:
+        values["error"] = error
+    if ended:
+        values["ended_at"] = now_ms()
+    tx.execute(sa.update(deployments).where(deployments.c.id == deployment.id).values(values))
+
+
+def record_end(
+    tx: sa.Connection,
+    actor: str,
+    deployment: Deployment,
+    action: str,
+    summary: str,
+    reason: str | None = None,
+    evidence: dict[str, Any] | None = None,
+    *,
+    undoes: int | None = None,
+) -> None:
+    """The ledger's entry for how a deployment ended, or for what a person overrode."""
+    ledger.record(
+        tx,
+        actor=actor,
+        action=action,
+        model=deployment.model,
+        subject=f"deployment {deployment.id}",
+        summary=summary,
+        reason=reason,
+        evidence={"deployment": deployment.id, **(evidence or {})},
+        undoes=undoes,
+        event_time=jobs.held_in(tx, deployment.model),
+    )
+
+
+def _get(tx: sa.Connection, number: int) -> Deployment:
+    row = tx.execute(sa.select(deployments).where(deployments.c.id == number)).mappings().first()
+    if row is None:
+        raise NotFound("deployment-unknown", f"there is no deployment {number}", hint="stead deployments")
+    return from_row(row, Deployment)
+
+
+def _live_in(tx: sa.Connection, model: str) -> Deployment | None:
+    query = sa.select(deployments).where(deployments.c.model == model, deployments.c.state == "live")
+    row = tx.execute(query.order_by(deployments.c.id.desc()).limit(1)).mappings().first()
+    return None if row is None else from_row(row, Deployment)
+
+
+def _under_way_in(tx: sa.Connection, model: str) -> Deployment | None:
+    query = sa.select(deployments).where(deployments.c.model == model, deployments.c.state.in_(UNDER_WAY))
+    row = tx.execute(query.limit(1)).mappings().first()
+    return None if row is None else from_row(row, Deployment)
+
+
+def _newest(store: Store, model: str) -> models.Version:
+    versions = models.list_versions(store, model)
+    if not versions:
+        raise NotFound("version-unknown", f"{model} has no version yet", hint=f"stead train {model}")
+    return max(versions, key=lambda version: version.version)
+
+
+def _was_live(store: Store, model: str, version: int) -> bool:
+    query = sa.select(deployments.c.id).where(
+        deployments.c.model == model,
+        deployments.c.version == version,
+        deployments.c.state.in_(("live", "replaced", "rolled_back")),
+    )
+    with store.db.read() as tx:
+        return tx.execute(query.limit(1)).first() is not None
+
+
+def _last_good(store: Store, model: str, live: Deployment) -> int | None:
+    """The newest version that was live before the present one and was not itself rolled back."""
+    query = (
+        sa.select(deployments)
+        .where(
+            deployments.c.model == model,
+            deployments.c.id < live.id,
+            deployments.c.state.in_(("replaced", "rolled_back")),
+        )
+        .order_by(deployments.c.id.desc())
+    )
+    with store.db.read() as tx:
+        earlier = [from_row(row, Deployment) for row in tx.execute(query).mappings()]
+    bad = {d.version for d in earlier if d.state == "rolled_back"}
+    good = [d.version for d in earlier if d.version not in bad and d.version != live.version]
+    return good[0] if good else None
+
+
+def _loaded_everywhere(store: Store, model: str, version: int) -> bool:
+    alive = serving.gateways(store, alive=True)
+    return bool(alive) and all(gateway.loaded.get(f"{model}@{version}") == "ready" for gateway in alive)

@@ -1,0 +1,151 @@
+"""The state machine of a deployment: each state is stored before the next begins, so it resumes wherever a process died."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stead import gates, serving
+from stead.deployments import operations
+from stead.deployments.types import UNDER_WAY, Deployment
+from stead.errors import Failed, Refused, SteadError, Unreachable
+from stead.jobs import Keeper
+from stead.store import Store
+
+LOAD_S = 600
+GATEWAY_S = 30
+
+
+def run_deployment(store: Store, keeper: Keeper) -> dict[str, Any]:
+    """The handler of `deploy` jobs."""
+    number = keeper.job.payload["deployment"]
+    rollout = _Rollout(store, keeper)
+    try:
+        while (deployment := operations.get_deployment(store, number)).state in UNDER_WAY:
+            keeper.check()
+            getattr(rollout, deployment.state)(deployment)
+    except SteadError as error:
+        if not isinstance(error, Unreachable) or keeper.job.attempt >= keeper.job.max_attempts:
+            rollout.failed(operations.get_deployment(store, number), error)
+        raise
+    if deployment.state == "refused":
+        told = deployment.error or {}
+        raise Refused(told.get("code", "refused"), told.get("message", "refused by a gate"), hint=told.get("hint"))
+    if deployment.state == "live":
+        route = serving.get_route(store, deployment.model)
+        assert route is not None
+        serving.wait_applied(store, route.revision, timeout_s=GATEWAY_S)
+        keeper.report(f"{deployment.model}@{deployment.version} answers", 4, 4)
+    return {"deployment": number, "state": deployment.state}
+
+
+class _Rollout:
+    """One method a state: does the state's work, then writes the next state under the job's fence."""
+
+    def __init__(self, store: Store, keeper: Keeper) -> None:
+        self.store = store
+        self.keeper = keeper
+
+    def requested(self, deployment: Deployment) -> None:
+        """Ask the gateways to keep the version warm."""
+        self.keeper.report("asking the gateway to load the version", 0, 4)
+        with self.keeper.write("deployments.prepare") as tx:
+            route = serving.route_in(tx, deployment.model)
+            warm = list(route.warm) if route else []
+            if deployment.version not in warm:
+                warm.append(deployment.version)
+            serving.set_route(self.store.db, tx, deployment.model, arms=route.arms if route else [], warm=warm)
+            operations.advance(tx, deployment, "preparing", "environment and workers")
+
+    def preparing(self, deployment: Deployment) -> None:
+        """Wait until every gateway can answer with it."""
+        self.keeper.report("loading the version in its environment", 1, 4)
+        serving.served(self.store, deployment.model, deployment.version)
+        self._wait_for_gateway()
+        serving.wait_loaded(
+            self.store, deployment.model, deployment.version, timeout_s=LOAD_S, progress=lambda text: self._say(text)
+        )
+        with self.keeper.write("deployments.check") as tx:
+            operations.advance(tx, deployment, "checking", "loaded in every gateway")
+
+    def checking(self, deployment: Deployment) -> None:
+        """Ask the gates; a roll-back asks none, since its version answered before."""
+        if deployment.kind == "rollback":
+            with self.keeper.write("deployments.passed") as tx:
+                operations.advance(tx, deployment, "switching", "was live before")
+            return
+        self.keeper.report("parity: stored rows through the endpoint", 2, 4)
+        ref = f"{deployment.model}@{deployment.version}"
+        verdict = gates.parity(self.store, ref, gateway_url=self._wait_for_gateway(), deployment=deployment.id)
+        self._say(f"parity {verdict.outcome}: {verdict.summary}")
+        if verdict.outcome != "failed":
+            with self.keeper.write("deployments.passed") as tx:
+                operations.advance(tx, deployment, "switching", f"parity {verdict.outcome}: {verdict.summary}")
+            return
+        if "parity" in deployment.overrides:
+            with self.keeper.write("deployments.overridden") as tx:
+                operations.record_end(
+                    tx,
+                    deployment.requested_by,
+                    deployment,
+                    "gate.overridden",
+                    f"parity was overridden for {ref}: {verdict.summary}",
+                    deployment.reason,
+                    verdict.evidence,
+                )
+                operations.advance(tx, deployment, "switching", f"parity overridden: {verdict.summary}")
+            return
+        error = Refused(
+            "parity-failed",
+            f"{ref} does not answer as it was trained: {verdict.summary}",
+            hint=f"stead compare-env {ref}; or stead deploy {ref} --override parity --reason …",
+        )
+        with self.keeper.write("deployments.refuse") as tx:
+            operations.unwarm(tx, self.store, deployment)
+            operations.advance(tx, deployment, "refused", verdict.summary, error=error.as_dict()["error"], ended=True)
+            operations.record_end(
+                tx,
+                "agent",
+                deployment,
+                "deployment.refused",
+                f"parity refused {ref}: {verdict.summary}",
+                None,
+                verdict.evidence,
+            )
+
+    def switching(self, deployment: Deployment) -> None:
+        """Move the route: the swap itself."""
+        self.keeper.report("moving the route", 3, 4)
+        with self.keeper.write("deployments.switch") as tx:
+            operations.switch(tx, self.store, deployment, undoes=self.keeper.job.payload.get("undoes"))
+
+    def failed(self, deployment: Deployment, error: SteadError) -> None:
+        """It could not be done: the present version goes on answering."""
+        if deployment.state not in UNDER_WAY:
+            return
+        with self.keeper.write("deployments.fail") as tx:
+            operations.unwarm(tx, self.store, deployment)
+            operations.advance(tx, deployment, "failed", error.message, error=error.as_dict()["error"], ended=True)
+            operations.record_end(
+                tx,
+                "agent",
+                deployment,
+                "deployment.failed",
+                f"{deployment.model}@{deployment.version} could not be deployed: {error.message}",
+            )
+
+    def _wait_for_gateway(self) -> str:
+        import time
+
+        deadline = time.monotonic() + GATEWAY_S
+        while True:
+            alive = serving.gateways(self.store, alive=True)
+            if alive:
+                return alive[0].url
+            self.keeper.check()
+            if time.monotonic() > deadline:
+                raise Failed("gateway-missing", "no gateway runs that could answer", hint="stead up")
+            time.sleep(0.1)
+
+    def _say(self, text: str) -> None:
+        self.keeper.check()
+        self.keeper.log(text + "\n")

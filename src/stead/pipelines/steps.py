@@ -1,0 +1,187 @@
+"""One step in the pinned environment, or its stored result where code and inputs are the same as before."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import blake3
+import msgspec
+import sqlalchemy as sa
+
+from stead import __version__, environments, runs
+from stead.jobs import Keeper
+from stead.pipelines.tables import step_results
+from stead.pipelines.types import Spec
+from stead.runtime.clock import now_ms
+from stead.store import Store
+
+FOLDERS = ("model",)
+
+
+@dataclass
+class Outputs:
+    """Name → blob; a folder is a blob with a JSON object of path → [blob, bytes]."""
+
+    digests: dict[str, str]
+    cached: bool
+
+
+class Workshop:
+    """A folder of its own for the steps of one job; gone when the job ends."""
+
+    def __init__(
+        self,
+        store: Store,
+        keeper: Keeper,
+        spec: Spec,
+        *,
+        environment: str,
+        variables: Mapping[str, str],
+        run_id: str | None,
+    ) -> None:
+        self.store = store
+        self.keeper = keeper
+        self.spec = spec
+        self.environment = environment
+        self.python = environments.ensure(store, environment, progress=lambda text: keeper.log(text + "\n"))
+        self.run_id = run_id
+        self.folder = Path(tempfile.mkdtemp(prefix="stead-job-"))
+        self.code = self.folder / "code"
+        for name, digest in spec.files.items():
+            self.store.blobs.fetch(digest, self.code / name)
+        self.set_variables = dict(variables)
+        self.variables = environments.variables(allow=_allowed(), extra=variables)
+
+    def __enter__(self) -> Workshop:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def run(
+        self,
+        step: str,
+        *,
+        inputs: Mapping[str, str] | None = None,
+        outputs: Sequence[str],
+        params: Mapping[str, Any] | None = None,
+        folders: Mapping[str, Path] | None = None,
+        cache: bool = True,
+        cwd: Path | None = None,
+    ) -> Outputs:
+        """Run a step on `inputs` (name → blob) and `folders`, and store its `outputs`."""
+        key = self._key(step, inputs or {}, params or {})
+        if cache and (stored := self._stored(key)) is not None:
+            self.keeper.log(f"{step}: same code and inputs as before, not run again\n")
+            self._deliver(step, stored.get("journal"))
+            return Outputs(stored, cached=True)
+        place = self.folder / step
+        place.mkdir()
+        started = time.monotonic()
+        paths = {name: str(place / name) for name in outputs}
+        described = {
+            "step": step,
+            "entry": self.spec.entry,
+            "module": self.spec.module,
+            "code": str(self.code),
+            "files": sorted(self.spec.files),
+            "target": self.spec.target,
+            "time": self.spec.time,
+            "loss": self.spec.loss,
+            "inputs": {name: str(self.store.blobs.path(digest)) for name, digest in (inputs or {}).items()}
+            | {n: str(p) for n, p in (folders or {}).items()},
+            "outputs": paths,
+            "params": dict(params or {}),
+        }
+        (place / "spec.json").write_text(json.dumps(described))
+        journal = place / "journal"
+        environ = self.variables | {
+            "PYTHONPATH": str(environments.runtime_path(self.store)),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONHASHSEED": "0",
+            "STEAD_STEP": step,
+            "STEAD_JOURNAL": str(journal),
+        }
+        command = [str(self.python), "-m", "stead.runtime.step", str(place / "spec.json")]
+        self.keeper.run(command, cwd=cwd or place, env=environ, on_tick=lambda: self._deliver_live(step, journal))
+        self._deliver_live(step, journal)
+        digests = {name: self._keep(Path(path)) for name, path in paths.items()}
+        if journal.is_dir() and any(journal.iterdir()):
+            digests["journal"] = self._keep(journal)
+        with self.keeper.write("pipelines.step") as tx:
+            values = {
+                "step": step,
+                "outputs": digests,
+                "seconds": time.monotonic() - started,
+                "job_id": self.keeper.job.id,
+                "at": now_ms(),
+            }
+            self.store.db.upsert(tx, step_results, {"key": key} | values, ["key"])
+        return Outputs(digests, cached=False)
+
+    def _key(self, step: str, inputs: Mapping[str, str], params: Mapping[str, Any]) -> str:
+        facts = {
+            "stead": __version__,
+            "step": step,
+            "files": self.spec.files,
+            "module": self.spec.module,
+            "target": self.spec.target,
+            "time": self.spec.time,
+            "loss": self.spec.loss,
+            "environment": self.environment,
+            "variables": self.set_variables,
+            "inputs": dict(inputs),
+            "params": dict(params),
+        }
+        return blake3.blake3(msgspec.json.encode(facts, order="sorted")).hexdigest()
+
+    def _stored(self, key: str) -> dict[str, str] | None:
+        with self.store.db.read() as tx:
+            outputs = tx.execute(sa.select(step_results.c.outputs).where(step_results.c.key == key)).scalar()
+        if outputs is None or not all(self.store.blobs.has(digest) for digest in outputs.values()):
+            return None
+        return dict(outputs)
+
+    def _keep(self, path: Path) -> str:
+        if not path.is_dir():
+            return self.store.blobs.put(path)
+        files = {}
+        for file in sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+            files[file.relative_to(path).as_posix()] = [self.store.blobs.put(file), file.stat().st_size]
+        return self.store.blobs.put(msgspec.json.encode(files))
+
+    def _deliver_live(self, step: str, journal: Path) -> None:
+        if self.run_id is not None and journal.is_dir():
+            runs.deliver_journal(self.store, journal, run_id=self.run_id)
+
+    def _deliver(self, step: str, digest: str | None) -> None:
+        """What a cached step logged belongs to this run, too."""
+        if digest is None or self.run_id is None:
+            return
+        place = self.folder / f"{step}-journal"
+        restore(self.store, digest, place)
+        runs.deliver_journal(self.store, place, run_id=self.run_id)
+
+
+def restore(store: Store, digest: str, folder: Path) -> None:
+    """Write a stored folder to disk."""
+    for name, (blob, _) in msgspec.json.decode(store.blobs.get(digest)).items():
+        target = (folder / name).resolve()
+        if not target.is_relative_to(folder.resolve()):
+            raise ValueError(f"{name!r} escapes its folder")
+        store.blobs.fetch(blob, target)
+
+
+def _allowed() -> list[str]:
+    return [name.strip() for name in os.environ.get("STEAD_ENV_ALLOW", "").split(",") if name.strip()]

@@ -1,0 +1,304 @@
+"""The training job: lock → ingest → features → evaluate → train → register, each step in the pinned environment."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stead import datasets, environments, jobs, models, runs
+from stead.errors import InvalidInput, NotFound
+from stead.jobs import Keeper
+from stead.pipelines.steps import Workshop, restore
+from stead.pipelines.types import Spec
+from stead.runtime import journal
+from stead.runtime.clock import now_ms, to_iso
+from stead.stats import losses
+from stead.store import Store
+
+STEPS = 7
+
+
+def train(
+    store: Store,
+    model: str,
+    *,
+    spec: Spec,
+    since: int | None = None,
+    until: int | None = None,
+    data: str | None = None,
+    event_time: int | None = None,
+) -> jobs.Job:
+    """Queue the training of a new version.
+
+    `since` and `until` (ms, event time) bound the rows that it learns from; rows up to `until` are ingested first where
+    the project has `ingest`, unless `data` names a dataset version (`bikes@3`).
+    Raises InvalidInput (`range-invalid`), NotFound (`dataset-unknown`).
+    """
+    if spec.model != model:
+        raise InvalidInput("model-mismatch", f"the code was packed for {spec.model!r}, not {model!r}")
+    if since is not None and until is not None and since >= until:
+        raise InvalidInput("range-invalid", f"since {to_iso(since)} is not before until {to_iso(until)}")
+    if data is not None:
+        datasets.get_version(store, data)
+    held = jobs.held_at(store, model)
+    payload = {"spec": msgspec.to_builtins(spec), "since": since, "until": until, "data": data}
+    return jobs.enqueue(
+        store,
+        "train",
+        payload,
+        model=model,
+        timeout_s=spec.timeout_s,
+        event_time=event_time if event_time is not None else held,
+    )
+
+
+def run_training(store: Store, keeper: Keeper) -> dict[str, Any]:
+    """The handler of `train` jobs; each step that was finished before a crash is not run again."""
+    payload = keeper.job.payload
+    spec = msgspec.convert(payload["spec"], Spec)
+    run_id = keeper.job.id
+    try:
+        return _Training(store, keeper, spec, run_id).work(payload["since"], payload["until"], payload["data"])
+    except BaseException as error:
+        _note(
+            store,
+            run_id,
+            "failed",
+            journal.Ended(now_ms(), "killed" if isinstance(error, jobs.JobCancelled) else "failed", str(error)),
+        )
+        raise
+
+
+class _Training:
+    def __init__(self, store: Store, keeper: Keeper, spec: Spec, run_id: str) -> None:
+        self.store = store
+        self.keeper = keeper
+        self.spec = spec
+        self.run_id = run_id
+
+    def work(self, since: int | None, until: int | None, data: str | None) -> dict[str, Any]:
+        spec, store, keeper = self.spec, self.store, self.keeper
+        keeper.report("locking the environment", 0, STEPS)
+        environment = lock(store, spec, spec.train_requirements)
+        serving = lock(store, spec, spec.serve_requirements) if spec.serve_requirements else environment
+        self._start(environment.digest)
+        keeper.report("creating the environment", 1, STEPS)
+        with Workshop(
+            store, keeper, spec, environment=environment.digest, variables=spec.train_env, run_id=self.run_id
+        ) as shop:
+            functions = json.loads(self._blob(shop.run("describe", outputs=["functions"]).digests["functions"]))
+            version = self._ingest(shop, functions, until, data)
+            keeper.report("features", 3, STEPS)
+            rows = self._rows(version, since, until)
+            made = shop.run("features", inputs={"rows": rows}, outputs=["features", "target"]).digests
+            learning = {"rows": rows, "features": made["features"], "target": made["target"]}
+            keeper.report("evaluate", 4, STEPS)
+            judged = shop.run("evaluate", inputs=learning, outputs=["holdouts", "figures"]).digests
+            metrics = self._judge(judged)
+            keeper.report("train", 5, STEPS)
+            trained = shop.run("train", inputs=learning, outputs=["model", "info"]).digests
+            keeper.report("register", 6, STEPS)
+            registered = self._register(trained, metrics, environment.digest, serving.digest, version, since, until)
+        _note(store, self.run_id, "end", journal.Ended(now_ms(), "finished"))
+        keeper.report(f"registered {registered.ref}", 7, STEPS)
+        return {
+            "version": registered.version,
+            "model": registered.model,
+            "run_id": self.run_id,
+            "data": version.ref,
+            "metrics": metrics,
+        }
+
+    def _start(self, environment: str) -> None:
+        spec, job = self.spec, self.keeper.job
+        runs.start(
+            self.store,
+            run_id=self.run_id,
+            project=spec.project,
+            name=f"train {spec.model}",
+            job_id=job.id,
+            environment=environment,
+            source={"kind": "pipeline", "entry": spec.entry, "files": spec.files, "requested_by": job.requested_by},
+        )
+
+    def _ingest(
+        self, shop: Workshop, functions: list[str], until: int | None, data: str | None
+    ) -> datasets.DatasetVersion:
+        """The dataset version to learn from, brought up to `until`."""
+        self.keeper.report("ingest", 2, STEPS)
+        spec, store = self.spec, self.store
+        if data is not None:
+            return datasets.get_version(store, data)
+        if "ingest" not in functions:
+            return datasets.get_version(store, spec.dataset)
+        end = until if until is not None else jobs.model_now(store, spec.model)
+        return ingest_until(store, shop, spec, end)
+
+    def _rows(self, version: datasets.DatasetVersion, since: int | None, until: int | None) -> str:
+        """The rows to learn from as one Parquet blob, in a stable order."""
+        import pyarrow.parquet as pq
+
+        table = datasets.read(self.store, version.ref, since=since, until=until)
+        if table.num_rows == 0:
+            raise InvalidInput(
+                "no-rows", f"{version.ref} has no rows in that time", hint=f"stead data show {version.ref}"
+            )
+        out = io.BytesIO()
+        pq.write_table(table, out)
+        _note(self.store, self.run_id, "input", journal.Input(now_ms(), version.dataset, version.version))
+        return self.store.blobs.put(out.getvalue())
+
+    def _judge(self, judged: Mapping[str, str]) -> dict[str, float]:
+        """Losses of the hold-outs, as metrics of the run."""
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(io.BytesIO(self._blob(judged["holdouts"])))
+        metrics: dict[str, float] = dict(json.loads(self._blob(judged["figures"])))
+        splits = table.column("split").to_numpy(zero_copy_only=False)
+        for name in dict.fromkeys(splits.tolist()):
+            part = table.filter(splits == name)
+            value = losses.loss(self.spec.loss, part.column("target").to_numpy(), part.column("prediction").to_numpy())
+            metrics[f"holdout_{name}"] = value
+            self.keeper.log(f"{self.spec.loss} on the {name} hold-out: {value:.4f}\n")
+        _note(self.store, self.run_id, "metrics", journal.Metrics(now_ms(), 0, metrics))
+        return metrics
+
+    def _register(
+        self,
+        trained: Mapping[str, str],
+        metrics: dict[str, float],
+        environment: str,
+        serving: str,
+        version: datasets.DatasetVersion,
+        since: int | None,
+        until: int | None,
+    ) -> models.Version:
+        spec, store = self.spec, self.store
+        info = json.loads(self._blob(trained["info"]))
+        info["trained_on"] = {"dataset": version.ref, "since": since, "until": until}
+        code = store.blobs.put(msgspec.json.encode(spec.files, order="sorted"))
+        with tempfile.TemporaryDirectory(prefix="stead-model-") as folder:
+            restore(store, trained["model"], Path(folder))
+            logged = models.log_model(
+                store,
+                Path(folder),
+                name=spec.model,
+                run_id=self.run_id,
+                environment=environment,
+                code=code,
+                metrics=metrics,
+                info=info,
+                model_id=f"m-{self.run_id}",
+            )
+        self.keeper.check()
+        return models.register(
+            store,
+            spec.model,
+            logged.id,
+            loss=spec.loss,
+            level=spec.level,
+            settings={
+                "target": spec.target,
+                "time": spec.time,
+                "label_delay": spec.label_delay,
+                "dataset": spec.dataset,
+            },
+            serving_environment=serving,
+            serving_env=spec.serve_env,
+            event_time=self.keeper.job.event_time,
+            inputs=[f"dataset:{version.ref}"],
+        )
+
+    def _blob(self, digest: str) -> bytes:
+        return self.store.blobs.get(digest)
+
+
+def ingest(store: Store, model: str, *, spec: Spec, until: int | None = None, since: int | None = None) -> jobs.Job:
+    """Queue an ingest alone: rows up to `until` (the model's now by default) become a new dataset version.
+
+    `since` is where a new dataset begins; an existing one goes on where it ended.
+    """
+    payload = {"spec": msgspec.to_builtins(spec), "until": until, "since": since}
+    return jobs.enqueue(
+        store, "ingest", payload, model=model, timeout_s=spec.timeout_s, event_time=jobs.held_at(store, model)
+    )
+
+
+def run_ingest(store: Store, keeper: Keeper) -> dict[str, Any]:
+    """The handler of `ingest` jobs."""
+    spec = msgspec.convert(keeper.job.payload["spec"], Spec)
+    keeper.report("locking the environment", 0, 3)
+    environment = lock(store, spec, spec.train_requirements)
+    keeper.report("creating the environment", 1, 3)
+    with Workshop(store, keeper, spec, environment=environment.digest, variables=spec.train_env, run_id=None) as shop:
+        functions = json.loads(store.blobs.get(shop.run("describe", outputs=["functions"]).digests["functions"]))
+        if "ingest" not in functions:
+            raise InvalidInput(
+                "ingest-missing", f"{spec.entry} has no function ingest(since, until)", hint="stead data add NAME FILE"
+            )
+        keeper.report("ingest", 2, 3)
+        until = keeper.job.payload["until"]
+        end = until if until is not None else jobs.model_now(store, spec.model)
+        version = ingest_until(store, shop, spec, end, since=keeper.job.payload["since"])
+    keeper.report(f"{version.ref}: {version.rows} rows", 3, 3)
+    return {"dataset": version.dataset, "version": version.version, "rows": version.rows}
+
+
+def ingest_until(
+    store: Store, shop: Workshop, spec: Spec, end: int, *, since: int | None = None
+) -> datasets.DatasetVersion:
+    """Ask the project for the rows after the watermark, and add them as a part; the same range is never asked twice."""
+    try:
+        newest: datasets.DatasetVersion | None = datasets.get_version(store, spec.dataset)
+    except NotFound:
+        newest = None
+    start = since or 0
+    if newest is not None:
+        start = int(newest.source.get("until") or (newest.time_max or -1) + 1)
+        if start >= end:
+            return newest
+    root = Path(spec.root)
+    made = shop.run(
+        "ingest",
+        outputs=["rows"],
+        params={"since": start, "until": end},
+        cache=False,
+        cwd=root if root.is_dir() else None,
+    )
+    rows = store.blobs.path(made.digests["rows"])
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(rows)
+    if table.num_rows == 0:
+        if newest is None:
+            raise InvalidInput(
+                "ingest-empty",
+                f"ingest gave no rows from {to_iso(start)} to {to_iso(end)}",
+                hint="stead train … --since … --until …",
+            )
+        return newest
+    origin = {"kind": "ingest", "since": start, "until": end, "entry": spec.entry, "job": shop.keeper.job.id}
+    return datasets.add(store, spec.dataset, table, append=newest is not None, time_column=spec.time, origin=origin)
+
+
+def lock(store: Store, spec: Spec, instead: list[str]) -> environments.Environment:
+    """The locked environment of a project, or of the requirements that a stage uses instead."""
+    if instead:
+        return environments.lock(store, instead, python=spec.python)
+    if spec.requirements_file is None:
+        return environments.lock(store, spec.requirements, python=spec.python)
+    with tempfile.TemporaryDirectory(prefix="stead-lock-") as folder:
+        file = Path(folder) / Path(spec.requirements_file["name"]).name
+        store.blobs.fetch(spec.requirements_file["digest"], file)
+        return environments.lock(store, file, python=spec.python)
+
+
+def _note(store: Store, run_id: str, what: str, *records: journal.Record) -> None:
+    """Add to the run what the executor knows; a second attempt of the job adds nothing twice."""
+    runs.deliver(store, run_id, writer=f"executor-{what}", first=1, records=list(records))

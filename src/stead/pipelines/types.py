@@ -1,0 +1,59 @@
+"""What a pipeline works from, and what comparing two versions gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A model's part of `stead.toml` with the code by content: all that a job needs, wherever it runs."""
+
+    project: str
+    model: str
+    entry: str
+    """Python file with the functions, relative to the project."""
+    module: str
+    files: dict[str, str]
+    """Path → blob of the entry and the project's modules that it imports."""
+    target: str
+    time: str | None
+    loss: str
+    level: str
+    label_delay: str
+    dataset: str
+    timeout_s: int
+    python: str | None
+    requirements: list[str]
+    requirements_file: dict[str, str] | None
+    """{"name", "digest"} where the requirements stand in a file."""
+    root: str
+    """The project's folder where it was packed; `ingest` runs in it if it is there."""
+    train_env: dict[str, str] = field(default_factory=dict)
+    train_requirements: list[str] = field(default_factory=list)
+    serve_env: dict[str, str] = field(default_factory=dict)
+    serve_requirements: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two versions on the same rows: losses, and the difference of the second to the first with its uncertainty."""
+
+    model: str
+    first: int
+    second: int
+    loss: str
+    dataset: str
+    rows: int
+    days: int
+    first_loss: float
+    second_loss: float
+    difference: float
+    """second − first: negative where the second is better."""
+    low: float
+    high: float
+    """95 % interval of the difference, clustered by day."""
+    in_sample: list[int]
+    """Versions that were trained on some of these rows: their loss here is too good."""
+    since: int | None
+    until: int | None

@@ -1,0 +1,113 @@
+"""The agent: takes jobs from the queue and keeps the house. `python -m stead.processes.agent`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from stead import jobs, ledger, predictions
+from stead.api.caller import Embedded
+from stead.config import load_settings
+from stead.errors import SteadError
+from stead.processes import lifeline
+from stead.processes.handlers import HANDLERS, LANES
+from stead.runtime.ids import new_id
+from stead.sdk import sync_journals
+from stead.store import Store, open_store
+
+POLL_S = 0.1
+
+
+class Agent:
+    """A thread for each lane of jobs, one for the house, one that beats."""
+
+    def __init__(self, store: Store, settings: object) -> None:
+        self.store = store.acting("agent")
+        self.caller = Embedded(self.store, settings)  # type: ignore[arg-type]
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
+        self.stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        jobs.agent_beat(self.store, self.id, host=socket.gethostname(), pid=os.getpid())
+        for lane, kinds in LANES.items():
+            self._thread(f"lane-{lane}", lambda kinds=kinds: self._lane(kinds))  # type: ignore[misc]
+        self._thread(
+            "beat",
+            lambda: self._every(
+                2.0, lambda: jobs.agent_beat(self.store, self.id, host=socket.gethostname(), pid=os.getpid())
+            ),
+        )
+        self._thread("observe", lambda: self._every(1.0, self._observe))
+        self._thread("journals", lambda: self._every(5.0, lambda: sync_journals(self.caller, self.store.root)))
+        self._thread("seal", lambda: self._every(60.0, lambda: ledger.checkpoint(self.store)))
+
+    def stop(self) -> None:
+        """Let the jobs go: another agent takes them up where they are."""
+        self.stopping.set()
+        for thread in self._threads:
+            thread.join(timeout=1.0)
+        jobs.agent_gone(self.store, self.id)
+
+    def _thread(self, name: str, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _lane(self, kinds: tuple[str, ...]) -> None:
+        handlers = {kind: HANDLERS[kind] for kind in kinds}
+        while not self.stopping.is_set():
+            if self._quietly(lambda: jobs.work(self.store, handlers, owner=self.id)) is None:
+                self.stopping.wait(POLL_S)
+
+    def _every(self, seconds: float, what: Callable[[], object]) -> None:
+        while not self.stopping.is_set():
+            self._quietly(what)
+            self.stopping.wait(seconds)
+
+    def _observe(self) -> None:
+        predictions.compact(self.store)
+        predictions.refresh_performance(self.store)
+
+    def _quietly(self, what: Callable[[], object]) -> object:
+        """One failing duty is told and tried again; it ends neither the others nor the agent."""
+        try:
+            return what()
+        except SteadError as error:
+            print(f"{time.strftime('%H:%M:%S')} {error.code}: {error.message}", file=sys.stderr, flush=True)
+        except Exception as error:
+            print(f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        self.stopping.wait(1.0)
+        return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--parent-fd", type=int)
+    options = parser.parse_args()
+    settings = load_settings()
+    try:
+        store = open_store(settings)
+    except SteadError as error:
+        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: done.set())
+    lifeline.follow(options.parent_fd, done.set)
+    agent = Agent(store, settings)
+    agent.start()
+    print("ready agent", flush=True)
+    done.wait()
+    agent.stop()
+    os._exit(0)  # threads inside a job's step end with the process; their leases run out
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,285 @@
+"""Runs one step of a pipeline in the model's environment: `python -m stead.runtime.step SPEC`.
+
+The executor wrote SPEC (JSON) and the input files; the step writes output files and its journal, and knows nothing else:
+no address, no credentials. Frames go in and out as Parquet through the environment's own pandas.
+
+The project's file has these functions; all but `train` may be missing:
+
+- `ingest(since, until)` gives the rows with since <= time < until as a pandas DataFrame; both are datetimes of the data's own clock
+- `features(raw)` turns raw rows (without the target) into what the model learns from; it runs in serving, too
+- `train(X, y)` gives a fitted model
+- `evaluate(model, X, y)` gives further figures on rows that the model has not seen, as a dict
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import random
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stead.errors import InvalidInput, SteadError
+
+HOLDOUT = 0.2
+GOLDEN_ROWS = 24
+SEED = 0
+
+
+def main() -> int:
+    """Run the step that the file `sys.argv[1]` describes."""
+    follow_parent()
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    try:
+        _seed()
+        STEPS[spec["step"]](spec)
+    except SteadError as error:
+        print(error.message, file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def follow_parent() -> None:
+    """End this process when the one that started it ends, however it ends: its pipe then reads as empty."""
+    number = os.environ.pop("STEAD_ALIVE_FD", "")
+    if not number:
+        return
+
+    def watch() -> None:
+        os.read(int(number), 1)
+        os._exit(70)
+
+    threading.Thread(target=watch, name="follow-parent", daemon=True).start()
+
+
+def describe(spec: dict[str, Any]) -> None:
+    """Which of the functions the project's file has."""
+    module = _module(spec)
+    names = [name for name in ("ingest", "features", "train", "evaluate") if callable(getattr(module, name, None))]
+    if "train" not in names:
+        raise InvalidInput(
+            "train-missing",
+            f"{spec['entry']} has no function train(X, y)",
+            hint="def train(X, y): return a fitted model",
+        )
+    Path(spec["outputs"]["functions"]).write_text(json.dumps(names))
+
+
+def ingest(spec: dict[str, Any]) -> None:
+    """Call `ingest(since, until)` and check what came."""
+    import pandas as pd
+
+    since, until = (
+        datetime.fromtimestamp(spec["params"][k] / 1000, UTC).replace(tzinfo=None) for k in ("since", "until")
+    )
+    frame = _module(spec).ingest(since, until)
+    if not isinstance(frame, pd.DataFrame):
+        raise InvalidInput("ingest-invalid", f"ingest gave {type(frame).__name__}, not a pandas DataFrame")
+    for column in filter(None, (spec["target"], spec["time"])):
+        if column not in frame.columns:
+            raise InvalidInput(
+                "ingest-column",
+                f"ingest gave no column {column!r}",
+                hint=f"it gave {', '.join(map(str, frame.columns))}",
+            )
+    if spec["time"]:
+        times = _times(frame, spec["time"])
+        outside = (times < since) | (times >= until)
+        if outside.any():
+            raise InvalidInput(
+                "ingest-range",
+                f"ingest({since}, {until}) gave {int(outside.sum())} rows outside, the first at {times[outside].iloc[0]}",
+            )
+        frame = frame.sort_values(spec["time"], kind="stable")
+    print(f"{len(frame)} rows from {since} to {until}")
+    frame.reset_index(drop=True).to_parquet(spec["outputs"]["rows"], index=False)
+
+
+def features(spec: dict[str, Any]) -> None:
+    """Raw rows to what the model learns from."""
+    import pandas as pd
+
+    raw = _rows(spec)
+    module = _module(spec)
+    target = raw[spec["target"]]
+    inputs = raw.drop(columns=[spec["target"]])
+    made = (
+        module.features(inputs.copy())
+        if hasattr(module, "features")
+        else inputs.drop(columns=[spec["time"]] if spec["time"] else [])
+    )
+    if not isinstance(made, pd.DataFrame) or len(made) != len(raw):
+        raise InvalidInput(
+            "features-invalid", f"features must give a DataFrame with a row for each of the {len(raw)} raw rows"
+        )
+    if spec["target"] in made.columns:
+        raise InvalidInput("features-leak", f"features gave the target {spec['target']!r} as a feature")
+    made = made.reset_index(drop=True)
+    made.columns = [str(column) for column in made.columns]
+    print(f"{len(made)} rows, {len(made.columns)} features: {', '.join(made.columns)}")
+    made.to_parquet(spec["outputs"]["features"], index=False)
+    target.reset_index(drop=True).to_frame("target").to_parquet(spec["outputs"]["target"], index=False)
+
+
+def evaluate(spec: dict[str, Any]) -> None:
+    """Fit twins without a part of the rows and predict that part: once a random fifth, once the last fifth in time.
+
+    The random one tells how well the model fits a world that stands still, the other one what to expect after today.
+    """
+    import numpy as np
+    import pandas as pd
+
+    X, y = _learning(spec)
+    module = _module(spec)
+    n = len(X)
+    held = max(1, int(n * HOLDOUT))
+    splits = {"random": np.sort(np.random.default_rng(SEED).permutation(n)[:held])}
+    if spec["time"]:
+        splits["time"] = np.arange(n - held, n)
+    times = _times(_rows(spec), spec["time"]) if spec["time"] else None
+    pieces: list[Any] = []
+    further: dict[str, float] = {}
+    for name, test in splits.items():
+        _seed()
+        rest = np.setdiff1d(np.arange(n), test)
+        model = module.train(X.iloc[rest].reset_index(drop=True), y.iloc[rest].reset_index(drop=True))
+        seen = X.iloc[test].reset_index(drop=True)
+        predicted = _predict(model, seen, spec["loss"])
+        piece = pd.DataFrame({"split": name, "target": np.asarray(y.iloc[test]), "prediction": predicted})
+        if times is not None:
+            piece["time"] = times.iloc[test].to_numpy()
+        pieces.append(piece)
+        if hasattr(module, "evaluate"):
+            figures = module.evaluate(model, seen, y.iloc[test].reset_index(drop=True))
+            further |= {f"{key}_{name}": float(value) for key, value in figures.items()}
+        print(f"{name} hold-out: {len(rest)} rows to learn from, {len(test)} to judge on")
+    pd.concat(pieces).reset_index(drop=True).to_parquet(spec["outputs"]["holdouts"], index=False)
+    Path(spec["outputs"]["figures"]).write_text(json.dumps(further))
+
+
+def train(spec: dict[str, Any]) -> None:
+    """Fit on all rows and save the model, with its code, signature, input example and golden rows."""
+    import numpy as np
+
+    from stead.runtime.formats import save
+
+    X, y = _learning(spec)
+    module = _module(spec)
+    model = module.train(X, y)
+    raw = _rows(spec).drop(columns=[spec["target"]])
+    chosen = np.unique(np.linspace(0, len(raw) - 1, min(GOLDEN_ROWS, len(raw))).astype(int))
+    golden = raw.iloc[chosen].reset_index(drop=True)
+    code = [Path(spec["code"]) / name for name in spec["files"]]
+    has_features = hasattr(module, "features")
+    info = save(
+        model,
+        Path(spec["outputs"]["model"]),
+        input_example=golden.head(1) if has_features else X.head(1),
+        predict_fn="predict_proba" if spec["loss"] in ("log_loss", "brier") else "predict",
+        code=code if has_features else (),
+        features=f"{spec['module']}:features" if has_features else None,
+        golden_rows=golden if has_features else X.iloc[chosen].reset_index(drop=True),
+    )
+    Path(spec["outputs"]["info"]).write_text(json.dumps(info, default=str))
+    print(f"trained on {len(X)} rows")
+
+
+def predict(spec: dict[str, Any]) -> None:
+    """Answers of a stored model to raw rows, for comparing versions on the same rows."""
+    import numpy as np
+    import pandas as pd
+
+    from stead.runtime.formats import load
+
+    raw = _rows(spec)
+    inputs = raw.drop(columns=[spec["target"]])
+    predictor = load(Path(spec["inputs"]["model"]))
+    columns = {name: _plain(inputs[name]) for name in inputs.columns}
+    answers = np.asarray(predictor.predict(predictor.check(columns)))
+    if answers.ndim == 2 and answers.shape[1] == 2:
+        answers = answers[:, 1]
+    pd.DataFrame({"prediction": answers}).to_parquet(spec["outputs"]["predictions"], index=False)
+
+
+STEPS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "describe": describe,
+    "ingest": ingest,
+    "features": features,
+    "evaluate": evaluate,
+    "train": train,
+    "predict": predict,
+}
+
+
+def _module(spec: dict[str, Any]) -> Any:
+    if spec["code"] not in sys.path:
+        sys.path.insert(0, spec["code"])
+    return importlib.import_module(spec["module"])
+
+
+def _rows(spec: dict[str, Any]) -> Any:
+    import pandas as pd
+
+    return pd.read_parquet(spec["inputs"]["rows"])
+
+
+def _learning(spec: dict[str, Any]) -> tuple[Any, Any]:
+    import pandas as pd
+
+    X, y = pd.read_parquet(spec["inputs"]["features"]), pd.read_parquet(spec["inputs"]["target"])["target"]
+    if len(X) < 20:
+        raise InvalidInput(
+            "too-few-rows",
+            f"{len(X)} rows are too few to train and judge a model",
+            hint="stead data show; --since and --until",
+        )
+    if y.isna().any():
+        raise InvalidInput(
+            "target-null",
+            f"the target {spec['target']!r} is empty in {int(y.isna().sum())} rows",
+            hint="drop them in ingest",
+        )
+    return X, y
+
+
+def _predict(model: Any, X: Any, loss: str) -> Any:
+    import numpy as np
+
+    if loss in ("log_loss", "brier"):
+        answers = np.asarray(model.predict_proba(X))
+        return answers[:, 1] if answers.ndim == 2 and answers.shape[1] == 2 else list(answers)
+    return np.asarray(model.predict(X))
+
+
+def _times(frame: Any, column: str) -> Any:
+    import pandas as pd
+
+    times = pd.to_datetime(frame[column])
+    return times.dt.tz_convert("UTC").dt.tz_localize(None) if times.dt.tz is not None else times
+
+
+def _plain(series: Any) -> list[Any]:
+    """A column as JSON would carry it."""
+    if getattr(series.dtype, "kind", "") == "M" or str(series.dtype).startswith("datetime"):
+        return [None if value is None or value != value else value.isoformat() for value in series]
+    return [None if value != value else value for value in series.tolist()]
+
+
+def _seed() -> None:
+    random.seed(SEED)
+    if "numpy" in sys.modules or importlib.util.find_spec("numpy"):
+        import numpy as np
+
+        np.random.seed(SEED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
