@@ -20,6 +20,7 @@ experiment_tags = sa.Table(
     sa.Column("experiment_id", sa.ForeignKey("experiments.id"), primary_key=True),
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 runs = sa.Table(
@@ -48,6 +49,8 @@ params = sa.Table(
     sa.Column("run_id", sa.ForeignKey("runs.id"), primary_key=True),
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
+    sa.Column("number", sa.Float, nullable=True),  # the value where it is a number: to filter and order by
+    sqlite_with_rowid=False,
 )
 
 run_tags = sa.Table(
@@ -56,6 +59,7 @@ run_tags = sa.Table(
     sa.Column("run_id", sa.ForeignKey("runs.id"), primary_key=True),
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 metric_blocks = sa.Table(
@@ -84,7 +88,7 @@ metric_summaries = sa.Table(
     sa.Column("min_step", sa.BigInteger, nullable=True),
     sa.Column("max", sa.Float, nullable=True),
     sa.Column("max_step", sa.BigInteger, nullable=True),
-    sa.Index("ix_metric_summaries_key", "key", "last"),
+    sqlite_with_rowid=False,
 )
 
 artifacts = sa.Table(
@@ -95,6 +99,7 @@ artifacts = sa.Table(
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("at", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 console = sa.Table(
@@ -112,6 +117,7 @@ run_inputs = sa.Table(
     sa.Column("dataset", sa.Text, primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True),
     sa.Column("context", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 journals = sa.Table(
@@ -120,4 +126,5 @@ journals = sa.Table(
     sa.Column("run_id", sa.ForeignKey("runs.id"), primary_key=True),
     sa.Column("writer", sa.String(32), primary_key=True),
     sa.Column("seq", sa.BigInteger, nullable=False),  # all records up to it are in the store
+    sqlite_with_rowid=False,
 )

@@ -57,6 +57,46 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Receipt:
+    """What the store has of a writer's records, and what a person should be told about this delivery."""
+
+    seq: int
+    """All records up to this number are stored."""
+    told: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """Some runs in the order asked for; `next` continues behind the last one, None at the end."""
+
+    runs: list[Run]
+    next: str | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs side by side; each list has one entry a run, None where the run has no such value."""
+
+    runs: list[str]
+    names: list[str]
+    params: dict[str, list[str | None]]
+    """Only those that differ."""
+    tags: dict[str, list[str | None]]
+    """Only those that differ."""
+    metrics: dict[str, list[MetricSummary | None]]
+    same: dict[str, str]
+    """Parameters that all of them share."""
+
+
+@dataclass(frozen=True)
+class ConsoleText:
+    """A stretch of console output; `after` asks for what follows."""
+
+    text: str
+    after: int
+
+
+@dataclass(frozen=True)
 class Artifact:
     path: str
     digest: str

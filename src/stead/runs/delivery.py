@@ -1,0 +1,297 @@
+"""Taking over what a journal holds: exactly once by (run, writer, number), all of a batch in one transaction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from stead.errors import Conflict, InvalidInput, NotFound
+from stead.runs.blocks import Batch, store_points
+from stead.runs.experiments import DEFAULT, experiment_id
+from stead.runs.points import checked
+from stead.runs.prepared import Prepared, insert
+from stead.runs.tables import artifacts, console, journals, params, run_inputs, run_tags, runs
+from stead.runs.types import Receipt
+from stead.runtime import journal as j
+from stead.store import Store
+
+MAX_TEXT = 1 << 20
+_END = ("finished", "failed", "killed")
+
+
+def deliver(store: Store, run_id: str, *, writer: str, first: int, records: Sequence[Any]) -> Receipt:
+    """Store a writer's records, of which the first has the number `first`; those that are stored already are left out.
+
+    A run that is not known begins with its `Started`. Nothing of a batch is stored when one record is wrong.
+    Raises Conflict (`journal-gap`) where records before `first` are missing, NotFound (`run-unknown`).
+    """
+    batch = [_record(record) for record in records]
+    last = first + len(batch) - 1
+    with store.db.write("runs.deliver") as tx:
+        fresh = first == 1 and _begins(tx, run_id, batch)
+        known = 0 if fresh else int(_KNOWN(tx, {"run": run_id, "by": writer}).scalar() or 0)
+        if not batch or last <= known:
+            return Receipt(known)
+        if first > known + 1:
+            raise Conflict(
+                "journal-gap", f"records {known + 1} to {first - 1} of run {run_id} are missing", stored=known
+            )
+        told = apply(store, tx, run_id, batch[known + 1 - first :], fresh=fresh)
+        remember = _CHANGE_JOURNAL if known else _NEW_JOURNAL
+        remember(tx, {"run_id": run_id, "writer": writer, "seq": last, "run": run_id, "by": writer})
+    return Receipt(last, told)
+
+
+def deliver_journal(
+    store: Store, folder: Path, *, run_id: str | None = None, status: str | None = None, error: str | None = None
+) -> str:
+    """Store what a journal folder holds, then mark the run as ended with `status` unless the journal says how it ended.
+
+    For whoever started the process that wrote it and knows that it is over. Returns the run's id.
+    """
+    from stead.runs.operations import end
+
+    run_id = run_id or folder.name
+    courier = j.Courier(
+        folder,
+        lambda writer, first, records: deliver(store, run_id, writer=writer, first=first, records=records).seq,
+        store.blobs.put,
+    )
+    courier.carry()
+    if status is not None and not courier.has_ended:
+        end(store, run_id, status=status, error=error)
+    return run_id
+
+
+def begin(tx: sa.Connection, run_id: str, started: j.Started) -> bool:
+    """Make a run in the caller's transaction; False where there is one with this id already."""
+    if _EXISTS(tx, {"wanted": run_id}).first() is not None:
+        return False
+    values = {
+        "id": run_id,
+        "experiment_id": experiment_id(tx, started.project or DEFAULT),
+        "name": started.name or run_id[-8:],
+        "status": "running",
+        "lifecycle": "active",
+        "user": started.user,
+        "parent_id": started.parent,
+        "job_id": started.job,
+        "source": msgspec.json.encode(started.source).decode(),
+        "environment": started.environment,
+        "started_at": started.at,
+        "ended_at": None,
+        "beat_at": started.at,
+        "error": None,
+    }
+    _NEW_RUN(tx, values)
+    return True
+
+
+def apply(
+    store: Store, tx: sa.Connection, run_id: str, records: Sequence[j.Record], *, fresh: bool = False
+) -> list[str]:
+    """Store records in the caller's transaction and return what a person should be told.
+
+    `fresh`: the run was begun in this very transaction and nothing is stored of it yet.
+    """
+    work = _Work(store, tx, run_id, fresh)
+    for record in records:
+        work.take(record)
+    work.finish()
+    return work.told
+
+
+class _Work:
+    """Gathers a batch's records by kind, so that each kind is one statement."""
+
+    def __init__(self, store: Store, tx: sa.Connection, run_id: str, fresh: bool) -> None:
+        self.store, self.tx, self.run_id, self.fresh = store, tx, run_id, fresh
+        self.told: list[str] = []
+        self.started: j.Started | None = None
+        self.facts: dict[str, Any] = {}
+        self.environment: str | None = None
+        self.params: dict[str, str] = {}
+        self.tags: dict[str, str] = {}
+        self.points = Batch()
+        self.files: dict[str, j.File] = {}
+        self.texts: list[str] = []
+        self.inputs: dict[tuple[str, int], str] = {}
+        self.ended: j.Ended | None = None
+        self.beat = 0
+
+    def take(self, record: j.Record) -> None:
+        self.beat = max(self.beat, record.at)
+        match record:
+            case j.Metrics():
+                self.points.add(record.step, record.at, record.values)
+            case j.Points():
+                self.points.add_block(record.key, checked(record.steps, record.times, record.values))
+            case j.Params():
+                for key, value in record.values.items():
+                    self._param(key, value)
+            case j.Tags():
+                self.tags |= {_key(key): _text(value, f"tag {key}") for key, value in record.values.items()}
+            case j.Text():
+                self.texts.append(record.text.replace("\0", "�"))
+            case j.File():
+                path = j.clean_path(record.path)
+                if not record.digest:
+                    raise InvalidInput("artifact-missing", f"the bytes of artifact {path} were not stored first")
+                self.files[path] = record
+            case j.Input():
+                self.inputs[record.dataset, record.version] = record.context
+            case j.Started():
+                self.started = record
+            case j.Facts():
+                self.facts |= record.source
+                self.environment = record.environment or self.environment
+            case j.Ended():
+                if record.status not in _END:
+                    raise InvalidInput("status-invalid", f"a run ends as {', '.join(_END)}, not as {record.status!r}")
+                self.ended = record
+            case j.Beat():
+                pass
+
+    def finish(self) -> None:
+        if not self.fresh or self.facts or self.ended or self.environment:
+            self._update_run()
+        self._write_params()
+        store_points(self.tx, self.run_id, self.points, fresh=self.fresh, final=self.ended is not None)
+        self._write("key", run_tags, [{"key": key, "value": value} for key, value in self.tags.items()])
+        files = [{"path": path, "digest": f.digest, "bytes": f.bytes, "at": f.at} for path, f in self.files.items()]
+        self._write("path", artifacts, files)
+        inputs = [{"dataset": name, "version": n, "context": context} for (name, n), context in self.inputs.items()]
+        self._write("dataset version", run_inputs, inputs)
+        if self.texts:
+            newest = sa.select(sa.func.coalesce(sa.func.max(console.c.seq), 0)).where(console.c.run_id == self.run_id)
+            number = 0 if self.fresh else int(self.tx.execute(newest).scalar_one())
+            text = {"run_id": self.run_id, "seq": number + 1, "text": "".join(self.texts)}
+            self.tx.execute(sa.insert(console), text)
+
+    def _write(self, keys: str, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            rows = [{"run_id": self.run_id} | row for row in rows]
+            self.store.db.upsert(self.tx, table, rows, ("run_id", *keys.split()))
+
+    def _update_run(self) -> None:
+        """Bring the run up to date; it stays locked until the transaction ends."""
+        row = _LOCKED(self.tx, {"wanted": self.run_id}).first()
+        if row is None:
+            raise NotFound("run-unknown", f"there is no run {self.run_id}", hint="stead runs list")
+        beat_at = max(self.beat, row.beat_at)
+        values: dict[str, Any] = {}
+        source = (self.started.source if self.started else {}) | self.facts
+        if source:
+            stored = self.tx.execute(sa.select(runs.c.source).where(runs.c.id == self.run_id)).scalar_one()
+            values["source"] = stored | source
+        environment = self.environment or (self.started.environment if self.started else None)
+        if environment:
+            values["environment"] = environment
+        if self.ended is not None:
+            values |= {"status": self.ended.status, "error": self.ended.error, "ended_at": self.ended.at}
+        elif row.status == "killed" and row.error == SILENT:
+            values |= {"status": "running", "error": None, "ended_at": None}
+        if values:
+            self.tx.execute(sa.update(runs).where(runs.c.id == self.run_id).values(beat_at=beat_at, **values))
+        elif beat_at > row.beat_at:
+            _BEAT(self.tx, {"wanted": self.run_id, "beat_at": beat_at})
+
+    def _param(self, key: str, value: str) -> None:
+        key, value = _key(key), _text(value, f"parameter {key}")
+        before = self.params.setdefault(key, value)
+        if before != value:
+            self._changed(key, before, value)
+
+    def _write_params(self) -> None:
+        if not self.params:
+            return
+        stored: dict[str, str] = {}
+        if not self.fresh:
+            query = sa.select(params.c.key, params.c.value)
+            query = query.where(params.c.run_id == self.run_id, params.c.key.in_(list(self.params)))
+            stored = {row.key: row.value for row in self.tx.execute(query)}
+        rows = []
+        for key, value in self.params.items():
+            if key not in stored:
+                rows.append({"run_id": self.run_id, "key": key, "value": value, "number": number_in(value)})
+            elif stored[key] != value:
+                self._changed(key, stored[key], value)
+        if rows:
+            _NEW_PARAMS(self.tx, rows)
+
+    def _changed(self, key: str, before: str, value: str) -> None:
+        """A parameter says how a run was made: the first value stays, the other one is kept beside as a tag."""
+        self.tags[f"stead.changed.{key}"] = value
+        self.told.append(
+            f"parameter {key!r} of run {self.run_id} stays {_short(before)}; {_short(value)} is kept as tag "
+            f"'stead.changed.{key}'"
+        )
+
+
+SILENT = "its process was not heard of any more"
+_WANTED = runs.c.id == sa.bindparam("wanted")
+_LOCKED = Prepared(sa.select(runs.c.status, runs.c.error, runs.c.beat_at).where(_WANTED).with_for_update())
+_BEAT = Prepared(sa.update(runs).where(_WANTED), ["beat_at"])
+_ONE_JOURNAL = (journals.c.run_id == sa.bindparam("run"), journals.c.writer == sa.bindparam("by"))
+_KNOWN = Prepared(sa.select(journals.c.seq).where(*_ONE_JOURNAL).with_for_update())
+_EXISTS = Prepared(sa.select(runs.c.id).where(_WANTED))
+_NEW_RUN = insert(runs)
+_NEW_JOURNAL = insert(journals)
+"""A second delivery of the same new journal at the same moment contradicts the first one's row and is taken back."""
+_CHANGE_JOURNAL = Prepared(sa.update(journals).where(*_ONE_JOURNAL), ["seq"])
+_NEW_PARAMS = insert(params)
+
+
+def number_in(text: str) -> float | None:
+    """The finite number that a parameter's text is, else None.
+
+    >>> number_in("1e-3"), number_in("gbm"), number_in("True")
+    (0.001, None, None)
+    """
+    if len(text) > 40 or "_" in text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _begins(tx: sa.Connection, run_id: str, batch: Sequence[j.Record]) -> bool:
+    """Whether this batch brings a run that the store does not have; it is made."""
+    started = batch[0] if batch else None
+    return isinstance(started, j.Started) and begin(tx, run_id, started)
+
+
+def _record(record: j.Record | list[Any]) -> j.Record:
+    if isinstance(record, j.KINDS):
+        return record
+    try:
+        return msgspec.convert(record, j.Record)  # type: ignore[no-any-return]
+    except msgspec.ValidationError as error:
+        raise InvalidInput("record-invalid", f"a record of the journal is not understood: {error}") from None
+
+
+def _key(key: str) -> str:
+    if not key or len(key) > 250 or not key.isprintable():
+        raise InvalidInput(
+            "key-invalid",
+            f"{_short(key)} is no name for a parameter, tag or metric",
+            hint="1 to 250 printable characters",
+        )
+    return key
+
+
+def _text(value: str, what: str) -> str:
+    if len(value) > MAX_TEXT:
+        raise InvalidInput("value-too-long", f"{what} has {len(value)} characters", hint="log it as an artifact")
+    return value.replace("\0", "�")
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "…")
