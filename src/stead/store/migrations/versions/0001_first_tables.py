@@ -67,8 +67,10 @@ def upgrade() -> None:
     op.create_table('gateways',
     sa.Column('id', sa.Text(), nullable=False),
     sa.Column('url', sa.Text(), nullable=False),
+    sa.Column('host', sa.Text(), nullable=False),
     sa.Column('pid', sa.Integer(), nullable=False),
     sa.Column('revision', sa.BigInteger(), nullable=False),
+    sa.Column('followed', sa.JSON(), nullable=False),
     sa.Column('loaded', sa.JSON(), nullable=False),
     sa.Column('stats', sa.JSON(), nullable=False),
     sa.Column('beat_at', sa.BigInteger(), nullable=False),
@@ -293,7 +295,8 @@ def upgrade() -> None:
     sa.Column('key', sa.Text(), nullable=False),
     sa.Column('value', sa.Text(), nullable=False),
     sa.ForeignKeyConstraint(['experiment_id'], ['experiments.id'], name=op.f('fk_experiment_tags_experiment_id')),
-    sa.PrimaryKeyConstraint('experiment_id', 'key', name=op.f('pk_experiment_tags'))
+    sa.PrimaryKeyConstraint('experiment_id', 'key', name=op.f('pk_experiment_tags')),
+    sqlite_with_rowid=False
     )
     op.create_table('job_logs',
     sa.Column('job_id', sa.String(length=32), nullable=False),
@@ -361,7 +364,8 @@ def upgrade() -> None:
     sa.Column('bytes', sa.BigInteger(), nullable=False),
     sa.Column('at', sa.BigInteger(), nullable=False),
     sa.ForeignKeyConstraint(['run_id'], ['runs.id'], name=op.f('fk_artifacts_run_id')),
-    sa.PrimaryKeyConstraint('run_id', 'path', name=op.f('pk_artifacts'))
+    sa.PrimaryKeyConstraint('run_id', 'path', name=op.f('pk_artifacts')),
+    sqlite_with_rowid=False
     )
     op.create_table('metric_blocks',
     sa.Column('run_id', sa.String(length=32), nullable=False),
@@ -387,18 +391,17 @@ def upgrade() -> None:
     sa.Column('max', sa.Float(), nullable=True),
     sa.Column('max_step', sa.BigInteger(), nullable=True),
     sa.ForeignKeyConstraint(['run_id'], ['runs.id'], name=op.f('fk_metric_summaries_run_id')),
-    sa.PrimaryKeyConstraint('run_id', 'key', name=op.f('pk_metric_summaries'))
+    sa.PrimaryKeyConstraint('run_id', 'key', name=op.f('pk_metric_summaries')),
+    sqlite_with_rowid=False
     )
-    with op.batch_alter_table('metric_summaries', schema=None) as batch_op:
-        batch_op.create_index('ix_metric_summaries_key', ['key', 'last'], unique=False)
-
     op.create_table('params',
     sa.Column('run_id', sa.String(length=32), nullable=False),
     sa.Column('key', sa.Text(), nullable=False),
     sa.Column('value', sa.Text(), nullable=False),
     sa.Column('number', sa.Float(), nullable=True),
     sa.ForeignKeyConstraint(['run_id'], ['runs.id'], name=op.f('fk_params_run_id')),
-    sa.PrimaryKeyConstraint('run_id', 'key', name=op.f('pk_params'))
+    sa.PrimaryKeyConstraint('run_id', 'key', name=op.f('pk_params')),
+    sqlite_with_rowid=False
     )
     op.create_table('run_console',
     sa.Column('run_id', sa.String(length=32), nullable=False),
@@ -413,21 +416,24 @@ def upgrade() -> None:
     sa.Column('version', sa.Integer(), nullable=False),
     sa.Column('context', sa.Text(), nullable=False),
     sa.ForeignKeyConstraint(['run_id'], ['runs.id'], name=op.f('fk_run_inputs_run_id')),
-    sa.PrimaryKeyConstraint('run_id', 'dataset', 'version', name=op.f('pk_run_inputs'))
+    sa.PrimaryKeyConstraint('run_id', 'dataset', 'version', name=op.f('pk_run_inputs')),
+    sqlite_with_rowid=False
     )
     op.create_table('run_journals',
     sa.Column('run_id', sa.String(length=32), nullable=False),
     sa.Column('writer', sa.String(length=32), nullable=False),
     sa.Column('seq', sa.BigInteger(), nullable=False),
     sa.ForeignKeyConstraint(['run_id'], ['runs.id'], name=op.f('fk_run_journals_run_id')),
-    sa.PrimaryKeyConstraint('run_id', 'writer', name=op.f('pk_run_journals'))
+    sa.PrimaryKeyConstraint('run_id', 'writer', name=op.f('pk_run_journals')),
+    sqlite_with_rowid=False
     )
     op.create_table('run_tags',
     sa.Column('run_id', sa.String(length=32), nullable=False),
     sa.Column('key', sa.Text(), nullable=False),
     sa.Column('value', sa.Text(), nullable=False),
     sa.ForeignKeyConstraint(['run_id'], ['runs.id'], name=op.f('fk_run_tags_run_id')),
-    sa.PrimaryKeyConstraint('run_id', 'key', name=op.f('pk_run_tags'))
+    sa.PrimaryKeyConstraint('run_id', 'key', name=op.f('pk_run_tags')),
+    sqlite_with_rowid=False
     )
     # ### end Alembic commands ###
 
@@ -439,9 +445,6 @@ def downgrade() -> None:
     op.drop_table('run_inputs')
     op.drop_table('run_console')
     op.drop_table('params')
-    with op.batch_alter_table('metric_summaries', schema=None) as batch_op:
-        batch_op.drop_index('ix_metric_summaries_key')
-
     op.drop_table('metric_summaries')
     op.drop_table('metric_blocks')
     op.drop_table('artifacts')
