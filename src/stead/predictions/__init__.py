@@ -4,6 +4,27 @@ Writers append to raw segments (`log`, `labels`), a compaction makes Parquet of 
 (`reading`), and `performance` keeps the loss of every version and day of event time.
 """
 
+from stead.predictions.compaction import compact
+from stead.predictions.labels import add_labels, seal_labels
 from stead.predictions.log import Logged, PredictionLog
+from stead.predictions.performance import performance, refresh_performance
+from stead.predictions.reading import counts, list_predictions, read
+from stead.predictions.types import Counts, DayLoss, Label, LabelReceipt, Prediction
 
-__all__ = ["Logged", "PredictionLog"]
+__all__ = [
+    "Counts",
+    "DayLoss",
+    "Label",
+    "LabelReceipt",
+    "Logged",
+    "Prediction",
+    "PredictionLog",
+    "add_labels",
+    "compact",
+    "counts",
+    "list_predictions",
+    "performance",
+    "read",
+    "refresh_performance",
+    "seal_labels",
+]

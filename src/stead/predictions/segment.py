@@ -77,11 +77,12 @@ class Sealed:
 
 def raw_paths(store: Store, kind: Kind) -> list[Path]:
     """All raw segments of this machine, oldest first."""
+    folder = folder_of(store, kind)
     try:
-        names = [entry.name for entry in os.scandir(folder_of(store, kind)) if entry.name.endswith(SUFFIX)]
+        names = [entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIX)]
     except FileNotFoundError:
         return []
-    return [folder_of(store, kind) / name for name in sorted(names)]
+    return [folder / name for name in sorted(names)]
 
 
 @contextmanager

@@ -70,6 +70,9 @@ def _mse(predictions: Any, labels: Any) -> tuple[Array, Array]:
 
 
 def _error(predictions: Any, labels: Any) -> tuple[Array, Array]:
+    if isinstance(predictions, np.ndarray) and isinstance(labels, np.ndarray) and predictions.ndim == 1:
+        p, y = numbers(predictions), numbers(labels)
+        return _masked(np.where(np.isnan(p) | np.isnan(y), np.nan, p != y), np.ones(len(p)))
     loss = np.array([_wrong(p, y) for p, y in zip(predictions, labels, strict=True)], dtype=np.float64)
     return _masked(loss, np.ones(len(loss)))
 

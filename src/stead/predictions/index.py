@@ -1,0 +1,173 @@
+"""Which segments there are, and where a prediction id is found: fast enough to ask for every batch of labels."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import sqlalchemy as sa
+
+from stead.predictions.segment import Kind
+from stead.predictions.tables import segments
+from stead.predictions.tail import RawSegment, logged_now, tail
+from stead.store import Store, from_row
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CACHED_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class StoredSegment:
+    """A row of `prediction_segments`: Parquet in the store, made from one raw segment or merged from many."""
+
+    id: str
+    model: str
+    kind: str
+    digest: str
+    rows: int
+    requests: int
+    failed: int
+    id_min: str
+    id_max: str
+    event_min: int | None
+    event_max: int | None
+    seen: bool
+    merged_into: str | None
+    created_at: int
+
+
+class Found(NamedTuple):
+    """The request that a label or a look-up names."""
+
+    model: str
+    rows: int
+    event_time: int
+
+
+class View(NamedTuple):
+    """The log at one moment: each record is in exactly one of both."""
+
+    raw: list[RawSegment]
+    stored: list[StoredSegment]
+
+
+def look(
+    store: Store,
+    kind: Kind,
+    *,
+    model: str | None = None,
+    ids: tuple[str, str] | None = None,
+    events: tuple[int, int] | None = None,
+    unseen: bool = False,
+) -> View:
+    """All raw segments, and the stored ones of a model, that may hold requests from `ids[0]` to `ids[1]`, or since <= t < until.
+
+    The raw ones are read first: what is compacted meanwhile is found in the store, and one statement tells both which
+    are wanted and which of the raw ones are there already.
+    """
+    raw = tail(store, kind)
+    conditions = [segments.c.kind == kind, segments.c.merged_into.is_(None)]
+    if model is not None:
+        conditions.append(segments.c.model == model)
+    if ids is not None:
+        conditions += [segments.c.id_min <= ids[1], segments.c.id_max >= ids[0]]
+    if events is not None:
+        conditions += [segments.c.event_min < events[1], segments.c.event_max >= events[0]]
+    if unseen:
+        conditions.append(segments.c.seen.is_(False))
+    wanted = sa.and_(*conditions)
+    query = (
+        sa.select(segments, sa.case((wanted, 1), else_=0).label("wanted"))
+        .where(sa.or_(wanted, segments.c.id.in_([segment.name for segment in raw])))
+        .order_by(segments.c.id_min)
+    )
+    with store.db.read() as tx:
+        rows = tx.execute(query).mappings().all()
+    there = {row["id"] for row in rows}
+    return View(
+        [segment for segment in raw if segment.name not in there],
+        [from_row(row, StoredSegment) for row in rows if row["wanted"]],
+    )
+
+
+def is_stored(store: Store, name: str) -> bool:
+    """Whether the rows of a raw segment are in the store."""
+    with store.db.read() as tx:
+        return tx.execute(sa.select(segments.c.id).where(segments.c.id == name).limit(1)).first() is not None
+
+
+def find(store: Store, requests: Sequence[str]) -> list[Found | None]:
+    """For each request id where it was logged; None for those that are not known (yet)."""
+    found: dict[str, Found | None] = dict.fromkeys(requests)
+    for logged in logged_now(store):
+        for request in requests:
+            if (answer := logged.get(request)) is not None:
+                found[request] = Found(answer.logged.model, len(answer.outputs or ()), answer.logged.event_time)
+    missing = sorted(request for request, place in found.items() if place is None)
+    if missing:
+        _find_stored(store, missing, found)
+    return [found[request] for request in requests]
+
+
+def _find_stored(store: Store, missing: list[str], found: dict[str, Found | None]) -> None:
+    import numpy as np
+
+    wanted = np.array(missing, dtype="S32")
+    for segment in look(store, "predictions", ids=(missing[0], missing[-1])).stored:
+        known = _arrays(store, segment)
+        places = np.searchsorted(known.requests, wanted)
+        places[places == len(known.requests)] = 0
+        for position in np.flatnonzero(known.requests[places] == wanted):
+            place = places[position]
+            found[missing[position]] = Found(segment.model, int(known.rows[place]), int(known.event_times[place]))
+
+
+class Arrays(NamedTuple):
+    """The requests of a stored segment, sorted: id, rows, event time."""
+
+    requests: np.ndarray[Any, Any]
+    rows: np.ndarray[Any, Any]
+    event_times: np.ndarray[Any, Any]
+
+
+_lock = threading.Lock()
+_cache: OrderedDict[str, Arrays] = OrderedDict()
+
+
+def _arrays(store: Store, segment: StoredSegment) -> Arrays:
+    """By content, so what is cached never goes stale."""
+    with _lock:
+        if segment.digest in _cache:
+            _cache.move_to_end(segment.digest)
+            return _cache[segment.digest]
+    made = _read_arrays(store, segment.digest)
+    with _lock:
+        _cache[segment.digest] = made
+        while len(_cache) > 1 and sum(arrays.requests.nbytes for arrays in _cache.values()) > CACHED_BYTES:
+            _cache.popitem(last=False)
+    return made
+
+
+def _read_arrays(store: Store, digest: str) -> Arrays:
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(store.blobs.path(digest), columns=["request", "row", "rows", "event_time"])
+    first = np.flatnonzero(table["row"].to_numpy() == 0)
+    return Arrays(
+        np.array(table["request"].to_pylist(), dtype="S32")[first],
+        table["rows"].to_numpy()[first],
+        table["event_time"].to_numpy()[first],
+    )
+
+
+def days_of(store: Store, segment: StoredSegment, day: int) -> set[int]:
+    """The days of event time, each `day` milliseconds long, that a stored segment of predictions has rows of."""
+    import numpy as np
+
+    return {int(start) * day for start in np.unique(_arrays(store, segment).event_times // day)}

@@ -1,0 +1,145 @@
+"""Taking in labels: durable when acknowledged, whatever becomes of the process."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from stead.errors import Failed, InvalidInput
+from stead.predictions.index import find
+from stead.predictions.segment import Segment, folder_of
+from stead.predictions.tail import KeptLabel, is_prediction_id, request_and_row
+from stead.predictions.types import Label, LabelReceipt
+from stead.store import Store
+
+ROLL_BYTES = 16 << 20
+ROLL_SECONDS = 300.0
+BATCH = 10_000
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def add_labels(store: Store, labels: Sequence[Label]) -> LabelReceipt:
+    """Keep labels; when this returns they are on the disk. All of a batch or none.
+
+    Labels may come late, repeatedly and for predictions that are not known yet: all are kept, the newest one counts.
+
+    Raises InvalidInput (`label-id-invalid`, `label-value-invalid`, `label-time-invalid`) where one makes no sense, Failed
+    (`disk-full`) where there is no room: nothing of the batch is kept then.
+    """
+    if not labels:
+        return LabelReceipt(accepted=0, unknown=0)
+    writer = _writer(store)
+    kept = writer.add(labels)
+    places = find(store, [label.request for label in kept])
+    unknown = sum(place is None or label.row >= place.rows for label, place in zip(kept, places, strict=True))
+    return LabelReceipt(accepted=len(kept), unknown=unknown)
+
+
+def seal_labels(store: Store) -> None:
+    """End this process's file of labels, so that the next compaction takes it."""
+    with _lock:
+        writer = _writers.get((os.getpid(), store.root))
+    if writer is not None:
+        writer.close()
+
+
+class _LabelWriter:
+    """The file of labels of one process and store."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._segment: Segment | None = None
+        self._opened = 0.0
+        self._last = 0
+
+    def add(self, labels: Sequence[Label]) -> list[KeptLabel]:
+        checked = [_checked(label, place) for place, label in enumerate(labels)]
+        with self._lock:
+            accepted = max(time.time_ns(), self._last + 1)
+            self._last = accepted + len(labels)
+            kept = [
+                KeptLabel(request, row, label.value, accepted + place, label.event_time, label.source)
+                for place, ((request, row), label) in enumerate(zip(checked, labels, strict=True))
+            ]
+            records = [_encode(kept[start : start + BATCH]) for start in range(0, len(kept), BATCH)]
+            if self._segment is not None and self._old():
+                self._close()
+            if self._segment is None:
+                self._segment = Segment(self._folder, "labels", point="predictions.labels")
+                self._opened = time.monotonic()
+            try:
+                self._segment.log.append(records, sync=True)
+            except OSError as error:
+                raise Failed(
+                    "disk-full",
+                    f"labels could not be brought to the disk: {error.strerror}",
+                    hint="free space and try again",
+                ) from error
+        return kept
+
+    def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _old(self) -> bool:
+        assert self._segment is not None
+        return self._segment.log.size >= ROLL_BYTES or time.monotonic() - self._opened >= ROLL_SECONDS
+
+    def _close(self) -> None:
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+
+_lock = threading.Lock()
+_writers: OrderedDict[tuple[int, Path], _LabelWriter] = OrderedDict()
+_MOST = 16
+
+
+def _writer(store: Store) -> _LabelWriter:
+    key = (os.getpid(), store.root)
+    with _lock:
+        writer = _writers.setdefault(key, _LabelWriter(folder_of(store, "labels")))
+        _writers.move_to_end(key)
+        if len(_writers) > _MOST:
+            _writers.popitem(last=False)[1].close()
+        return writer
+
+
+def _checked(label: Label, place: int) -> tuple[str, int]:
+    """Request and row of a label that makes sense."""
+    if not isinstance(label.prediction_id, str) or not is_prediction_id(label.prediction_id):
+        raise InvalidInput(
+            "label-id-invalid",
+            f"label {place}: {label.prediction_id!r} is no prediction id",
+            hint="it is the prediction_id of the answer, with .0, .1, … where the request had several rows",
+            position=place,
+        )
+    value = label.value
+    if not isinstance(value, (float, int, str)) or (isinstance(value, float) and not math.isfinite(value)):
+        raise InvalidInput(
+            "label-value-invalid",
+            f"label {place} of {label.prediction_id}: {value!r} is no value",
+            hint="a label is a finite number, a text, true or false",
+            position=place,
+        )
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise InvalidInput(
+            "label-value-invalid", f"label {place} of {label.prediction_id} has more than 64 bits", position=place
+        )
+    if label.event_time is not None and not isinstance(label.event_time, int):
+        raise InvalidInput(
+            "label-time-invalid",
+            f"label {place}: {label.event_time!r} is no time",
+            hint="milliseconds since 1970 UTC",
+            position=place,
+        )
+    return request_and_row(label.prediction_id)

@@ -1,0 +1,257 @@
+"""Reading the log: Parquet in the store and the live tail of raw segments as one, through DuckDB."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from stead.errors import Failed, InvalidInput
+from stead.predictions import frames
+from stead.predictions.index import StoredSegment, look
+from stead.predictions.tail import Answer, is_prediction_id, request_and_row
+from stead.predictions.types import Counts, Prediction
+from stead.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
+
+MOST = 10_000
+_ID = "case when p.rows > 1 then p.request || '.' || p.row else p.request end"
+
+
+@contextmanager
+def connect() -> Iterator[DuckDBPyConnection]:
+    """A DuckDB in memory that loads nothing and fetches nothing. Raises Failed (`log-unreadable`) where a query fails."""
+    import duckdb
+
+    options: dict[str, Any] = {
+        "threads": 2,
+        "memory_limit": "1GB",
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    con = duckdb.connect(config=options)
+    try:
+        yield con
+    except duckdb.Error as error:
+        raise Failed("log-unreadable", f"the log of predictions could not be read: {error}") from error
+    finally:
+        con.close()
+
+
+def paths(store: Store, stored: Sequence[StoredSegment]) -> list[str]:
+    """Local files of stored segments."""
+    return [str(store.blobs.path(segment.digest)) for segment in stored]
+
+
+def view_predictions(
+    con: DuckDBPyConnection, store: Store, stored: Sequence[StoredSegment], answers: Sequence[Answer], *, features: bool
+) -> None:
+    """Make the view `predictions`: one row a predicted row, one for a failed request."""
+    table = frames.wide(answers) if features else frames.narrow(answers)
+    union(con, "predictions", paths(store, stored), table)
+
+
+def view_labels(con: DuckDBPyConnection, store: Store, ids: tuple[str, str] | None = None) -> None:
+    """Make `labels`, newest for each row: request, row, value, value_number, accepted. With `ids` at least those between."""
+    view = look(store, "labels", ids=ids)
+    kept = [label for raw in view.raw for label in raw.records if ids is None or ids[0] <= label.request <= ids[1]]
+    union(con, "all_labels", paths(store, view.stored), frames.labels(kept))
+    newest = "arg_max({'value': value, 'value_number': value_number}, accepted)"
+    inside = f"where request between '{ids[0]}' and '{ids[1]}'" if ids else ""
+    con.execute(
+        f"""create view labels as
+        select request, row, newest.value as value, newest.value_number as value_number, accepted
+        from (select request, row, {newest} as newest, max(accepted) as accepted from all_labels {inside} group by all)"""
+    )
+
+
+def union(con: DuckDBPyConnection, name: str, files: list[str], table: pa.Table) -> None:
+    """Make a view of Parquet files and a table, columns by name."""
+    con.register(f"{name}_tail", table)
+    if files:
+        con.read_parquet(files, union_by_name=True).create_view(f"{name}_stored")
+        con.execute(f"create view {name} as select * from {name}_stored union all by name select * from {name}_tail")
+    else:
+        con.execute(f"create view {name} as select * from {name}_tail")
+
+
+def counts(store: Store, model: str) -> Counts:
+    """How much of a model is logged and labelled, exact at this moment. Unknown labels are counted over all models."""
+    view = look(store, "predictions")
+    answers = [answer for raw in view.raw for answer in raw.records]
+    with connect() as con:
+        view_labels(con, store)
+        mine = [segment for segment in view.stored if segment.model == model]
+        of_model = [answer for answer in answers if answer.logged.model == model]
+        view_predictions(con, store, mine, of_model, features=False)
+        union(con, "everything", paths(store, view.stored), frames.narrow(answers))
+        found = con.sql(
+            """select count(*) filter (row = 0), count(*) filter (rows > 0), count(*) filter (rows = 0),
+                (select count(*) from labels semi join predictions p
+                    on labels.request = p.request and labels.row = p.row and p.rows > 0),
+                (select count(*) from labels anti join everything e
+                    on labels.request = e.request and labels.row = e.row and e.rows > 0)
+            from predictions"""
+        )
+        return Counts(*found.fetchall()[0])
+
+
+def list_predictions(
+    store: Store,
+    model: str,
+    *,
+    limit: int = 100,
+    before: str | None = None,
+    version: int | None = None,
+    since: int | None = None,
+    until: int | None = None,
+) -> list[Prediction]:
+    """Predictions and failed requests of a model, newest first, with their newest labels.
+
+    `before` is the id of the last prediction of the page before; `since` <= event time < `until`, milliseconds.
+    Raises InvalidInput (`limit-invalid`, `prediction-id-invalid`).
+    """
+    if not 0 < limit <= MOST:
+        raise InvalidInput("limit-invalid", f"limit must be 1 to {MOST}, not {limit}")
+    page = _Page(model, limit, _position(before), version, since, until)
+    view = look(store, "predictions", model=model, events=None if since is None and until is None else page.events)
+    answers = [answer for raw in view.raw for answer in raw.records if page.fits(answer)]
+    newest = sorted(answers, key=lambda answer: answer.logged.id, reverse=True)[: limit + 1]
+    left = sorted(view.stored, key=lambda segment: segment.id_max, reverse=True)
+    taken: list[StoredSegment] = []
+    wanted = limit
+    with connect() as con:
+        while True:
+            while left and sum(segment.rows for segment in taken) < wanted:
+                taken.append(left.pop(0))
+            rows = page.rows(con, store, taken, newest)
+            oldest = rows[-1]["request"] if len(rows) == limit else ""
+            overlapping = [segment for segment in left if segment.id_max >= oldest]
+            if not overlapping:
+                known = _labels_of(con, store, rows)
+                return [_prediction(row, model, known.get((row["request"], row["row"]))) for row in rows]
+            wanted = max(wanted * 4, sum(segment.rows for segment in taken) + 1)
+
+
+def read(store: Store, model: str, *, since: int | None = None, until: int | None = None) -> pa.Table:
+    """Predicted rows of a model with their newest labels, by event time; `since` <= event time < `until`, milliseconds.
+
+    Columns: id, version, event_time, received_at, latency_us, status, protocol, key; `output` and `label` as numbers (null where
+    they are none), `output_json` and `label_json` as they were; label_at; and `features.NAME` for each raw column.
+    Failed requests are left out.
+    """
+    bounds = _bounds(since, until)
+    view = look(store, "predictions", model=model, events=None if since is None and until is None else bounds)
+    answers = [
+        answer
+        for raw in view.raw
+        for answer in raw.records
+        if answer.logged.model == model and bounds[0] <= answer.logged.event_time < bounds[1]
+    ]
+    with connect() as con:
+        view_labels(con, store)
+        view_predictions(con, store, view.stored, answers, features=True)
+        table: pa.Table = con.sql(
+            f"""select {_ID} as id, p.version, p.event_time, p.received_at, p.latency_us, p.status, p.protocol, p.key,
+                p.output_number as output, p.output as output_json,
+                l.value_number as label, l.value as label_json, l.accepted // 1000000 as label_at,
+                p.* exclude (request, row, rows, version, event_time, received_at, latency_us, status, protocol, key,
+                    output, output_number, body)
+            from predictions p left join labels l on p.request = l.request and p.row = l.row
+            where p.rows > 0 and p.event_time >= {bounds[0]} and p.event_time < {bounds[1]}
+            order by p.event_time, p.request, p.row"""
+        ).to_arrow_table()
+        return table
+
+
+class _Page(NamedTuple):
+    """One page of a list: its conditions, in Python for the tail and in SQL for what is stored."""
+
+    model: str
+    limit: int
+    before: tuple[str, int] | None
+    version: int | None
+    since: int | None
+    until: int | None
+
+    @property
+    def events(self) -> tuple[int, int]:
+        return _bounds(self.since, self.until)
+
+    def fits(self, answer: Answer) -> bool:
+        log = answer.logged
+        return (
+            log.model == self.model
+            and (self.version is None or log.version == self.version)
+            and (self.before is None or log.id <= self.before[0])
+            and self.events[0] <= log.event_time < self.events[1]
+        )
+
+    def rows(
+        self, con: DuckDBPyConnection, store: Store, stored: Sequence[StoredSegment], answers: Sequence[Answer]
+    ) -> list[dict[str, Any]]:
+        con.execute("drop view if exists predictions")
+        con.execute("drop view if exists predictions_stored")
+        view_predictions(con, store, stored, answers, features=True)
+        conditions = [f"p.event_time >= {self.events[0]} and p.event_time < {self.events[1]}"]
+        if self.version is not None:
+            conditions.append(f"p.version = {int(self.version)}")
+        if self.before is not None:
+            conditions.append(f"(p.request, p.row) < ('{self.before[0]}', {self.before[1]})")
+        found = con.sql(
+            f"""select p.*, {_ID} as id from predictions p
+            where {" and ".join(conditions)} order by p.request desc, p.row desc limit {self.limit}"""
+        )
+        rows: list[dict[str, Any]] = found.to_arrow_table().to_pylist()
+        return rows
+
+
+def _labels_of(
+    con: DuckDBPyConnection, store: Store, rows: list[dict[str, Any]]
+) -> dict[tuple[str, int], tuple[str, int]]:
+    """By request and row the newest label as JSON, and when it was accepted in milliseconds."""
+    if not rows:
+        return {}
+    requests = sorted({row["request"] for row in rows})
+    view_labels(con, store, (requests[0], requests[-1]))
+    found = con.sql(
+        "select request, row, value, accepted // 1000000 from labels where request in (select unnest(?))",
+        params=[requests],
+    ).fetchall()
+    return {(request, row): (value, accepted) for request, row, value, accepted in found}
+
+
+def _prediction(row: dict[str, Any], model: str, label: tuple[str, int] | None) -> Prediction:
+    unread = row["rows"] == 0 or row["body"] is not None
+    start = len(frames.FEATURE)
+    features = {name[start:]: value for name, value in row.items() if name.startswith(frames.FEATURE)}
+    return Prediction(
+        id=row["id"],
+        model=model,
+        version=row["version"],
+        event_time=row["event_time"],
+        received_at=row["received_at"],
+        latency_us=row["latency_us"],
+        status=row["status"],
+        key=row["key"],
+        features=None if unread else features,
+        output=None if row["output"] is None else json.loads(row["output"]),
+        label=None if label is None else json.loads(label[0]),
+        label_at=None if label is None else label[1],
+    )
+
+
+def _position(before: str | None) -> tuple[str, int] | None:
+    if before is None:
+        return None
+    if not is_prediction_id(before):
+        raise InvalidInput("prediction-id-invalid", f"{before!r} is no prediction id")
+    return request_and_row(before)
+
+
+def _bounds(since: int | None, until: int | None) -> tuple[int, int]:
+    return (-(1 << 62) if since is None else int(since)), (1 << 62 if until is None else int(until))
