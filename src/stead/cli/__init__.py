@@ -1,1 +1,119 @@
-"""cli."""
+"""The command line. Each command's file is loaded when it is named, so that `stead --version` costs nothing."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from stead import __version__
+from stead.errors import InvalidInput, SteadError, did_you_mean
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # name: its module, one line for `stead --help`
+    "init": ("stead.cli.project", "Write stead.toml and a Python file that works as it stands."),
+    "doctor": ("stead.cli.project", "Say what is installed, what is missing and what it would be for."),
+    "migrate": ("stead.cli.project", "Bring the store's tables to this version."),
+    "sync": ("stead.cli.project", "Deliver what runs have logged and not yet sent."),
+    "up": ("stead.cli.running", "Start server, gateway and agent, and keep them running."),
+    "down": ("stead.cli.running", "End what `stead up` started."),
+    "status": ("stead.cli.running", "What runs, what is live, what is under way."),
+    "train": ("stead.cli.training", "Train a new version of a model."),
+    "compare": ("stead.cli.training", "Two versions, or runs, on the same rows."),
+    "jobs": ("stead.cli.training", "Work that waits, runs or has ended; logs; cancel."),
+    "wait": ("stead.cli.training", "Wait until nothing runs, or until a model's clock has come to a time."),
+    "runs": ("stead.cli.tracking", "Runs: list, show, delete."),
+    "data": ("stead.cli.data", "Datasets: add, ingest, list, show, get, verify."),
+    "models": ("stead.cli.models", "Models and versions: list, show, alias."),
+    "env": ("stead.cli.models", "Environments: show, compare."),
+    "deploy": ("stead.cli.deploying", "Let a version take over the model's route."),
+    "rollback": ("stead.cli.deploying", "Go back to the last good version, at once."),
+    "deployments": ("stead.cli.deploying", "Deployments: list, show, cancel."),
+    "decisions": ("stead.cli.deploying", "The ledger: who changed what, when, why."),
+    "undo": ("stead.cli.deploying", "Take a decision back."),
+    "predict": ("stead.cli.predicting", "Ask a model."),
+    "label": ("stead.cli.predicting", "Tell the truth about predictions."),
+    "predictions": ("stead.cli.predicting", "What was answered, and how good it was."),
+    "replay": ("stead.cli.predicting", "Send a table's rows in event-time order, labels after their delay."),
+    "tokens": ("stead.cli.tokens", "Tokens of the API: create, list, revoke."),
+    "demo": ("stead.demo.command", "The whole way on real data, in a few minutes."),
+}
+
+
+class Commands(click.Group):
+    """Loads a command's module when the command is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise InvalidInput(
+                "command-unknown",
+                f"there is no command {args[0]!r}",
+                hint=did_you_mean(args[0], COMMANDS) or "stead --help",
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="stead")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """stead: train, register, gate, deploy, predict, observe, decide.
+
+    Shell completion: eval "$(_STEAD_COMPLETE=bash_source stead)" (or zsh_source, fish_source).
+    """
+
+
+def main() -> NoReturn:
+    """The entry of `stead`: errors as a sentence, a hint and an exit code."""
+    debug = "--debug" in sys.argv
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else 0)
+    except SteadError as error:
+        if debug:
+            raise
+        _tell(error)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _tell(InvalidInput("usage", error.format_message(), hint=_usage_hint(error)))
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        print("\nstopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _tell(error: SteadError) -> None:
+    if "--json" in sys.argv:
+        import json
+
+        print(json.dumps(error.as_dict(), default=str))
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+
+
+def _usage_hint(error: click.ClickException) -> str | None:
+    context: Any = getattr(error, "ctx", None)
+    return f"{context.command_path} --help" if context is not None else "stead --help"

@@ -201,12 +201,13 @@ def work(
         operations.finish(store, job, result)
     except LeaseLost:
         pass
-    except JobCancelled:
+    except (JobCancelled, KeyboardInterrupt) as stopped:
         with suppress(LeaseLost):
             keeper.flush()
-            operations.give_up(
-                store, job, {"code": "job-cancelled", "message": "cancelled on request"}, retry=False, cancelled=True
-            )
+            body = {"code": "job-cancelled", "message": "cancelled on request"}
+            operations.give_up(store, job, body, retry=False, cancelled=True)
+        if isinstance(stopped, KeyboardInterrupt):
+            raise
     except SteadError as error:
         with suppress(LeaseLost):
             keeper.flush()

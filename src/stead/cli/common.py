@@ -1,0 +1,140 @@
+"""What several commands share: the caller, references, and waiting for a job."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stead.cli.output import Bar
+from stead.config import Project, Settings, find_project, load_project, load_settings
+from stead.errors import Failed, InvalidInput, Unreachable, from_dict
+
+if TYPE_CHECKING:
+    from stead.api import Caller
+    from stead.jobs import Job
+
+
+def project_or_none() -> Project | None:
+    root = find_project()
+    return load_project(root) if root else None
+
+
+def settings() -> Settings:
+    """The settings in force in this folder."""
+    return load_settings(project_or_none())
+
+
+def connect() -> Caller:
+    from stead.api import connect
+
+    return connect(settings())
+
+
+def split_ref(ref: str) -> tuple[str, int | None]:
+    """`bikes@3` → name and version; `bikes` → name and None. Raises InvalidInput (`version-invalid`)."""
+    name, _, version = ref.partition("@")
+    if not version:
+        return name, None
+    if not version.isdigit() or int(version) < 1:
+        raise InvalidInput("version-invalid", f"{version!r} is no version number", hint=f"{name}@1")
+    return name, int(version)
+
+
+class Moment(click.ParamType):
+    """A time, as milliseconds: 2012-01-31, 2012-01-31T13:00, with or without a zone (UTC)."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from stead.runtime.clock import to_ms
+
+        return value if isinstance(value, int) else to_ms(str(value))
+
+
+MOMENT = Moment()
+
+
+def gateway_url(caller: Caller) -> str:
+    """Address of a gateway that runs. Raises Unreachable (`gateway-missing`)."""
+    alive = caller.call("serving.gateways", alive=True)
+    if not alive:
+        raise Unreachable("gateway-missing", "no gateway runs", hint="stead up --background")
+    return str(alive[0].url)
+
+
+def ensure_up(caller: Caller) -> str | None:
+    """Start `stead up` in the background where nothing runs for this store; returns a line that says so, or None."""
+    if caller.url is not None or caller.call("serving.gateways", alive=True):
+        return None
+    from stead.processes.supervisor import start_in_background
+
+    state = start_in_background(caller.settings)
+    return f"started stead in the background: pages at {state['server']}, gateway at {state['gateway']} (stead status, stead down)"
+
+
+def follow(caller: Caller, job: Job) -> Job:
+    """Show a job's progress and log until it ends; do it here where no agent runs. Raises the error that it ended with."""
+    done = _do_here(caller, job) if caller.url is None and not caller.call("jobs.agent_alive") else _watch(caller, job)
+    if done.state == "cancelled":
+        raise Failed("job-cancelled", f"job {done.id[-12:]} was cancelled")
+    if done.state == "failed":
+        raise from_dict(
+            {"error": {"code": "job-failed", "message": "the job failed", "kind": _kind(done), **(done.error or {})}}
+        )
+    return done
+
+
+def _kind(job: Job) -> str:
+    return str((job.error or {}).get("kind", "Failed"))
+
+
+def _watch(caller: Caller, job: Job) -> Job:
+    after = 0
+    with Bar() as bar:
+        try:
+            while True:
+                current: Job = caller.call("jobs.get_job", job_id=job.id)
+                for seq, _, text in caller.call("jobs.job_log", job_id=job.id, after=after):
+                    after = seq
+                    _show_log(bar, current, text)
+                if current.progress:
+                    bar.show(current.progress.doing, current.progress.done, current.progress.total)
+                if current.ended_at is not None:
+                    return current
+                time.sleep(0.1)
+        except KeyboardInterrupt:
+            bar.line(f"the job goes on: stead jobs show {job.id[-12:]}; stead jobs cancel {job.id[-12:]}")
+            raise
+
+
+def _do_here(caller: Caller, job: Job) -> Job:
+    from stead import jobs
+    from stead.api import Embedded
+    from stead.processes.handlers import HANDLERS
+
+    assert isinstance(caller, Embedded)
+    owner = f"command-{os.getpid()}"
+    with Bar() as bar:
+        echo = lambda text: _show_log(bar, None, text)  # noqa: E731
+        while True:
+            worked = jobs.work(caller.store, HANDLERS, owner=owner, job_id=job.id, echo=echo)
+            current = worked or jobs.get_job(caller.store, job.id)
+            if current.ended_at is not None:
+                return current
+            time.sleep(0.2)
+
+
+def _show_log(bar: Bar, job: Job | None, text: str) -> None:
+    for line in text.splitlines():
+        bar.line(f"  {line}")
+
+
+def read_text(path: str) -> str:
+    """A file's text, or standard input for `-`."""
+    if path == "-":
+        return click.get_text_stream("stdin").read()
+    return Path(path).read_text(encoding="utf-8")

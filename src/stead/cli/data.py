@@ -1,0 +1,191 @@
+"""`stead data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stead.cli import output
+from stead.cli.common import MOMENT, connect, follow
+from stead.config import load_project
+from stead.errors import InvalidInput, NotFound
+
+
+@click.group()
+def data() -> None:
+    """Dataset versions by content."""
+
+
+@data.command("list")
+@output.json_option
+def data_list(as_json: bool) -> Any:
+    """Datasets and their newest versions."""
+    found = connect().call("datasets.list_datasets")
+    if as_json:
+        return found
+    rows = [
+        (
+            v.ref,
+            v.rows,
+            v.parts,
+            output.size(v.bytes),
+            output.when(v.time_min)[:10],
+            output.when(v.time_max)[:10],
+            output.when(v.created_at),
+        )
+        for v in found
+    ]
+    output.table(
+        ("dataset", "rows", "parts", "size", "from", "to", "made"),
+        rows,
+        right=(1, 2, 3),
+        empty="no datasets yet (stead data add NAME FILE)",
+    )
+    return None
+
+
+@data.command("show")
+@click.argument("ref", metavar="NAME[@VERSION]")
+@output.json_option
+def data_show(ref: str, as_json: bool) -> Any:
+    """Schema, counts and profile of a version."""
+    caller = connect()
+    found = caller.call("datasets.get_version", ref=ref, with_parts=True)
+    if as_json:
+        return found
+    output.facts(
+        [
+            ("dataset", found.ref),
+            ("rows", found.rows),
+            ("parts", found.parts),
+            ("size", output.size(found.bytes)),
+            ("from", output.when(found.time_min)),
+            ("to", output.when(found.time_max)),
+            ("source", found.source),
+            ("by", found.created_by),
+        ]
+    )
+    rows = []
+    for column in found.schema:
+        profile = found.profile.get(column.name, {})
+        top = ", ".join(str(level[0]) for level in profile.get("top", [])[:3])
+        rows.append(
+            (
+                column.name,
+                column.type,
+                profile.get("null"),
+                profile.get("min"),
+                profile.get("mean"),
+                profile.get("max"),
+                top or None,
+            )
+        )
+    output.table(("column", "type", "null", "min", "mean", "max", "most often"), rows, right=(2, 3, 4, 5))
+    return None
+
+
+@data.command("versions")
+@click.argument("name")
+@output.json_option
+def data_versions(name: str, as_json: bool) -> Any:
+    """All versions of a dataset."""
+    found = connect().call("datasets.list_versions", name=name)
+    if as_json:
+        return found
+    rows = [
+        (
+            v.ref,
+            v.rows,
+            v.parts,
+            output.size(v.bytes),
+            output.when(v.time_max)[:10],
+            v.created_by,
+            output.when(v.created_at),
+        )
+        for v in found
+    ]
+    output.table(("version", "rows", "parts", "size", "to", "by", "made"), rows, right=(1, 2, 3))
+    return None
+
+
+@data.command("add")
+@click.argument("name")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--append", is_flag=True, help="Add to the newest version instead of replacing it; nothing is copied again."
+)
+@click.option("--time", "time_column", help="Column of the event time.")
+@output.json_option
+def data_add(name: str, files: tuple[Path, ...], append: bool, time_column: str | None, as_json: bool) -> Any:
+    """Store files as a new version of NAME: Parquet and CSV as tables, others as they are."""
+    from stead.api import Embedded
+
+    caller = connect()
+    if not isinstance(caller, Embedded):
+        raise InvalidInput(
+            "data-remote",
+            "data is added where the store is, not over HTTP",
+            hint="run this on the server's machine, or set STEAD_DATABASE and STEAD_BLOBS",
+        )
+    from stead import datasets
+
+    origin = {"kind": "files", "paths": [str(f) for f in files]}
+    version = datasets.add(
+        caller.store,
+        name,
+        list(files) if len(files) > 1 else files[0],
+        append=append,
+        time_column=time_column,
+        origin=origin,
+    )
+    if as_json:
+        return version
+    print(
+        f"{version.ref}: {version.rows if version.rows is not None else version.parts} {'rows' if version.rows is not None else 'files'}, {output.size(version.bytes)}"
+    )
+    return None
+
+
+@data.command("ingest")
+@click.argument("model")
+@click.option("--since", type=MOMENT, help="Where a new dataset begins; an existing one goes on where it ended.")
+@click.option("--until", type=MOMENT, help="Rows before this time; default the model's now.")
+@output.json_option
+def data_ingest(model: str, since: int | None, until: int | None, as_json: bool) -> Any:
+    """Call the project's `ingest` for MODEL and add what is new."""
+    from stead.pipelines import pack
+
+    caller = connect()
+    spec = pack(load_project(), model, caller.put_blob)
+    job = caller.call("pipelines.ingest", model=model, spec=spec, since=since, until=until)
+    result = follow(caller, job).result or {}
+    if as_json:
+        return result
+    print(f"{result['dataset']}@{result['version']}: {result['rows']} rows")
+    return None
+
+
+@data.command("get")
+@click.argument("ref", metavar="NAME[@VERSION]")
+@click.argument("folder", type=click.Path(path_type=Path))
+def data_get(ref: str, folder: Path) -> None:
+    """Write a version's files into FOLDER."""
+    caller = connect()
+    version = caller.call("datasets.get_version", ref=ref, with_parts=True)
+    for part in version.part_list:
+        target = (folder / part.path).resolve()
+        if not target.is_relative_to(folder.resolve()):
+            raise NotFound("path-invalid", f"{part.path!r} lies outside the folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(caller.get_blob(part.digest))
+        print(target)
+
+
+@data.command("verify")
+@click.argument("ref", metavar="NAME[@VERSION]")
+def data_verify(ref: str) -> None:
+    """Check each part's bytes against its name."""
+    found = connect().call("datasets.verify", ref=ref)
+    print(f"{ref}: {found} parts are as they were stored" if isinstance(found, int) else f"{ref}: as it was stored")

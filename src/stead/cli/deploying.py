@@ -1,0 +1,232 @@
+"""`stead deploy`, `rollback`, `deployments`, `decisions`, `undo`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from stead.cli import output
+from stead.cli.common import connect, ensure_up, follow, gateway_url, split_ref
+
+
+@click.command()
+@click.argument("ref", metavar="MODEL[@VERSION]")
+@click.option(
+    "--override", multiple=True, metavar="GATE", help="Let it pass although this gate refuses; needs --reason."
+)
+@click.option("--reason", help="Kept in the ledger.")
+@click.option("--no-wait", is_flag=True, help="Return when the deployment is asked for.")
+@output.json_option
+def deploy(ref: str, override: tuple[str, ...], reason: str | None, no_wait: bool, as_json: bool) -> Any:
+    """Let a version (the newest by default) take over the model's route: warm it, check it, swap; no request fails.
+
+    Starts stead in the background where it does not run.
+    """
+    caller = connect()
+    model, version = split_ref(ref)
+    caller.call("models.get_model", name=model)
+    if said := ensure_up(caller):
+        output.note(said)
+    deployment = caller.call("deployments.deploy", model=model, version=version, override=list(override), reason=reason)
+    if no_wait:
+        return deployment
+    job = next(
+        j
+        for j in caller.call("jobs.list_jobs", model=model, kind="deploy", limit=20)
+        if j.payload["deployment"] == deployment.id
+    )
+    follow(caller, job)
+    deployment = caller.call("deployments.get_deployment", number=deployment.id)
+    if as_json:
+        return deployment
+    print(f"{model}@{deployment.version} answers; it took {_took(deployment)}")
+    for line in _example(caller, model):
+        print(line)
+    if deployment.previous:
+        output.note(f"undo: stead rollback {model}")
+    return None
+
+
+def _took(deployment: Any) -> str:
+    """From the request to the moment when the version was live."""
+    live = [step.at for step in deployment.steps if step.state == "live"]
+    return f"{(live[-1] - deployment.created_at) / 1000:.1f} s" if live else "–"
+
+
+def _example(caller: Any, model: str) -> list[str]:
+    """A curl command that works as it stands."""
+    import json
+
+    url = f"{gateway_url(caller)}/predict/{model}"
+    version = caller.call("models.get_version", ref=model)
+    logged = caller.call("models.get_logged_model", id=version.logged_model)
+    golden = logged.files.get("stead/golden.json")
+    if golden is None:
+        return [f"curl {url} -H 'content-type: application/json' -d '{{\"row\": {{…}}}}'"]
+    inputs = json.loads(caller.get_blob(golden.digest))["inputs"]
+    if isinstance(inputs, dict):
+        body = json.dumps({"row": {name: values[0] for name, values in inputs.items()}}, default=str)
+    else:
+        body = json.dumps({"rows": [inputs[0]]})
+    quoted = body.replace("'", "'\\''")
+    return [f"curl {url} -H 'content-type: application/json' -d '{quoted}'"]
+
+
+@click.command()
+@click.argument("model")
+@click.option("--to", type=int, metavar="VERSION", help="An earlier version that was live; default the last good one.")
+@click.option("--reason", help="Kept in the ledger.")
+@output.json_option
+def rollback(model: str, to: int | None, reason: str | None, as_json: bool) -> Any:
+    """Go back to the last good version, which is kept warm: done when the command returns."""
+    caller = connect()
+    started = time.perf_counter()
+    deployment = caller.call("deployments.rollback", model=model, to=to, reason=reason)
+    if deployment.state != "live":
+        output.note(
+            f"{model}@{deployment.version} is not warm: it is loaded first, the present version answers meanwhile"
+        )
+        job = next(
+            j
+            for j in caller.call("jobs.list_jobs", model=model, kind="deploy", limit=20)
+            if j.payload["deployment"] == deployment.id
+        )
+        follow(caller, job)
+        deployment = caller.call("deployments.get_deployment", number=deployment.id)
+    seconds = time.perf_counter() - started
+    if as_json:
+        return deployment
+    print(f"{model} is back at version {deployment.version} after {seconds:.2f} s")
+    return None
+
+
+@click.group()
+def deployments() -> None:
+    """Deployments: how each version took over, or why it did not."""
+
+
+@deployments.command("list")
+@click.option("--model")
+@click.option("--limit", default=20, show_default=True)
+@output.json_option
+def deployments_list(model: str | None, limit: int, as_json: bool) -> Any:
+    """Deployments, newest first."""
+    found = connect().call("deployments.list_deployments", model=model, limit=limit)
+    if as_json:
+        return found
+    rows = [
+        (
+            d.id,
+            f"{d.model}@{d.version}",
+            d.kind,
+            d.state,
+            d.requested_by,
+            output.when(d.created_at),
+            d.reason or (d.error or {}).get("message"),
+        )
+        for d in found
+    ]
+    output.table(
+        ("no", "version", "kind", "state", "by", "asked", "why"),
+        rows,
+        right=(0,),
+        empty="no deployments yet (stead deploy MODEL)",
+    )
+    return None
+
+
+@deployments.command("show")
+@click.argument("number", type=int)
+@output.json_option
+def deployments_show(number: int, as_json: bool) -> Any:
+    """One deployment, step by step, with the verdicts of its gates."""
+    caller = connect()
+    found = caller.call("deployments.get_deployment", number=number)
+    verdicts = list(caller.call("gates.list_verdicts", model=found.model, version=found.version))
+    if as_json:
+        return {"deployment": found, "verdicts": verdicts}
+    print(f"deployment {found.id}: {found.model}@{found.version}, {found.kind}, {found.state}")
+    for step in found.steps:
+        print(f"  {output.when(step.at)}  {step.state:10} {step.note}")
+    for verdict in verdicts:
+        print(f"  gate {verdict.gate}: {verdict.outcome}: {verdict.summary}")
+    return None
+
+
+@deployments.command("cancel")
+@click.argument("number", type=int)
+@click.option("--reason")
+def deployments_cancel(number: int, reason: str | None) -> None:
+    """Stop a deployment that is under way."""
+    found = connect().call("deployments.cancel_deployment", number=number, reason=reason)
+    output.note(f"deployment {found.id} is cancelled; the present version goes on answering")
+
+
+@click.group(invoke_without_command=True)
+@click.option("--model", help="Only this model's.")
+@click.option("--limit", default=30, show_default=True)
+@click.pass_context
+@output.json_option
+def decisions(ctx: click.Context, model: str | None, limit: int, as_json: bool) -> Any:
+    """The ledger: who changed what, when, why, and the command that undoes it."""
+    if ctx.invoked_subcommand is not None:
+        return None
+    found = connect().call("ledger.list_entries", model=model, limit=limit)
+    if as_json:
+        return found
+    rows = []
+    for entry in reversed(found):
+        undone = f"undone by {entry.undone_by}" if entry.undone_by else f"stead undo {entry.id}" if entry.undo else None
+        rows.append(
+            (entry.id, output.when(entry.event_time or entry.at), entry.actor, entry.summary, entry.reason, undone)
+        )
+    output.table(("no", "when", "who", "what", "why", "undo"), rows, right=(0,), empty="no decisions yet")
+    return None
+
+
+@decisions.command("show")
+@click.argument("number", type=int)
+@output.json_option
+def decisions_show(number: int, as_json: bool) -> Any:
+    """One decision with its evidence."""
+    entry = connect().call("ledger.get_entry", number=number)
+    if as_json:
+        return entry
+    output.facts(
+        [
+            ("decision", entry.id),
+            ("what", entry.summary),
+            ("action", f"{entry.action}, {entry.subject}"),
+            ("who", entry.actor),
+            ("when", output.when(entry.at)),
+            ("event time", output.when(entry.event_time)),
+            ("why", entry.reason),
+            (
+                "undo",
+                f"stead undo {entry.id}"
+                if entry.undo and not entry.undone_by
+                else f"undone by {entry.undone_by}"
+                if entry.undone_by
+                else None,
+            ),
+        ]
+    )
+    output.print_json(entry.evidence)
+    return None
+
+
+@decisions.command("verify")
+def decisions_verify() -> None:
+    """Recompute the chain of checkpoints: nothing that it covers was altered."""
+    print(f"{connect().call('ledger.verify')} decisions are as they were sealed")
+
+
+@click.command()
+@click.argument("number", type=int)
+@click.option("--reason", help="Kept in the ledger.")
+def undo(number: int, reason: str | None) -> None:
+    """Take decision NUMBER back."""
+    entry = connect().call("ledger.undo", number=number, reason=reason)
+    print(f"decision {entry.id}: {entry.summary}")

@@ -1,0 +1,177 @@
+"""`stead models` and `stead env`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from stead.cli import output
+from stead.cli.common import connect, split_ref
+from stead.errors import InvalidInput
+
+
+@click.group()
+def models() -> None:
+    """Models and their versions."""
+
+
+@models.command("list")
+@output.json_option
+def models_list(as_json: bool) -> Any:
+    """All models."""
+    caller = connect()
+    found = caller.call("models.list_models")
+    if as_json:
+        return found
+    rows = [
+        (
+            m.name,
+            m.level,
+            m.loss,
+            m.versions,
+            f"v{m.aliases['champion']}" if "champion" in m.aliases else None,
+            output.when(m.updated_at),
+        )
+        for m in found
+    ]
+    output.table(
+        ("model", "level", "loss", "versions", "champion", "changed"),
+        rows,
+        right=(3,),
+        empty="no models yet (stead train MODEL, or stead.log_model in a notebook)",
+    )
+    return None
+
+
+@models.command("show")
+@click.argument("ref", metavar="MODEL[@VERSION]")
+@output.json_option
+def models_show(ref: str, as_json: bool) -> Any:
+    """A model with its versions, or one version with its lineage."""
+    caller = connect()
+    name, number = split_ref(ref)
+    if number is None:
+        model, versions = caller.call("models.get_model", name=name), caller.call("models.list_versions", model=name)
+        if as_json:
+            return {"model": model, "versions": versions}
+        output.facts(
+            [
+                ("model", model.name),
+                ("level", model.level),
+                ("loss", model.loss),
+                ("aliases", ", ".join(f"{a} v{v}" for a, v in model.aliases.items()) or None),
+            ]
+        )
+        rows = []
+        for version in versions:
+            logged = caller.call("models.get_logged_model", id=version.logged_model)
+            rows.append(
+                (
+                    f"v{version.version}",
+                    ", ".join(version.aliases) or None,
+                    logged.flavor,
+                    *(logged.metrics.get(k) for k in ("holdout_random", "holdout_time")),
+                    version.created_by,
+                    output.when(version.created_at),
+                )
+            )
+        output.table(
+            ("version", "alias", "flavor", "random hold-out", "hold-out in time", "by", "made"), rows, right=(3, 4)
+        )
+        return None
+    version = caller.call("models.get_version", ref=ref)
+    logged = caller.call("models.get_logged_model", id=version.logged_model)
+    edges = caller.call("models.lineage", ref=ref)
+    if as_json:
+        return {"version": version, "logged_model": logged, "lineage": edges}
+    output.facts(
+        [
+            ("version", version.ref),
+            ("aliases", ", ".join(version.aliases) or None),
+            ("flavor", logged.flavor + (" (a pickle: loading it runs code)" if logged.info.get("pickle") else "")),
+            ("run", version.run_id),
+            ("environment", logged.environment[:12]),
+            ("serves in", version.serving_environment[:12]),
+            ("variables when it serves", version.serving_env or None),
+            ("by", f"{version.created_by}, {output.when(version.created_at)}"),
+        ]
+    )
+    for name, value in logged.metrics.items():
+        print(f"  {name:20} {value:.4f}")
+    inputs = (logged.signature or {}).get("inputs", [])
+    if inputs:
+        print("takes " + ", ".join(f"{field.get('name', '')} ({field.get('type')})" for field in inputs))
+    for edge in edges:
+        print(f"  {edge.source} → {edge.target}  {edge.relation}")
+    return None
+
+
+@models.command("alias")
+@click.argument("ref", metavar="MODEL@VERSION")
+@click.argument("alias")
+def models_alias(ref: str, alias: str) -> None:
+    """Let ALIAS name a version."""
+    name, number = split_ref(ref)
+    if number is None:
+        raise InvalidInput("version-missing", f"{ref!r} names no version", hint=f"stead models alias {name}@1 {alias}")
+    connect().call("models.set_alias", model=name, alias=alias, version=number)
+    output.note(f"{alias} of {name} is version {number}")
+
+
+@click.group()
+def env() -> None:
+    """Environments: locked, created when needed, compared."""
+
+
+@env.command("list")
+@output.json_option
+def env_list(as_json: bool) -> Any:
+    """All locked environments."""
+    found = connect().call("environments.list_environments")
+    if as_json:
+        return found
+    rows = [
+        (e.digest[:12], e.python, e.platform, len(e.packages), e.source.get("kind"), output.when(e.created_at))
+        for e in found
+    ]
+    output.table(
+        ("environment", "python", "platform", "packages", "from", "locked"),
+        rows,
+        right=(3,),
+        empty="no environments yet",
+    )
+    return None
+
+
+@env.command("show")
+@click.argument("digest")
+def env_show(digest: str) -> None:
+    """The lock of an environment: requirements with hashes."""
+    caller = connect()
+    found = next(
+        (e for e in caller.call("environments.list_environments", limit=10_000) if e.digest.startswith(digest)), None
+    )
+    found = found or caller.call("environments.get", digest=digest)
+    print(caller.get_blob(found.lock).decode(), end="")
+
+
+@env.command("diff")
+@click.argument("ref", metavar="MODEL@VERSION")
+@click.option("--all", "everything", is_flag=True, help="Also what is the same.")
+@output.json_option
+def env_diff(ref: str, everything: bool, as_json: bool) -> Any:
+    """Training, serving and this machine in one table."""
+    caller = connect()
+    version = caller.call("models.get_version", ref=ref)
+    logged = caller.call("models.get_logged_model", id=version.logged_model)
+    found = caller.call("environments.compare", digests=[logged.environment, version.serving_environment], here=True)
+    shown = [d for d in found if everything or len(set(d.values[:2])) > 1 or d.values[2] not in (None, d.values[0])]
+    if as_json:
+        return shown
+    output.table(
+        ("package or fact", "training", "serving", "here"), [(d.name, *d.values) for d in shown], empty="all the same"
+    )
+    for name, value in version.serving_env.items():
+        output.note(f"{name}={value} is set when it serves")
+    return None

@@ -1,0 +1,96 @@
+"""`stead up`, `down`, `status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stead.cli import output
+from stead.cli.common import settings as settings_here
+from stead.config import Settings
+
+
+def _with(base: Settings, **given: Any) -> Settings:
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return Settings({**base.values, **chosen}, {**base.where, **dict.fromkeys(chosen, "option")})
+
+
+@click.command()
+@click.option("--background", "-b", is_flag=True, help="Return when everything is ready.")
+@click.option("--host", help="Address to listen on; anything but this machine needs tokens.")
+@click.option("--port", type=int, help="Port of pages and API (7700).")
+@click.option("--gateway-port", type=int, help="Port of the gateway (7701).")
+@click.option("--workers", type=int, help="Worker processes for each environment that serves (2).")
+def up(background: bool, host: str | None, port: int | None, gateway_port: int | None, workers: int | None) -> None:
+    """Start server, gateway and agent, and keep them running until Ctrl-C."""
+    from stead.processes.supervisor import Supervisor, start_in_background
+
+    settings = _with(settings_here(), host=host, port=port, gateway_port=gateway_port, workers=workers)
+    if background:
+        state = start_in_background(settings)
+        output.note(f"stead is up: pages at {state['server']}, gateway at {state['gateway']}")
+        return
+    supervisor = Supervisor(settings, say=output.note)
+
+    def ready() -> None:
+        output.note(f"stead is up: pages at {supervisor.server_url}, gateway at {supervisor.gateway_url}")
+        output.note(f"store {supervisor.root}; Ctrl-C ends it")
+
+    supervisor.run(on_ready=ready)
+    output.note("stead is down")
+
+
+@click.command()
+def down() -> None:
+    """End what `stead up` started for this store."""
+    from stead.processes.supervisor import stop
+
+    output.note("stead is down" if stop(settings_here()) else "stead was not up")
+
+
+@click.command()
+@output.json_option
+def status(as_json: bool) -> Any:
+    """What runs, what is live, what is under way."""
+    from stead.api import connect
+    from stead.processes import lifeline
+
+    settings = settings_here()
+    caller = connect(settings)
+    state = lifeline.read_state(Path(settings.store).expanduser()) if not settings.url else None
+    gateways = caller.call("serving.gateways", alive=True)
+    routes = caller.call("serving.list_routes")
+    open_jobs = caller.call("jobs.open_jobs")
+    result = {
+        "up": state is not None,
+        "store": settings.store if not settings.url else settings.url,
+        "processes": state,
+        "gateways": gateways,
+        "routes": routes,
+        "jobs": open_jobs,
+    }
+    if as_json:
+        return result
+    where = settings.url or settings.store
+    print(f"store {where}: {'up' if state or gateways else 'not up (stead up)'}")
+    if state:
+        for name, process in state["processes"].items():
+            again = f", started again {process['restarts']} times" if process["restarts"] else ""
+            print(f"  {name:8} process {process['pid']}{again}")
+        print(f"  pages {state['server']}, gateway {state['gateway']}")
+    rows = []
+    for route in routes:
+        live = (
+            ", ".join(f"v{arm.version}" + (f" {arm.share:.0%}" if arm.share < 1 else "") for arm in route.arms) or "–"
+        )
+        ready = [g.loaded.get(f"{route.model}@{arm.version}") for g in gateways for arm in route.arms]
+        health = (
+            "answers" if ready and all(r == "ready" for r in ready) else "no gateway" if not gateways else "loading"
+        )
+        rows.append((route.model, live, ", ".join(f"v{v}" for v in route.warm) or "–", health))
+    output.table(("model", "live", "kept warm", "state"), rows, empty="no model is deployed (stead deploy MODEL)")
+    for job in open_jobs:
+        print(f"  job {job.id[-12:]} {job.kind} {job.model or ''}: {job.progress.doing if job.progress else job.state}")
+    return None

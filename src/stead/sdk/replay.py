@@ -1,0 +1,227 @@
+"""Replay: a table's rows through the real endpoint in event-time order, labels after their delay, on the model's clock.
+
+While it runs, the model's clock stands where the replay is; it waits while a job that was triggered at an event time runs.
+"""
+
+from __future__ import annotations
+
+import http.client
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from stead.errors import InvalidInput, NotFound
+from stead.runtime.ids import new_id
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from stead.api import Caller
+
+LABELS_A_CALL = 5_000
+
+
+@dataclass
+class Totals:
+    """What a replay did."""
+
+    rows: int
+    sent: int = 0
+    answered: int = 0
+    failed: int = 0
+    labels: int = 0
+    clock: int = 0
+    first_error: str | None = None
+    seconds: float = 0.0
+
+
+def read_table(caller: Caller, source: str) -> pa.Table:
+    """A Parquet or CSV file, or a dataset version (`bikes@3`). Raises NotFound, InvalidInput."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    path = Path(source)
+    if path.suffix in (".parquet", ".csv"):
+        if not path.is_file():
+            raise NotFound("file-missing", f"there is no file {source}")
+        try:
+            return pyarrow.parquet.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
+        except (ValueError, OSError) as error:
+            raise InvalidInput("table-invalid", f"{source} cannot be read: {error}") from None
+    from stead.sdk import dataset_table
+
+    return dataset_table(caller, source)
+
+
+def replay(
+    caller: Caller,
+    table: pa.Table,
+    model: str,
+    *,
+    gateway: str,
+    time_column: str,
+    target: str | None,
+    delay_ms: int,
+    since: int | None = None,
+    until: int | None = None,
+    tick_ms: int = 86_400_000,
+    speed: float | None = None,
+    connections: int = 8,
+    on_progress: Callable[[Totals], None] | None = None,
+) -> Totals:
+    """Send each row at its event time and each label `delay_ms` after it. Raises InvalidInput (`column-missing`), Conflict (`clock-held`).
+
+    `speed` is event time over wall time (3600: an hour a second); None is as fast as it goes. The rows of a tick go out
+    side by side, a label in the first tick that begins when it is due.
+    """
+    rows, times = _in_order(table, time_column, target, since, until)
+    totals = Totals(rows=len(times))
+    if not times:
+        return totals
+    holder = f"replay-{new_id()[-12:]}"
+    due: list[tuple[int, dict[str, Any]]] = []
+    started = time.monotonic()
+    sender = _Sender(gateway, model, connections)
+    try:
+        position = 0
+        tick = times[0] // tick_ms * tick_ms
+        first_tick = tick
+        while position < len(times) or due:
+            caller.call("jobs.hold_clock", model=model, now=tick, holder=holder)
+            totals.clock = tick
+            totals.labels += _send_labels(caller, due, tick)
+            end = position
+            while end < len(times) and times[end] < tick + tick_ms:
+                end += 1
+            for at, label in sender.send(rows, times, range(position, end), target, totals):
+                due.append((at + delay_ms, label))
+            position = end
+            _await_timed_jobs(caller, model, holder, tick)
+            totals.seconds = time.monotonic() - started
+            if on_progress:
+                on_progress(totals)
+            if position >= len(times) and due:
+                tick = max(tick + tick_ms, -(-due[0][0] // tick_ms) * tick_ms)  # nothing left to send: on to the labels
+            else:
+                tick += tick_ms
+                if position < len(times) and times[position] >= tick + tick_ms and not due:
+                    tick = times[position] // tick_ms * tick_ms
+            if speed:
+                time.sleep(max(0.0, started + (tick - first_tick) / 1000 / speed - time.monotonic()))
+        caller.call("jobs.hold_clock", model=model, now=max(tick, (until or 0)), holder=holder)
+    finally:
+        sender.close()
+        caller.call("jobs.release_clock", model=model, holder=holder)
+        totals.seconds = time.monotonic() - started
+    return totals
+
+
+def _in_order(
+    table: pa.Table, time_column: str, target: str | None, since: int | None, until: int | None
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """Rows and their times in event-time order, between the bounds."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for column in filter(None, (time_column, target)):
+        if column not in table.column_names:
+            raise InvalidInput(
+                "column-missing", f"the table has no column {column!r}", hint=f"it has {', '.join(table.column_names)}"
+            )
+    stamps = table.column(time_column)
+    if pa.types.is_string(stamps.type):
+        stamps = pc.strptime(stamps, format="%Y-%m-%d %H:%M:%S", unit="ms", error_is_null=True)
+    stamps = stamps.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
+    if stamps.null_count:
+        raise InvalidInput("time-invalid", f"{stamps.null_count} rows of the table have no time in {time_column!r}")
+    kept = pa.array([True] * len(table))
+    if since is not None:
+        kept = pc.and_(kept, pc.greater_equal(stamps, since))
+    if until is not None:
+        kept = pc.and_(kept, pc.less(stamps, until))
+    table, stamps = table.filter(kept), stamps.filter(kept)
+    order = pc.sort_indices(stamps)
+    return table.take(order).to_pylist(), stamps.take(order).to_pylist()
+
+
+def _send_labels(caller: Caller, due: list[tuple[int, dict[str, Any]]], now: int) -> int:
+    ready = [label for at, label in due if at <= now]
+    due[:] = [(at, label) for at, label in due if at > now]
+    for start in range(0, len(ready), LABELS_A_CALL):
+        caller.call("predictions.add_labels", labels=_as_labels(ready[start : start + LABELS_A_CALL]))
+    return len(ready)
+
+
+def _as_labels(plain: list[dict[str, Any]]) -> list[Any]:
+    from stead.predictions import Label
+
+    return [Label(**label) for label in plain]
+
+
+def _await_timed_jobs(caller: Caller, model: str, holder: str, tick: int) -> None:
+    while caller.call("jobs.open_jobs", model=model, timed=True):
+        caller.call("jobs.hold_clock", model=model, now=tick, holder=holder)
+        time.sleep(0.05)
+
+
+class _Sender:
+    """A few kept-alive connections, each in a thread of its own; a request is tried once."""
+
+    def __init__(self, gateway: str, model: str, connections: int) -> None:
+        parts = urlsplit(gateway)
+        self.address = (parts.hostname or "127.0.0.1", parts.port or 80)
+        self.path = f"/predict/{model}"
+        self.pool = ThreadPoolExecutor(connections, thread_name_prefix="replay")
+        self.free: queue.SimpleQueue[http.client.HTTPConnection] = queue.SimpleQueue()
+        for _ in range(connections):
+            self.free.put(http.client.HTTPConnection(*self.address, timeout=60))
+        self.encode = msgspec.json.Encoder().encode
+        self.lock = threading.Lock()
+
+    def send(
+        self, rows: list[dict[str, Any]], times: list[int], wanted: range, target: str | None, totals: Totals
+    ) -> list[tuple[int, dict[str, Any]]]:
+        """Send rows side by side; the labels of those that were answered."""
+        labels = []
+        for number, prediction_id, error in self.pool.map(lambda n: self._one(rows[n], times[n], n, target), wanted):
+            totals.sent += 1
+            if prediction_id is None:
+                totals.failed += 1
+                totals.first_error = totals.first_error or error
+                continue
+            totals.answered += 1
+            if target is not None and rows[number][target] is not None:
+                label = {"prediction_id": prediction_id, "value": rows[number][target], "event_time": times[number]}
+                labels.append((times[number], label))
+        return labels
+
+    def _one(self, row: dict[str, Any], at: int, number: int, target: str | None) -> tuple[int, str | None, str | None]:
+        body = self.encode({"row": {name: value for name, value in row.items() if name != target}})
+        connection = self.free.get()
+        try:
+            connection.request(
+                "POST", self.path, body, {"content-type": "application/json", "x-stead-event-time": str(at)}
+            )
+            answer = connection.getresponse()
+            text = answer.read()
+            if answer.status == 200:
+                return number, answer.headers["x-stead-prediction-id"], None
+            return number, None, f"{answer.status}: {text[:300].decode('utf-8', 'replace')}"
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            return number, None, f"{type(error).__name__}: {error}"
+        finally:
+            self.free.put(connection)
+
+    def close(self) -> None:
+        self.pool.shutdown()
+        while not self.free.empty():
+            self.free.get().close()
