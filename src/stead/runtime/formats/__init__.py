@@ -1,0 +1,11 @@
+"""Model formats: a folder in the MLmodel layout, written and read without MLflow, inside the model's own environment.
+
+`save` and `load` know scikit-learn, XGBoost, LightGBM and plain Python; what MLflow wrote is read too.
+"""
+
+from stead.runtime.formats.libraries import versions
+from stead.runtime.formats.portable import Columns
+from stead.runtime.formats.predicting import Predictor, golden_columns, join, load, read_config
+from stead.runtime.formats.saving import save
+
+__all__ = ["Columns", "Predictor", "golden_columns", "join", "load", "read_config", "save", "versions"]

@@ -1,0 +1,374 @@
+"""Writing a model as a folder in the MLmodel layout, without MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stead.errors import Failed, InvalidInput, NotFound
+from stead.runtime.formats import libraries, mlmodel, portable
+from stead.runtime.formats.signature import describe, mlflow_signature, rows_to_columns
+
+_SKIPPED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+
+
+def save(
+    model: Any,
+    folder: Path,
+    *,
+    input_example: Any = None,
+    predict_fn: str = "predict",
+    code: Sequence[Path] = (),
+    features: str | None = None,
+    golden_rows: Any = None,
+    training: Any = None,
+    metadata: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write a fitted model under `folder`, which must be new or empty, and return what is known of it.
+
+    `features` is `module:function` from `code`: the saved model then takes raw columns and answers predict(features(raw)).
+    `golden_rows` are raw rows whose features and outputs are kept, so that a gate can ask for the same where it serves;
+    `training` are the raw rows it was fitted on, which tell where a value may be missing. Raises InvalidInput
+    (`model-unsupported`, `example-invalid`) or Failed (`model-roundtrip`) where the saved model answers differently.
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise InvalidInput("folder-not-empty", f"{folder} is not empty", hint="name a new folder")
+    (folder / "stead").mkdir(parents=True)
+    example = _normal(input_example if input_example is not None else golden_rows)
+    golden = _normal(golden_rows if golden_rows is not None else input_example)
+    config = _write_estimator(model, folder, predict_fn)
+    modules = config.pop("modules")
+    if features is not None and ":" not in features:
+        raise InvalidInput("features-invalid", f"{features!r} is not module:function", hint="features='bikes:features'")
+    modules |= _write_code(folder, config, code, modules, features)
+    config["features"] = features
+    described = training if training is not None else golden if example is None else example
+    config |= _inputs(model, _normal(described), features, config, known=training is not None)
+    modules |= {config["flavor"], "numpy"} | ({"pandas"} if config["input"] == "frame" else set())
+    direct, config["libraries"] = libraries.used_by(modules)
+    config["python"] = platform.python_version()
+    outputs = _golden(model, folder, config, golden)
+    signature = None
+    if config["columns"] is not None:
+        signature = mlflow_signature(config["input"], config["columns"], [0.0] if outputs is None else outputs)
+    config["signature"] = signature
+    _write_json(folder / "stead" / "model.json", config)
+    info = _write_example(folder, example)
+    _write_mlmodel(folder, config, signature, info, metadata)
+    _write_environment(folder, direct, config["libraries"])
+    if outputs is not None:
+        _check_roundtrip(folder)
+    return {
+        "flavor": config["flavor"],
+        "signature": signature,
+        "libraries": config["libraries"],
+        "requires": direct,
+        "pickle": config["pickle"],
+        "input": config["input"],
+        "features": features,
+        "golden_rows": 0 if outputs is None else len(outputs),
+        "python": config["python"],
+        "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+    }
+
+
+def _normal(data: Any) -> Any:
+    """Rows given as dictionaries become columns, lists become arrays, a series or one row stays an error."""
+    if isinstance(data, list) and data and isinstance(data[0], dict):
+        return rows_to_columns(data)
+    if isinstance(data, list):
+        import numpy as np
+
+        return np.array(data)
+    return data
+
+
+def _family(model: Any) -> str:
+    homes = {kind.__module__.partition(".")[0] for kind in type(model).__mro__}
+    if "mlflow" in homes:
+        raise InvalidInput(
+            "model-unsupported",
+            "this is MLflow's own model class",
+            hint="mlflow.pyfunc.save_model(…), then log its folder",
+        )
+    own = type(model).__module__.partition(".")[0]
+    for name in ("xgboost", "lightgbm"):
+        if own == name:
+            return name
+    if hasattr(model, "predict"):
+        return "sklearn" if "sklearn" in homes else "python_function"
+    if callable(model):
+        return "python_function"
+    raise InvalidInput(
+        "model-unsupported",
+        f"{type(model).__name__} is no model: it can neither be called nor has it predict",
+        hint="pass a fitted estimator, or a function from rows to predictions",
+    )
+
+
+def _write_estimator(model: Any, folder: Path, predict_fn: str) -> dict[str, Any]:
+    flavor = _family(model)
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    config: dict[str, Any] = {"flavor": flavor, "predict_fn": predict_fn, "pickle": False, "model_class": kind}
+    if not callable(getattr(model, predict_fn, None)) and (flavor != "python_function" or predict_fn != "predict"):
+        raise InvalidInput("model-unsupported", f"{type(model).__name__} has no {predict_fn}")
+    if flavor == "xgboost":
+        model.save_model(str(folder / "model.ubj"))
+        return config | {"data": "model.ubj", "format": "ubj", "modules": {"xgboost"}}
+    if flavor == "lightgbm":
+        booster = model if type(model).__name__ == "Booster" else model.booster_
+        booster.save_model(str(folder / "model.lgb"))
+        classes = getattr(model, "classes_", None)
+        further = {} if classes is None else {"classes": classes.tolist()}
+        return config | further | {"data": "model.lgb", "format": "native", "modules": {"lightgbm"}}
+    data, how = _pickled(model)
+    name = "model.pkl" if flavor == "sklearn" else "python_model.pkl"
+    (folder / name).write_bytes(data)
+    modules = libraries.pickled_modules(data) | ({"cloudpickle"} if how == "cloudpickle" else set())
+    return config | {"data": name, "format": how, "pickle": True, "modules": modules}
+
+
+def _pickled(model: Any) -> tuple[bytes, str]:
+    """A plain pickle where everything in it can be imported elsewhere; by value, with cloudpickle, where not."""
+    try:
+        data = pickle.dumps(model, protocol=5)
+        if "__main__" not in libraries.pickled_modules(data):
+            return data, "pickle"
+        problem = "it is defined in __main__"
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        problem = str(error)
+    try:
+        import cloudpickle
+    except ImportError:
+        raise Failed(
+            "model-unpicklable",
+            f"the model cannot be pickled: {problem}",
+            hint="pip install cloudpickle, or define it in a module",
+        ) from None
+    try:
+        return cloudpickle.dumps(model, protocol=5), "cloudpickle"
+    except Exception as error:
+        raise Failed("model-unpicklable", f"the model cannot be pickled: {error}") from error
+
+
+def _write_code(
+    folder: Path, config: dict[str, Any], code: Sequence[Path], modules: set[str], features: str | None
+) -> set[str]:
+    """Copy the modules that must travel, and what they import from beside them; returns all modules that they import."""
+    waiting = [Path(path).resolve() for path in code]
+    waiting += [path for module in sorted(modules) if (path := libraries.local_file(module)) is not None]
+    taken: dict[str, Path] = {}
+    imported: set[str] = set()
+    while waiting:
+        path = waiting.pop()
+        if not path.exists():
+            raise NotFound("code-missing", f"there is no {path.name} to save with the model")
+        if path.name in taken:
+            continue
+        taken[path.name] = path
+        (folder / "code").mkdir(exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, folder / "code" / path.name, ignore=_SKIPPED)
+        else:
+            shutil.copyfile(path, folder / "code" / path.name)
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            found = libraries.imported_modules(file.read_text(encoding="utf-8"))
+            imported |= found
+            for top in {name.partition(".")[0] for name in found}:
+                beside = (path.parent / f"{top}.py", path.parent / top / "__init__.py")
+                waiting += [p if p.name == f"{top}.py" else p.parent for p in beside if p.is_file()]
+    if features is not None and features.partition(":")[0].partition(".")[0] not in {Path(n).stem for n in taken}:
+        raise NotFound(
+            "code-missing", f"the module of {features!r} is not in the code given", hint="code=[Path('bikes.py')]"
+        )
+    needs_loader = features or config["flavor"] == "python_function" or config.get("classes")
+    config["code"] = "code" if taken or needs_loader or config["predict_fn"] != "predict" else None
+    if config["code"]:
+        (folder / "code").mkdir(exist_ok=True)
+        source = Path(portable.__file__).read_bytes()
+        config["loader"] = f"stead_portable_{hashlib.sha256(source).hexdigest()[:8]}"
+        (folder / "code" / f"{config['loader']}.py").write_bytes(source)
+    return imported
+
+
+def _inputs(model: Any, data: Any, features: str | None, config: dict[str, Any], *, known: bool) -> dict[str, Any]:
+    """What the model takes: from rows of its input, else from what the estimator itself remembers."""
+    if data is not None:
+        kind, columns = describe(data)
+        if not known and _allows_missing(model, features):
+            columns = [c | {"nullable": True} if c["type"] in ("double", "float") else c for c in columns]
+        return {
+            "input": kind,
+            "columns": columns,
+            "dtype": columns[0]["dtype"] if kind == "array" and columns else None,
+        }
+    names = getattr(model, "feature_names_in_", None)
+    width = getattr(model, "n_features_in_", None)
+    if features is not None or (names is None and width is None):
+        return {
+            "input": "array" if config["flavor"] != "python_function" else "columns",
+            "columns": None,
+            "dtype": None,
+        }
+    nullable = _allows_missing(model, features)
+    listed = [str(name) for name in names] if names is not None else [str(i) for i in range(width or 0)]
+    columns = [{"name": name, "type": "double", "dtype": "float64", "nullable": nullable} for name in listed]
+    return {"input": "frame" if names is not None else "array", "columns": columns, "dtype": "float64"}
+
+
+def _allows_missing(model: Any, features: str | None) -> bool:
+    if features is not None:
+        return False
+    if _family(model) in ("xgboost", "lightgbm"):
+        return True
+    tags = getattr(model, "__sklearn_tags__", None)
+    try:
+        return tags is None or bool(tags().input_tags.allow_nan)
+    except Exception:
+        return True
+
+
+def _golden(model: Any, folder: Path, config: dict[str, Any], rows: Any) -> Any:
+    """Keep raw rows, their features and what the model in memory answers; returns the answers, or None without rows."""
+    if rows is None:
+        return None
+    made = rows
+    features = None
+    if config["features"]:
+        loaded = portable.Code(str(folder / "code"))
+        with loaded:
+            made = portable.resolve(config["features"])(rows)
+        features = portable.listed(made)
+    called = portable.caller(model, config | ({"classes": None} if "classes" in config else {}))
+    outputs = [portable.plain(value) for value in _as_list(called(made))]
+    inputs = portable.listed(rows)
+    if config["input"] == "array":
+        inputs = [list(row) for row in zip(*inputs.values(), strict=True)]  # type: ignore[assignment]
+    golden = {"inputs": inputs, "features": features, "outputs": outputs}
+    golden |= {"libraries": config["libraries"], "python": config["python"]}
+    _write_json(folder / "stead" / "golden.json", golden)
+    return outputs
+
+
+def _as_list(outputs: Any) -> list[Any]:
+    return outputs.tolist() if hasattr(outputs, "tolist") else list(outputs)
+
+
+def _check_roundtrip(folder: Path) -> None:
+    """Load what was written and ask it for the golden rows: better here than at the first request."""
+    from stead.runtime.formats.predicting import load
+
+    golden = json.loads((folder / "stead" / "golden.json").read_text(encoding="utf-8"))
+    predictor = load(folder)
+    inputs: Any = golden["inputs"]
+    if not isinstance(inputs, dict):
+        import numpy as np
+
+        inputs = np.array(inputs, dtype=predictor.config["dtype"])
+    again = [portable.plain(value) for value in _as_list(predictor.predict(predictor.check(inputs)))]
+    if again != golden["outputs"]:
+        row = next((i for i, pair in enumerate(zip(again, golden["outputs"], strict=False)) if pair[0] != pair[1]), 0)
+        raise Failed(
+            "model-roundtrip",
+            f"the saved model does not answer as the one in memory: row {row} gives {again[row]}, not {golden['outputs'][row]}",
+            hint="a model must give the same answer for the same row; look for random numbers or state outside it",
+        )
+
+
+def _write_example(folder: Path, example: Any) -> dict[str, Any] | None:
+    """`input_example.json` and `serving_input_example.json` as MLflow writes them."""
+    import numpy as np
+
+    if example is None:
+        return None
+    info: dict[str, Any] = {"artifact_path": "input_example.json", "serving_input_path": "serving_input_example.json"}
+    listed = portable.listed(example)
+    rows = [list(row) for row in zip(*listed.values(), strict=True)]
+    if isinstance(example, np.ndarray):
+        _write_json(folder / "input_example.json", rows)
+        _write_json(folder / "serving_input_example.json", {"inputs": rows})
+        return info | {"type": "ndarray"}
+    split = {"columns": list(listed), "data": rows}
+    _write_json(folder / "input_example.json", split)
+    _write_json(folder / "serving_input_example.json", {"dataframe_split": split})
+    return info | {"type": "dataframe", "pandas_orient": "split"}
+
+
+def _write_mlmodel(
+    folder: Path,
+    config: dict[str, Any],
+    signature: dict[str, Any] | None,
+    example: dict[str, Any] | None,
+    metadata: dict[str, Any] | None,
+) -> None:
+    flavor, version = config["flavor"], config["libraries"]
+    pyfunc: dict[str, Any] = {
+        "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
+        "loader_module": config.get("loader") or f"mlflow.{flavor}",
+        "python_version": config["python"],
+    }
+    if config["code"]:
+        pyfunc["code"] = config["code"]
+    elif flavor == "sklearn":
+        pyfunc |= {"model_path": config["data"], "predict_fn": "predict"}
+    else:
+        pyfunc["data"] = config["data"]
+    flavors: dict[str, Any] = {"python_function": pyfunc, "stead": {"format": 1, "pickle": config["pickle"]}}
+    own: dict[str, Any] = {"code": config["code"]}
+    if flavor == "sklearn":
+        own |= {"pickled_model": config["data"], "sklearn_version": version.get("scikit-learn")}
+        flavors[flavor] = own | {"serialization_format": config["format"]}
+    elif flavor == "xgboost":
+        own |= {"data": config["data"], "model_class": config["model_class"], "model_format": "ubj"}
+        flavors[flavor] = own | {"xgb_version": version.get("xgboost") or version.get("xgboost-cpu")}
+    elif flavor == "lightgbm":
+        flavors[flavor] = own | {
+            "data": config["data"],
+            "model_class": "lightgbm.basic.Booster",
+            "lgb_version": version.get("lightgbm"),
+        }
+    data: dict[str, Any] = {"flavors": flavors, "model_uuid": _content(folder)[:32]}
+    if signature is not None:
+        data["signature"] = {key: json.dumps(value) for key, value in signature.items()} | {"params": None}
+    if example is not None:
+        data["saved_input_example_info"] = example
+    if metadata:
+        data["metadata"] = metadata
+    mlmodel.write(folder / "MLmodel", data)
+
+
+def _content(folder: Path) -> str:
+    """A name for the content, so that the same model is the same folder."""
+    hasher = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            hasher.update(str(path.relative_to(folder)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return hasher.hexdigest()
+
+
+def _write_environment(folder: Path, direct: list[str], version: dict[str, str]) -> None:
+    pins = [f"{name}=={version[name]}" for name in direct if name in version]
+    (folder / "requirements.txt").write_text("\n".join(pins) + "\n", encoding="utf-8")
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    (folder / "python_env.yaml").write_text(
+        f"python: {python}\ndependencies:\n- -r requirements.txt\n", encoding="utf-8"
+    )
+    lines = ["channels:", "- conda-forge", "dependencies:", f"- python={python}", "- pip", "- pip:"]
+    lines += [f"  - {pin}" for pin in pins] + ["name: mlflow-env"]
+    (folder / "conda.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise InvalidInput("example-invalid", "an example with infinite values cannot be sent as JSON") from None
+    path.write_text(text, encoding="utf-8")
