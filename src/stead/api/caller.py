@@ -24,7 +24,7 @@ class Caller(Protocol):
     def url(self) -> str | None:
         """Address of the server, or None where the store is opened here."""
 
-    def call(self, name: str, **arguments: Any) -> Any:
+    def call(self, operation: str, /, **arguments: Any) -> Any:
         """Do one operation of `stead.api.table` and return its result."""
 
     def put_blob(self, data: bytes | Path) -> str: ...
@@ -51,10 +51,10 @@ class Embedded:
         self.store = store
         self.settings = settings
 
-    def call(self, name: str, **arguments: Any) -> Any:
-        from stead.api.table import operation
+    def call(self, operation: str, /, **arguments: Any) -> Any:
+        from stead.api import table
 
-        return operation(name).function(self.store, **arguments)
+        return table.operation(operation).function(self.store, **arguments)
 
     def put_blob(self, data: bytes | Path) -> str:
         return self.store.blobs.put(data)
@@ -77,15 +77,15 @@ class Remote:
         headers = {"authorization": f"Bearer {settings.token}"} if settings.token else {}
         self._client = httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
 
-    def call(self, name: str, **arguments: Any) -> Any:
-        from stead.api.table import operation
+    def call(self, operation: str, /, **arguments: Any) -> Any:
+        from stead.api import table
 
-        described = operation(name)
+        described = table.operation(operation)
         unknown = arguments.keys() - described.parameters.keys()
         if unknown:
-            raise InvalidInput("argument-unknown", f"{name} takes no {', '.join(sorted(unknown))}")
+            raise InvalidInput("argument-unknown", f"{operation} takes no {', '.join(sorted(unknown))}")
         body = msgspec.json.encode({key: value for key, value in arguments.items() if value is not None})
-        answer = self._request("POST", f"/api/v1/{name}", content=body, retry=described.reads)
+        answer = self._request("POST", f"/api/v1/{operation}", content=body, retry=described.reads)
         kind = described.hints.get("return", Any)
         return None if kind is type(None) else msgspec.json.decode(answer, type=kind)
 

@@ -44,7 +44,7 @@ def split_ref(ref: str) -> tuple[str, int | None]:
     return name, int(version)
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType[int]):
     """A time, as milliseconds: 2012-01-31, 2012-01-31T13:00, with or without a zone (UTC)."""
 
     name = "time"
