@@ -135,8 +135,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], dict[s
         }
         yield lambda: {"location": f"s3://stead/p{next(numbers)}", **options}
     finally:
-        process.terminate()
-        process.wait(10)
+        process.kill()  # terminated it would take ten seconds
+        process.wait()
 
 
 @pytest.fixture(params=BLOBS)

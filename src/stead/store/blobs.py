@@ -58,8 +58,9 @@ class Blobs:
 
     def get(self, digest: str) -> bytes:
         """The bytes of a blob. Raises NotFound (`blob-missing`), or Failed (`blob-corrupt`) where they do not fit their name."""
+        key = _key(digest)
         try:
-            data = bytes(obstore.get(self._remote, _key(digest)).bytes())
+            data = bytes(obstore.get(self._remote, key).bytes())
         except FileNotFoundError:
             raise NotFound("blob-missing", f"the store has no bytes {digest[:12]}") from None
         except Exception as error:
