@@ -11,7 +11,10 @@ from stead.environments.operations import add, get, list_environments
 from stead.environments.running import draft_running, lock_running
 from stead.environments.types import Difference, Environment, Wheel
 
+OPERATIONS = {"read": ("compare", "get", "list_environments"), "write": ("add",)}
+
 __all__ = [
+    "OPERATIONS",
     "Difference",
     "Draft",
     "Environment",

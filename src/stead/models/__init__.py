@@ -1,1 +1,56 @@
-"""models."""
+"""The registry: logged models by content, versions with aliases and tags, and the lineage that led to them."""
+
+from stead.models.lineage import lineage, link
+from stead.models.logging import get_logged_model, list_logged_models, log_files, log_model, materialise
+from stead.models.registry import (
+    archive_version,
+    delete_alias,
+    describe,
+    get_model,
+    get_version,
+    list_models,
+    list_versions,
+    register,
+    set_alias,
+    set_tag,
+)
+from stead.models.types import Edge, LoggedModel, Model, ModelFile, Version
+
+OPERATIONS = {
+    "read": (
+        "get_logged_model",
+        "get_model",
+        "get_version",
+        "lineage",
+        "list_logged_models",
+        "list_models",
+        "list_versions",
+    ),
+    "write": ("archive_version", "delete_alias", "describe", "log_files", "register", "set_alias", "set_tag"),
+}
+
+__all__ = [
+    "OPERATIONS",
+    "Edge",
+    "LoggedModel",
+    "Model",
+    "ModelFile",
+    "Version",
+    "archive_version",
+    "delete_alias",
+    "describe",
+    "get_logged_model",
+    "get_model",
+    "get_version",
+    "lineage",
+    "link",
+    "list_logged_models",
+    "list_models",
+    "list_versions",
+    "log_files",
+    "log_model",
+    "materialise",
+    "register",
+    "set_alias",
+    "set_tag",
+]

@@ -34,8 +34,11 @@ def _scalar(value: Any) -> str:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A YAML mapping. Raises InvalidInput (`model-invalid`)."""
-    text = path.read_text(encoding="utf-8")
+    """A file with a YAML mapping. Raises InvalidInput (`model-invalid`)."""
+    return loads(path.read_text(encoding="utf-8"))
+
+
+def loads(text: str) -> dict[str, Any]:
     try:
         import yaml
     except ImportError:
@@ -44,9 +47,9 @@ def read(path: Path) -> dict[str, Any]:
         try:
             data = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise InvalidInput("model-invalid", f"{path.name} is no YAML: {error}") from None
+            raise InvalidInput("model-invalid", f"MLmodel is no YAML: {error}") from None
     if not isinstance(data, dict):
-        raise InvalidInput("model-invalid", f"{path.name} is not a mapping")
+        raise InvalidInput("model-invalid", "MLmodel is not a mapping")
     return data
 
 

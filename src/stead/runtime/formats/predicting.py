@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not (folder / "MLmodel").is_file():
         raise NotFound("model-missing", f"there is no model in {folder.name}: it has no MLmodel file")
     return _safe(folder, from_mlmodel(mlmodel.read(folder / "MLmodel")))
+
+
+def config_of_texts(texts: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration from the texts of `stead/model.json` and `MLmodel`, for a store that holds no folder."""
+    if "stead/model.json" in texts:
+        try:
+            config = json.loads(texts["stead/model.json"])
+        except ValueError as error:
+            raise InvalidInput("model-invalid", f"stead/model.json is no JSON: {error}") from None
+        if not isinstance(config, dict) or not isinstance(config.get("flavor"), str):
+            raise InvalidInput("model-invalid", "stead/model.json does not describe a model")
+        return config
+    return from_mlmodel(mlmodel.loads(texts["MLmodel"]))
 
 
 def from_mlmodel(data: dict[str, Any]) -> dict[str, Any]:

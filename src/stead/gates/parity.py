@@ -1,0 +1,123 @@
+"""The parity gate: rows stored in training go through the real endpoint before any traffic does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+
+from stead import environments, models
+from stead.errors import Failed, Unreachable
+from stead.gates.golden import compare_golden
+from stead.gates.tables import verdicts
+from stead.gates.types import Verdict
+from stead.runtime.clock import now_ms
+from stead.store import Store
+
+TIMEOUT_S = 60.0
+
+
+def parity(store: Store, version_ref: str, *, gateway_url: str, deployment: int | None = None) -> Verdict:
+    """Send a version's golden rows through a gateway that has loaded it, compare, and keep the verdict.
+
+    A version without such rows is `skipped`; one that cannot answer them at all has `failed` with the worker's own words.
+    Raises Unreachable (`gateway-unreachable`) where no gateway answers, Failed (`version-not-loaded`).
+    """
+    version = models.get_version(store, version_ref)
+    logged = models.get_logged_model(store, version.logged_model)
+    file = logged.files.get("stead/golden.json")
+    if file is None:
+        verdict = Verdict("parity", "skipped", "the model was saved without rows to compare")
+    else:
+        golden = json.loads(store.blobs.get(file.digest))
+        verdict = _ask(f"{gateway_url.rstrip('/')}/explain/{version.model}/versions/{version.version}", golden)
+        if isinstance(verdict, dict):
+            packages = environments.get(store, logged.environment).packages
+            libraries = verdict.get("libraries") or {}
+            verdict = compare_golden(golden, verdict, environment_packages=packages, worker_libraries=libraries)
+    keep_verdict(store, version.model, version.version, verdict, deployment=deployment)
+    return verdict
+
+
+def keep_verdict(store: Store, model: str, version: int, verdict: Verdict, *, deployment: int | None = None) -> None:
+    values = {
+        "model": model,
+        "version": version,
+        "deployment": deployment,
+        "gate": verdict.gate,
+        "outcome": verdict.outcome,
+        "summary": verdict.summary,
+        "evidence": verdict.evidence,
+        "at": now_ms(),
+    }
+    with store.db.write("gates.verdict") as tx:
+        tx.execute(sa.insert(verdicts).values(values))
+
+
+def list_verdicts(store: Store, model: str, *, version: int | None = None, limit: int = 100) -> list[Verdict]:
+    """Verdicts on a model or on one of its versions, newest first."""
+    query = sa.select(verdicts).where(verdicts.c.model == model).order_by(verdicts.c.id.desc()).limit(limit)
+    if version is not None:
+        query = query.where(verdicts.c.version == version)
+    with store.db.read() as tx:
+        return [
+            Verdict(
+                row["gate"],
+                row["outcome"],
+                row["summary"],
+                row["evidence"],
+                row["version"],
+                row["deployment"],
+                row["at"],
+            )
+            for row in tx.execute(query).mappings()
+        ]
+
+
+def as_rows(inputs: Any) -> list[Any]:
+    """Golden inputs as the rows of a request.
+
+    >>> as_rows({"a": [1, 2], "b": ["x", "y"]})
+    [{'a': 1, 'b': 'x'}, {'a': 2, 'b': 'y'}]
+    """
+    if not isinstance(inputs, dict):
+        return list(inputs)
+    return [dict(zip(inputs, values, strict=True)) for values in zip(*inputs.values(), strict=True)]
+
+
+def _ask(url: str, golden: dict[str, Any]) -> Any:
+    """The gateway's explanation of the golden rows, or the verdict that there is none."""
+    import httpx
+
+    try:
+        # Straight to our own gateway: a proxy for the internet has no business between.
+        with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
+            answer = client.post(url, json={"rows": as_rows(golden["inputs"])})
+    except httpx.HTTPError as error:
+        raise Unreachable(
+            "gateway-unreachable", f"the gateway did not answer the parity check: {error}", hint="stead status"
+        ) from None
+    try:
+        body = answer.json()
+    except ValueError:
+        body = {}
+    if answer.status_code == 200:
+        return body
+    told = body.get("error") if isinstance(body, dict) else None
+    problem = told if isinstance(told, dict) else {"code": "unknown", "message": str(told or answer.text[:200])}
+    if answer.status_code in (404, 503):
+        raise Failed(
+            str(problem.get("code")), f"the version cannot be asked: {problem.get('message')}", hint="stead status"
+        )
+    return Verdict(
+        "parity",
+        "failed",
+        f"the stored rows got no answer: {problem.get('message')}",
+        {
+            "kind": "answer",
+            "status": answer.status_code,
+            "error": problem,
+            "column": problem.get("details", {}).get("column"),
+        },
+    )
