@@ -107,11 +107,17 @@ class Keeper:
                 continue  # the database is away for a moment: the lease decides
 
     def run(
-        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], on_tick: Callable[[], None] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        on_tick: Callable[[], None] | None = None,
     ) -> None:
         """Run a command to its end; its output goes to the log, its processes end with this one.
 
-        Raises Failed (`step-failed`) with the last lines where it fails, JobCancelled, LeaseLost.
+        Raises Failed (`step-failed`) with what it said last where it fails, JobCancelled, LeaseLost.
         """
         # The child holds the read end of a pipe and exits at its end: so it dies with us, at kill -9 too.
         alive_read, alive_write = os.pipe()
@@ -144,13 +150,15 @@ class Keeper:
             if process.stdout:
                 process.stdout.close()
         if code:
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise Failed(
-                "step-failed",
-                f"{Path(command[-1]).name if len(command) > 1 else command[0]} {how}",
-                hint=tail[-1] if tail else None,
-                tail=tail,
-            )
+            raise self._failure(name, code, [line for line in tail if line.strip()])
+
+    def _failure(self, name: str, code: int, tail: list[str]) -> Failed:
+        """What a command said last: its own `error:` and `hint:` lines, else the end of its output."""
+        said = next((line.removeprefix("error: ") for line in reversed(tail) if line.startswith("error: ")), None)
+        hint = next((line.removeprefix("hint: ") for line in reversed(tail) if line.startswith("hint: ")), None)
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        message = f"{name}: {said}" if said else f"{name} {how}: {tail[-1]}" if tail else f"{name} {how}"
+        return Failed("step-failed", message, hint=hint or f"stead jobs log {self.job.id[-12:]}")
 
 
 def _lines(process: subprocess.Popen[bytes], fd: int) -> Iterator[str]:

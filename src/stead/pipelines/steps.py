@@ -114,7 +114,7 @@ class Workshop:
             "STEAD_JOURNAL": str(journal),
         }
         command = [str(self.python), "-m", "stead.runtime.step", str(place / "spec.json")]
-        self.keeper.run(command, cwd=cwd or place, env=environ, on_tick=lambda: self._deliver_live(step, journal))
+        self.keeper.run(step, command, cwd=cwd or place, env=environ, on_tick=lambda: self._deliver_live(step, journal))
         self._deliver_live(step, journal)
         digests = {name: self._keep(Path(path)) for name, path in paths.items()}
         if journal.is_dir() and any(journal.iterdir()):

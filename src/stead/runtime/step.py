@@ -40,7 +40,7 @@ def main() -> int:
         _seed()
         STEPS[spec["step"]](spec)
     except SteadError as error:
-        print(error.message, file=sys.stderr)
+        print(f"error: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
         return 1
