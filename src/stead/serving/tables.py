@@ -26,9 +26,11 @@ gateways = sa.Table(
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("url", sa.Text, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
-    sa.Column("revision", sa.BigInteger, nullable=False),  # the newest that it follows
-    sa.Column("loaded", sa.JSON, nullable=False),  # "model@version" -> ready | loading | {error}
+    sa.Column("revision", sa.BigInteger, nullable=False),  # every route up to this one is followed
+    sa.Column("followed", sa.JSON, nullable=False),  # model -> revision of its route that answers now
+    sa.Column("loaded", sa.JSON, nullable=False),  # "model@version" -> ready | loading | {error, revision}
     sa.Column("stats", sa.JSON, nullable=False),
     sa.Column("beat_at", sa.BigInteger, nullable=False),
 )

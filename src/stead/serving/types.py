@@ -26,11 +26,19 @@ class Route:
 
 @dataclass(frozen=True)
 class Gateway:
+    """A gateway as it last described itself."""
+
     id: str
     url: str
+    host: str
+    """Name of its machine."""
     pid: int
     revision: int
+    """It follows every route up to this one."""
+    followed: dict[str, int]
+    """Model and the revision of its route that answers now."""
     loaded: dict[str, Any]
+    """`model@version` and `ready`, `loading`, or `{"error": …, "revision": …}`."""
     stats: dict[str, Any]
     beat_at: int
 

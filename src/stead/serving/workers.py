@@ -1,0 +1,563 @@
+"""Worker processes: a pool for each environment, its workers supervised, their requests sent again where one dies."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stead.errors import Failed, SteadError, Unreachable, from_dict
+from stead.runtime import frames, protocols
+from stead.runtime.frames import Frame
+from stead.runtime.worker import BATCH, Facts
+
+WINDOW = 2 * BATCH
+"""Frames that one worker holds at most: the batch that it computes and the next one. More wait here."""
+DEATHS = 3
+"""Workers that may die while they compute a request before the request itself is blamed."""
+PACK_COST = 50
+"""Where a batch takes less processor time than this (tenths of a millisecond), a worker's batch is filled before the next
+worker is used: a call for 32 rows costs
+hardly more than one for a single row, and waiting for it costs less than sharing the processors with another process.
+Slower models are spread over the workers."""
+LOAD_TIMEOUT_S = 600.0
+START_TIMEOUT_S = 120.0
+_TAIL = 4000
+
+
+class WorkerLost(Exception):
+    """The process ended while it was asked for something."""
+
+
+class Call:
+    """One request on its way through a worker."""
+
+    __slots__ = (
+        "alone",
+        "body",
+        "deaths",
+        "event_time",
+        "future",
+        "header_length",
+        "id",
+        "key",
+        "kind",
+        "model",
+        "name",
+        "number",
+        "protocol",
+        "received_ns",
+        "version",
+    )
+
+    def __init__(
+        self,
+        *,
+        kind: int,
+        number: int,
+        name: bytes,
+        model: str,
+        version: int,
+        prediction_id: str,
+        protocol: int,
+        body: bytes,
+        header_length: int,
+        event_time: int,
+        received_ns: int,
+        key: str | None,
+        future: asyncio.Future[Answer],
+    ) -> None:
+        self.kind = kind
+        self.number = number
+        self.name = name
+        self.model = model
+        self.version = version
+        self.id = prediction_id
+        self.protocol = protocol
+        self.body = body
+        self.header_length = header_length
+        self.event_time = event_time
+        self.received_ns = received_ns
+        self.key = key
+        self.future = future
+        self.deaths = 0
+        self.alone = False
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a client gets."""
+
+    status: int
+    body: bytes
+    header_length: int = 0
+    retry: bool = False
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How the workers of an environment are started."""
+
+    python: str
+    variables: Mapping[str, str]
+    runtime_path: Path
+    folder: Path
+    """Working directory."""
+    key: str
+    """Name of the pool, for logs and metrics."""
+
+
+class Worker(asyncio.Protocol):
+    """The gateway's end of one worker process."""
+
+    def __init__(self, pool: Pool, slot: int) -> None:
+        self.pool = pool
+        self.label = f"{pool.launch.key}-{slot}"
+        self.process: asyncio.subprocess.Process | None = None
+        self.ready = False
+        self.loading = False
+        self.loaded: set[bytes] = set()
+        self.inflight: dict[int, Call] = {}
+        self.busy_since = 0.0
+        self.cost = 0.0
+        """Smoothed processor time of a batch, in tenths of milliseconds."""
+        self.tail = deque[bytes](maxlen=8)
+        self.gone = asyncio.get_running_loop().create_future()
+        self._transport: asyncio.Transport | None = None
+        self._reader = frames.Reader()
+        self._asked: dict[int, asyncio.Future[Frame]] = {}
+        self._hello: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+
+    async def start(self) -> None:
+        """Start the process and wait until it listens. Raises WorkerLost, or OSError where it cannot be started."""
+        launch = self.pool.launch
+        ours, theirs = socket.socketpair()
+        try:
+            launch.folder.mkdir(parents=True, exist_ok=True)
+            self.process = await asyncio.create_subprocess_exec(
+                launch.python,
+                *("-m", "stead.runtime.worker", "--fd", str(theirs.fileno())),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env=dict(launch.variables) | {"PYTHONPATH": str(launch.runtime_path), "PYTHONSAFEPATH": "1"},
+                cwd=launch.folder,
+                pass_fds=(theirs.fileno(),),
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self.pool.spawn(self._listen(self.process))
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
+        async with asyncio.timeout(START_TIMEOUT_S):
+            await self._hello
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        """Keep the last words of the process, for its error, and pass all of them on to our own log."""
+        assert process.stdout is not None
+        while data := await process.stdout.read(1 << 16):
+            self.tail.append(data[-_TAIL:])
+            for line in data.decode("utf-8", "replace").splitlines():
+                print(f"[{self.label}] {line}", file=sys.stderr)
+
+    def last_words(self) -> str:
+        lines = b"".join(self.tail).decode("utf-8", "replace").strip().splitlines()
+        return " | ".join(line.strip() for line in lines[-3:])[-600:]
+
+    async def load(self, name: bytes, folder: str) -> Facts:
+        """Load a version. Raises WorkerLost, or the worker's own error."""
+        self.loading = True
+        self.pool.refresh()
+        try:
+            async with asyncio.timeout(LOAD_TIMEOUT_S):
+                frame = await self._ask(frames.LOAD, name, folder.encode())
+        except TimeoutError:
+            self.kill()
+            raise Failed("load-timeout", f"loading took more than {LOAD_TIMEOUT_S:g} s") from None
+        finally:
+            self.loading = False
+            self.pool.refresh()
+        if frame.kind == frames.ERROR:
+            raise from_dict(msgspec.json.decode(frame.body))
+        self.loaded.add(name)
+        self.pool.refresh()
+        return msgspec.json.decode(frame.body, type=Facts)
+
+    async def unload(self, name: bytes) -> None:
+        self.loaded.discard(name)
+        with suppress(WorkerLost):
+            await self._ask(frames.UNLOAD, name)
+
+    def _ask(self, kind: int, name: bytes, part: bytes = b"") -> asyncio.Future[Frame]:
+        future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        if self._transport is None or self.gone.done():
+            future.set_exception(WorkerLost())
+            return future
+        number = self.pool.next_number()
+        self._asked[number] = future
+        self._transport.write(frames.pack(kind, number, name, part=part))
+        return future
+
+    def send(self, call: Call) -> None:
+        assert self._transport is not None
+        if not self.inflight:
+            self.busy_since = time.monotonic()
+        self.inflight[call.number] = call
+        self._transport.write(
+            frames.pack(
+                call.kind,
+                call.number,
+                call.name,
+                prediction_id=call.id.encode(),
+                protocol=call.protocol,
+                flags=frames.ALONE if call.alone else 0,
+                header_length=call.header_length,
+                body=call.body,
+            )
+        )
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            arrived = self._reader.feed(data)
+        except SteadError as error:
+            print(f"[{self.label}] {error}", file=sys.stderr)
+            self.kill()
+            return
+        done: list[tuple[Call, Frame]] = []
+        for frame in arrived:
+            if frame.kind == frames.ANSWER:
+                call = self.inflight.pop(frame.number, None)
+                if call is not None:  # else it timed out before
+                    done.append((call, frame))
+            elif frame.kind == frames.HELLO:
+                if not self._hello.done():
+                    self._hello.set_result(frame)
+            elif (asked := self._asked.pop(frame.number, None)) is not None and not asked.done():
+                asked.set_result(frame)
+        self.busy_since = time.monotonic()
+        if done:
+            self.cost += 0.1 * (done[0][1].cost - self.cost)
+            self.pool.answered(done)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ready = False
+        for future in (self._hello, *self._asked.values()):
+            if not future.done():
+                future.set_exception(WorkerLost())
+                future.exception()  # nobody may be waiting any more
+        self._asked.clear()
+        if not self.gone.done():
+            self.gone.set_result(None)
+        self.kill()
+        self.pool.lost(self)
+
+
+class Pool:
+    """The workers of one environment, with the versions that they hold.
+
+    `finish` gets each answer once, also of requests that failed here.
+    """
+
+    def __init__(
+        self,
+        launch: Launch,
+        *,
+        size: int,
+        timeout_s: float,
+        max_waiting: int,
+        finish: Callable[[Sequence[tuple[Call, Frame]]], None],
+    ) -> None:
+        self.launch = launch
+        self.workers: list[Worker] = []
+        self.facts: dict[bytes, Facts] = {}
+        self.open = 0
+        """Requests that are not answered yet."""
+        self.restarts = 0
+        self._folders: dict[bytes, str] = {}
+        self._size = size
+        self._timeout_s = timeout_s
+        self._max_waiting = max_waiting
+        self._finish = finish
+        self._queue: deque[Call] = deque()
+        self._targets: dict[bytes, list[Worker]] = {}
+        self._number = 0
+        self._stopping = False
+        self._start_error: SteadError | None = None
+        self._changed = asyncio.Event()
+        self._load_lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        for slot in range(self._size):
+            self.spawn(self._keep(slot))
+
+    def spawn(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def next_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    # versions
+
+    async def load(self, name: bytes, folder: str) -> Facts:
+        """Load a version in every worker, one after the other, so that the rest keep answering.
+
+        Raises the worker's own error, or Failed (`worker-failed`, `worker-died`) with its last words.
+        """
+        async with self._load_lock:
+            deaths = 0
+            while (worker := await self._without(name)) is not None:
+                try:
+                    facts = await worker.load(name, folder)
+                except WorkerLost:
+                    deaths += 1
+                    if deaths == DEATHS and name not in self.facts:
+                        raise Failed("worker-died", f"the worker died while loading: {worker.last_words()}") from None
+                    if deaths > DEATHS:
+                        break
+                else:
+                    self._folders[name] = folder
+                    self.facts[name] = facts
+                    self.refresh()
+            return self.facts[name]
+
+    async def _without(self, name: bytes) -> Worker | None:
+        """A ready worker that lacks a version; None where all that are ready have it."""
+        while True:
+            ready = [worker for worker in self.workers if worker.ready]
+            lacking = next((worker for worker in ready if name not in worker.loaded), None)
+            if lacking is not None or name in self.facts:
+                return lacking
+            if self._start_error is not None and not ready:
+                raise self._start_error
+            if self._stopping:
+                raise Failed("pool-stopped", "the workers were stopped meanwhile")
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def unload(self, name: bytes) -> None:
+        """Forget a version. Its requests must have been answered."""
+        self._folders.pop(name, None)
+        self.facts.pop(name, None)
+        self.refresh()
+        for worker in list(self.workers):
+            await worker.unload(name)
+
+    def busy_with(self, name: bytes) -> bool:
+        calls = [call for worker in self.workers for call in worker.inflight.values()]
+        return any(call.name == name for call in (*calls, *self._queue))
+
+    # requests
+
+    def submit(self, call: Call) -> None:
+        """Hand a request to a worker: the first one while its batch has room and is quick, else the one with the
+        fewest waiting. Raises Unreachable (`too-busy`, `worker-failed`)."""
+        if self.open >= self._max_waiting:
+            raise Unreachable("too-busy", f"{self.open} requests wait already", hint="try again after a second")
+        if self._start_error is not None and not self._targets.get(call.name):
+            raise Unreachable("worker-failed", self._start_error.message)
+        self.open += 1
+        self._dispatch(call)
+
+    def _dispatch(self, call: Call) -> None:
+        targets = self._targets.get(call.name)
+        if targets:
+            worker = targets[0]
+            if len(targets) > 1 and (worker.cost > PACK_COST or len(worker.inflight) >= BATCH):
+                worker = min(targets, key=_waiting)
+            if len(worker.inflight) < WINDOW:
+                worker.send(call)
+                return
+        self._queue.append(call)
+
+    def answered(self, done: Sequence[tuple[Call, Frame]]) -> None:
+        self.open -= len(done)
+        self._finish(done)
+        if self._queue:
+            self._pump()
+
+    def _pump(self) -> None:
+        """Send what waits as far as the workers have room."""
+        room = sum(WINDOW - len(worker.inflight) for worker in self.workers if worker.ready)
+        kept: deque[Call] = deque()
+        while self._queue and room > 0:
+            call = self._queue.popleft()
+            targets = self._targets.get(call.name)
+            worker = min(targets, key=_waiting) if targets else None
+            if worker is not None and len(worker.inflight) < WINDOW:
+                worker.send(call)
+                room -= 1
+            else:
+                kept.append(call)
+        self._queue.extendleft(reversed(kept))
+
+    def _fail(self, calls: Sequence[Call], error: SteadError, status: int | None = None) -> None:
+        self.answered([(call, refusal(call, error, status)) for call in calls])
+
+    def sweep(self) -> None:
+        """Give up what waits too long, and end a worker that has not answered anything for as long."""
+        oldest = time.time_ns() - int(self._timeout_s * 1e9)
+        late = [call for call in self._queue if call.received_ns < oldest]
+        if late:
+            self._queue = deque(call for call in self._queue if call.received_ns >= oldest)
+        for worker in self.workers:
+            stuck = [call for call in worker.inflight.values() if call.received_ns < oldest]
+            for call in stuck:
+                del worker.inflight[call.number]
+            late += stuck
+            if stuck and not worker.loading and time.monotonic() - worker.busy_since > self._timeout_s:
+                print(f"[{worker.label}] no answer for {self._timeout_s:g} s: ended", file=sys.stderr)
+                worker.kill()
+        if late:
+            self._fail(late, Unreachable("predict-timeout", f"no answer within {self._timeout_s:g} s"), 504)
+
+    # supervision
+
+    def refresh(self) -> None:
+        """Recompute who can answer what, after any change of a worker."""
+        targets: dict[bytes, list[Worker]] = {}
+        for name in self.facts:
+            able = [worker for worker in self.workers if worker.ready and name in worker.loaded]
+            targets[name] = [worker for worker in able if not worker.loading] or able
+        self._targets = targets
+        self._changed.set()
+        if self._queue:
+            self._pump()
+
+    def lost(self, worker: Worker) -> None:
+        """Send a dead worker's requests again; those that it was computing alone, so that a deadly one kills no others."""
+        calls = list(worker.inflight.values())
+        worker.inflight.clear()
+        if worker in self.workers:
+            self.workers.remove(worker)
+        computing = 1 if calls and calls[0].alone else BATCH
+        blamed: list[Call] = []
+        again: list[Call] = []
+        for place, call in enumerate(calls):
+            if place < computing:
+                call.deaths += 1
+                call.alone = True
+            (blamed if call.deaths >= DEATHS else again).append(call)
+        self.refresh()
+        for call in again:
+            self._dispatch(call)
+        if blamed:
+            self._fail(blamed, Failed("worker-died", "workers died while they computed this request"))
+
+    async def _keep(self, slot: int) -> None:
+        """Keep one worker alive: start it again when it ends, after a pause that grows while it does not stay up."""
+        failures = 0
+        while not self._ends():
+            worker = Worker(self, slot)
+            begun = time.monotonic()
+            self.workers.append(worker)
+            try:
+                await worker.start()
+                await self._load_known(worker)
+                worker.ready = True
+                self._start_error = None
+                self.refresh()
+                await worker.gone
+            except (OSError, WorkerLost, TimeoutError) as error:
+                worker.kill()
+                await _reap(worker)
+                words = worker.last_words() or str(error)
+                if failures >= DEATHS - 1 and not self._stopping:
+                    self._start_error = Failed("worker-failed", f"the worker does not start: {words}")
+            finally:
+                if worker in self.workers:
+                    self.workers.remove(worker)
+                self.refresh()
+            await _reap(worker)
+            if self._ends():
+                return
+            self.restarts += 1
+            failures = 0 if time.monotonic() - begun > 10 else failures + 1
+            code = worker.process.returncode if worker.process else None
+            print(f"[{worker.label}] ended with {code}, starting again", file=sys.stderr)
+            if failures > 1:
+                await asyncio.sleep(min(10.0, 0.1 * 2**failures))
+
+    def _ends(self) -> bool:
+        return self._stopping
+
+    async def _load_known(self, worker: Worker) -> None:
+        tried: set[bytes] = set()
+        while names := self._folders.keys() - worker.loaded - tried:  # a version may be added meanwhile
+            name = names.pop()
+            tried.add(name)
+            try:
+                await worker.load(name, self._folders[name])
+            except SteadError as error:
+                print(f"[{worker.label}] {name.decode()} could not be loaded again: {error}", file=sys.stderr)
+
+    async def stop(self, *, drain_s: float = 5.0) -> None:
+        """Wait until everything is answered, then end the workers."""
+        end = time.monotonic() + drain_s
+        while self.open and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+        self._stopping = True
+        self._changed.set()
+        workers = list(self.workers)
+        for worker in workers:
+            worker.close()
+        for worker in workers:
+            await _reap(worker)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _reap(worker: Worker) -> None:
+    """Wait for the end of a process that was told to end, and end it where it does not listen."""
+    if worker.process is None:
+        return
+    try:
+        async with asyncio.timeout(5):
+            await worker.process.wait()
+    except TimeoutError:
+        worker.kill()
+        await worker.process.wait()
+
+
+def _waiting(worker: Worker) -> int:
+    return len(worker.inflight)
+
+
+def refusal(call: Call, error: SteadError, status: int | None = None) -> Frame:
+    """An error as the frame that a worker would have answered with."""
+    protocol = protocols.PROTOCOLS[call.protocol]
+    body = protocols.encode_error(protocol, error)
+    return Frame(
+        frames.ANSWER, call.number, call.name, b"", call.protocol, 0, status or error.http_status, 0, 0, b"", body
+    )
