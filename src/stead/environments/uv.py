@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -51,7 +50,7 @@ def run_uv(arguments: Sequence[str], *, cwd: Path | None = None, progress: Progr
     """Run uv and return its standard output. Raises UvFailed, or Unreachable (`index-unreachable`) without a network."""
     import uv
 
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [uv.find_uv_bin(), "--no-progress", "--color", "never", *arguments],
         cwd=cwd,
         env=_environment(),
@@ -60,24 +59,12 @@ def run_uv(arguments: Sequence[str], *, cwd: Path | None = None, progress: Progr
         stderr=subprocess.STDOUT if progress else subprocess.PIPE,
         text=True,
         errors="replace",
-    )
-    try:
-        if progress is None:
-            out, said = process.communicate()
-        else:
-            lines = []
-            assert process.stdout is not None
-            for line in process.stdout:
-                lines.append(line)
-                if (text := line.strip()) and not text.startswith(("+ ", "warning")):
-                    progress(text)
-            process.wait()
-            out, said = "", "".join(lines)
-    except BaseException:
-        process.kill()
-        with suppress(OSError):
-            process.wait()
-        raise
+    ) as process:
+        try:
+            out, said = process.communicate() if progress is None else ("", _followed(process, progress))
+        except BaseException:
+            process.kill()
+            raise
     if process.returncode == 0:
         return out
     lowered = said.lower()
@@ -88,6 +75,16 @@ def run_uv(arguments: Sequence[str], *, cwd: Path | None = None, progress: Progr
             hint="check the network, a proxy (HTTPS_PROXY) or another index (UV_DEFAULT_INDEX), and try again",
         )
     raise UvFailed(said)
+
+
+def _followed(process: subprocess.Popen[str], progress: Progress) -> str:
+    lines = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line)
+        if (text := line.strip()) and not text.startswith(("+ ", "warning")):
+            progress(text)
+    return "".join(lines)
 
 
 def failed(error: UvFailed, doing: str, *, hint: str | None = None) -> NoReturn:

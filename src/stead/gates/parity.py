@@ -105,7 +105,9 @@ def _ask(url: str, golden: dict[str, Any]) -> Any:
     if answer.status_code == 200:
         return body
     told = body.get("error") if isinstance(body, dict) else None
-    problem = told if isinstance(told, dict) else {"code": "unknown", "message": str(told or answer.text[:200])}
+    problem: dict[str, Any] = (
+        told if isinstance(told, dict) else {"code": "unknown", "message": str(told or answer.text[:200])}
+    )
     if answer.status_code in (404, 503):
         raise Failed(
             str(problem.get("code")), f"the version cannot be asked: {problem.get('message')}", hint="stead status"

@@ -12,6 +12,7 @@ from stead.models.registry import (
     list_versions,
     register,
     set_alias,
+    set_alias_in,
     set_tag,
 )
 from stead.models.types import Edge, LoggedModel, Model, ModelFile, Version
@@ -52,5 +53,6 @@ __all__ = [
     "materialise",
     "register",
     "set_alias",
+    "set_alias_in",
     "set_tag",
 ]

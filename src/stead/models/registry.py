@@ -143,7 +143,7 @@ def list_models(store: Store) -> list[Model]:
     with store.db.read() as tx:
         rows = tx.execute(sa.select(models).order_by(models.c.name)).mappings().all()
         numbers = sa.select(versions.c.model, sa.func.count()).group_by(versions.c.model)
-        counted: dict[str, int] = {name: n for name, n in tx.execute(numbers).tuples()}
+        counted: dict[str, int] = dict(tx.execute(numbers).tuples().all())
         named: dict[str, dict[str, int]] = {}
         for row in tx.execute(sa.select(aliases)).mappings():
             named.setdefault(row["model"], {})[row["alias"]] = row["version"]
@@ -218,7 +218,7 @@ def set_alias(
         if before == version and undoes is None:
             return known
         values = {"model": model, "alias": alias, "version": version}
-        store.db.upsert(tx, aliases, values, ["model", "alias"])
+        set_alias_in(store, tx, model, alias, version)
         undo = Undo("models.delete_alias", {"model": model, "alias": alias})
         if before is not None:
             undo = Undo("models.set_alias", values | {"version": before})
@@ -234,6 +234,12 @@ def set_alias(
             undoes=undoes,
         )
         return _model(tx, model)
+
+
+def set_alias_in(store: Store, tx: sa.Connection, model: str, alias: str, version: int) -> None:
+    """`set_alias` as part of a larger change, whose own ledger entry tells it: a deployment moves `champion`."""
+    values = {"model": model, "alias": alias, "version": version}
+    store.db.upsert(tx, aliases, values, ["model", "alias"])
 
 
 def delete_alias(

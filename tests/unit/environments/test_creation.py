@@ -1,0 +1,155 @@
+"""An environment is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from local_package import make_package
+
+from stead import environments
+from stead.errors import Failed, Unreachable
+from stead.store import Store
+
+ENSURE = """
+import sys
+from stead import environments
+from stead.config import load_settings
+from stead.store import open_store
+store = open_store(load_settings(environ={"STEAD_STORE": sys.argv[1]}))
+print(environments.ensure(store, sys.argv[2], progress=print))
+"""
+
+
+def ensure_elsewhere(store: Store, digest: str, **variables: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", ENSURE, str(store.root), digest]
+    return subprocess.Popen(command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True)
+
+
+def test_ensure_builds_what_is_locked(store: Store, tmp_path: Path) -> None:
+    package = make_package(tmp_path / "package", "stead_test_local", source="VALUE = 42\n")
+    digest = environments.lock(store, [str(package), "colorama"]).digest
+    said: list[str] = []
+    python = environments.ensure(store, digest, progress=said.append)
+    assert said[0].startswith("creating environment")
+    assert python == store.root / "environments" / digest[:16] / "bin" / "python"
+    code = "import colorama, stead_test_local, msgspec, stead.runtime.clock, stead; print(stead_test_local.VALUE)"
+    variables = environments.variables(extra={"PYTHONPATH": str(environments.runtime_path(store))})
+    run = subprocess.run([python, "-c", code], env=variables, capture_output=True, text=True)
+    assert run.stdout == "42\n", run.stderr
+    absent = subprocess.run([python, "-c", "import stead.store"], env=variables, capture_output=True, text=True)
+    assert "No module named 'stead.store'" in absent.stderr
+    started = time.monotonic()
+    assert environments.ensure(store, digest) == python
+    assert time.monotonic() - started < 0.1
+    assert environments.runtime_path(store) == environments.runtime_path(store)
+    hidden = [path.name for path in (store.root / "environments").iterdir() if path.name.startswith(".")]
+    assert hidden == []
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_kill_at_the_rename(store: Store, moment: str) -> None:
+    digest = environments.lock(store, ["colorama"]).digest
+    process = ensure_elsewhere(store, digest, STEAD_FAILPOINT=f"environments.ensure:{moment}")
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert (store.root / "environments" / digest[:16]).exists() == (moment == "after")
+    python = environments.ensure(store, digest)
+    assert subprocess.run([python, "-c", "import colorama"]).returncode == 0
+    assert not list((store.root / "environments").glob(".*"))
+
+
+def test_kill_while_uv_works(store: Store) -> None:
+    digest = environments.lock(store, ["colorama"]).digest
+    process = ensure_elsewhere(store, digest)
+    deadline = time.monotonic() + 30
+    while not list((store.root / "environments").glob(f".{digest[:16]}-*")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+    process.kill()
+    process.communicate(timeout=30)
+    python = environments.ensure(store, digest)
+    assert subprocess.run([python, "-c", "import colorama"]).returncode == 0
+
+
+def test_two_at_once_share_one_build(store: Store) -> None:
+    digest = environments.lock(store, ["colorama"]).digest
+    both = [ensure_elsewhere(store, digest) for _ in range(2)]
+    outputs = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum("creating environment" in output for output in outputs) == 1
+    assert outputs[0].splitlines()[-1] == outputs[1].splitlines()[-1]
+
+
+def test_no_network_leaves_nothing(store: Store, request: pytest.FixtureRequest) -> None:
+    digest = environments.lock(store, ["colorama"]).digest
+    request.getfixturevalue("offline")
+    with pytest.raises(Unreachable) as raised:
+        environments.ensure(store, digest)
+    assert raised.value.code == "index-unreachable"
+    assert [path.name for path in (store.root / "environments").iterdir()] == [f"{digest[:16]}.lock"]
+
+
+def test_another_platform_is_refused(store: Store) -> None:
+    lock = store.blobs.put(f"x==1 --hash=sha256:{'0' * 64}\n".encode())
+    digest = environments.add(store, lock=lock, python="3.11", platform="plan9-vax").digest
+    with pytest.raises(Failed) as raised:
+        environments.ensure(store, digest)
+    assert raised.value.code == "environment-platform"
+
+
+def test_tampered_packages_are_not_installed(store: Store) -> None:
+    made = environments.lock(store, ["colorama"])
+    text = store.blobs.get(made.lock).decode()
+    wrong = text.replace(text.partition("--hash=sha256:")[2][:64], "0" * 64)
+    wrong = "".join(line for line in wrong.splitlines(keepends=True) if "colorama" in line or "0" * 64 in line)
+    lock = store.blobs.put(wrong.rstrip(" \\\n").encode())
+    digest = environments.add(store, lock=lock, python=made.python, platform=made.platform).digest
+    with pytest.raises(Failed) as raised:
+        environments.ensure(store, digest)
+    assert raised.value.code == "environment-failed"
+    assert not (store.root / "environments" / digest[:16]).exists()
+
+
+def test_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "TZ": "Asia/Tokyo",
+        "STEAD_TOKEN": "secret",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "HTTPS_PROXY": "http://ada:secret@proxy:1",
+        "HTTP_PROXY": "http://proxy:1",
+        "SSL_CERT_FILE": "/certificates",
+        "BIKES_KEY": "1",
+        "LC_TIME": "C",
+        "PYTHONPATH": "/elsewhere",
+        "OMP_NUM_THREADS": "64",
+    }.items():
+        monkeypatch.setenv(name, value)
+    seen = environments.variables()
+    assert "secret" not in "".join(seen.values())
+    assert seen["TZ"] == "UTC"
+    assert seen["OMP_NUM_THREADS"] == seen["OPENBLAS_NUM_THREADS"] == "1"
+    assert seen["SSL_CERT_FILE"] == "/certificates"
+    assert seen["HTTP_PROXY"] == "http://proxy:1"
+    assert not seen.keys() & {"BIKES_KEY", "PYTHONPATH", "HTTPS_PROXY"}
+    allowed = environments.variables(allow=["BIKES_*", "TZ", "STEAD_TOKEN"], extra={"A": "b", "OMP_NUM_THREADS": "2"})
+    assert (allowed["BIKES_KEY"], allowed["TZ"], allowed["A"]) == ("1", "Asia/Tokyo", "b")
+    assert allowed["OMP_NUM_THREADS"] == "2"
+    assert "STEAD_TOKEN" not in allowed
+
+
+def test_compare(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    train = environments.lock(store, ["colorama==0.4.6"]).digest
+    serve = environments.lock(store, ["colorama==0.4.5"]).digest
+    rows = environments.compare(store, [train, serve], here=True, variables=[{}, {"TZ": "Europe/Oslo"}])
+    found = {row.name: row.values for row in rows}
+    assert found["colorama"][:2] == ("0.4.6", "0.4.5")
+    assert found["TZ"] == ("UTC", "Europe/Oslo", "Asia/Tokyo")
+    assert environments.compare(store, [train, train]) == []
+    assert {row.name for row in environments.compare(store, [train, train], equal=True)} >= {"python", "colorama"}
