@@ -1,0 +1,73 @@
+"""kill -9 anywhere between a request and its day's loss: nothing that was acknowledged is lost, nothing counts twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dying import Scenario, dies
+
+from conftest import new_store
+from stead.predictions import compact, counts, performance, read, refresh_performance
+
+# three rounds, the third of which makes segments enough to be merged; each acknowledgement is printed
+_SCRIPT = """
+import sys
+from pathlib import Path
+from conftest import new_store
+from traffic import hours, label, log
+from stead.predictions import compact, refresh_performance
+from stead.predictions import compaction
+compaction.MERGE_AT = 2
+store = new_store(Path(sys.argv[1]))
+for n in range(3):
+    requests = hours(4, first=4 * n)
+    print("sent", *(each.id for each in requests), flush=True)
+    ids = log(store, requests)
+    print("logged", *ids, flush=True)
+    label(store, ids, [110.0 + 4 * n + k for k in range(4)])
+    print("labelled", *ids, flush=True)
+    refresh_performance(store)
+    compact(store)
+"""
+
+
+def _life(root: Path, point: str) -> None:
+    new_store(root).close()
+    out = dies(point, _SCRIPT, str(root))
+    told: dict[str, set[str]] = {"sent": set(), "logged": set(), "labelled": set()}
+    for line in out.splitlines():
+        word, *ids = line.split()
+        told[word] |= set(ids)
+    store = new_store(root)
+    before = counts(store, "bikes")
+    for _ in range(3):
+        compact(store)
+        refresh_performance(store)
+        assert counts(store, "bikes") == before
+    rows = read(store, "bikes").to_pylist()
+    ids = [row["id"] for row in rows]
+    assert len(ids) == len(set(ids)) == before.rows
+    assert told["logged"] <= set(ids) <= told["sent"]
+    labelled = {row["id"] for row in rows if row["label"] is not None}
+    assert told["labelled"] <= labelled
+    (day,) = performance(store, "bikes") or [None]
+    if day is not None:
+        assert (day.predictions, day.labelled) == (len(ids), len(labelled))
+        assert day.loss == (10.0 if labelled else None)
+    refresh_performance(store, model="bikes")
+    assert performance(store, "bikes") == ([day] if day else [])
+    assert not list((root / "log").rglob("*.log"))
+    store.close()
+
+
+POINTS: dict[str, Scenario] = dict.fromkeys(
+    (
+        "predictions.append",
+        "predictions.labels",
+        "predictions.compact",
+        "predictions.merge",
+        "predictions.performance",
+        "predictions.remove",
+    ),
+    _life,
+)
