@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, get_origin
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import blake3
 import msgspec
@@ -18,7 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stead import __version__
-from stead.api import tokens
+from stead.api import hot, tokens
 from stead.api.table import Operation, operations
 from stead.config import Settings
 from stead.errors import Forbidden, InvalidInput, SteadError
@@ -49,6 +50,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error)
     for operation in operations().values():
         _add(app, operation)
+    app.router.routes[:0] = hot.routes(store)
     app.add_route("/api/v1/blobs/{digest}", _blob, methods=["GET", "PUT"])
     app.add_route("/health", _health)
     app.add_route("/version", _version)
@@ -175,7 +177,12 @@ def _getter(operation: Operation, fields: dict[str, Any]) -> Callable[..., Await
 
 
 def _simple(hint: Any) -> bool:
-    return "dict" not in str(hint) and get_origin(hint) is not dict
+    """Whether a query string can carry it: a scalar, or a list of scalars."""
+    if get_origin(hint) in (Union, UnionType):
+        return all(_simple(arm) for arm in get_args(hint) if arm is not type(None))
+    if get_origin(hint) in (list, Sequence):
+        return all(arm in (str, int, float) for arm in get_args(hint))
+    return hint in (str, int, float, bool)
 
 
 async def _call(request: Request, operation: Operation, arguments: dict[str, Any]) -> Response:

@@ -5,12 +5,12 @@ A route, the remote client, OpenAPI and embedded calls follow from the function'
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from types import ModuleType
 from typing import Any
 
 from stead.api.tokens import Role
@@ -39,46 +39,56 @@ class Operation:
         return {n: p for n, p in inspect.signature(self.function).parameters.items() if n != "store"}
 
 
-@lru_cache(maxsize=1)
+PARTS = (
+    "ledger",
+    "jobs",
+    "datasets",
+    "environments",
+    "runs",
+    "models",
+    "pipelines",
+    "predictions",
+    "serving",
+    "gates",
+    "deployments",
+)
+"""Parts with operations; each names them in its `OPERATIONS`, by role."""
+
+OWN: dict[str, dict[Role, tuple[str, ...]]] = {
+    "stead.api.undoing": {"approve": ("undo",)},
+    "stead.api.tokens": {"admin": ("create_token", "list_tokens", "revoke_token")},
+}
+
+
 def operations() -> dict[str, Operation]:
     """All operations by name."""
-    from stead import (
-        datasets,
-        deployments,
-        environments,
-        gates,
-        jobs,
-        ledger,
-        models,
-        pipelines,
-        predictions,
-        runs,
-        serving,
-    )
-    from stead.api import tokens, undoing
-
     table: dict[str, Operation] = {}
-
-    def part(name: str, module: ModuleType, role: Role, *functions: str) -> None:
-        for function in functions:
-            operation = Operation(f"{name}.{function}", getattr(module, function), role)
-            table[operation.name] = operation
-
-    part("ledger", ledger, "read", "list_entries", "get_entry", "verify")
-    part("ledger", undoing, "approve", "undo")
-    part("jobs", jobs, "read", "get_job", "list_jobs", "job_log", "open_jobs", "agent_alive", "held_at", "model_now")
-    part("jobs", jobs, "write", "cancel_job", "hold_clock", "release_clock")
-    part("tokens", tokens, "admin", "create_token", "list_tokens", "revoke_token")
-    for module in (datasets, environments, runs, models, pipelines, predictions, serving, gates, deployments):
-        name = module.__name__.rpartition(".")[2]
-        for role, functions in getattr(module, "OPERATIONS", {}).items():
-            part(name, module, role, *functions)
+    for part in ("tokens", *PARTS):
+        table |= _of_part(part)
     return table
 
 
 def operation(name: str) -> Operation:
-    """One operation. Raises NotFound (`operation-unknown`)."""
-    table = operations()
-    if name not in table:
-        raise NotFound("operation-unknown", f"there is no operation {name!r}", hint=did_you_mean(name, table))
-    return table[name]
+    """One operation; only its part is imported. Raises NotFound (`operation-unknown`)."""
+    part = name.partition(".")[0]
+    found = _of_part(part).get(name) if part in (*PARTS, "tokens") else None
+    if found is None:
+        raise NotFound("operation-unknown", f"there is no operation {name!r}", hint=did_you_mean(name, operations()))
+    return found
+
+
+@lru_cache
+def _of_part(part: str) -> dict[str, Operation]:
+    table: dict[str, Operation] = {}
+    homes: list[tuple[str, dict[Role, tuple[str, ...]]]] = []
+    if part != "tokens":
+        homes.append((f"stead.{part}", getattr(importlib.import_module(f"stead.{part}"), "OPERATIONS", {})))
+    if part in ("tokens", "ledger"):
+        own = "stead.api.tokens" if part == "tokens" else "stead.api.undoing"
+        homes.append((own, OWN[own]))
+    for home, by_role in homes:
+        for role, functions in by_role.items():
+            for function in functions:
+                name = f"{part}.{function}"
+                table[name] = Operation(name, getattr(importlib.import_module(home), function), role)
+    return table

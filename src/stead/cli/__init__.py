@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from stead import __version__
-from stead.errors import InvalidInput, SteadError, did_you_mean
+from stead.errors import Failed, InvalidInput, SteadError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: its module, one line for `stead --help`
@@ -96,12 +96,23 @@ def main() -> NoReturn:
     except click.ClickException as error:
         _tell(InvalidInput("usage", error.format_message(), hint=_usage_hint(error)))
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, EOFError):
         print("\nstopped", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        _tell(
+            Failed(
+                "bug",
+                f"{type(error).__name__}: {error}",
+                hint="a mistake in stead: try again with --debug and report it",
+            )
+        )
+        sys.exit(1)
 
 
 def _tell(error: SteadError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,5 +137,5 @@ def _show_log(bar: Bar, job: Job | None, text: str) -> None:
 def read_text(path: str) -> str:
     """A file's text, or standard input for `-`."""
     if path == "-":
-        return click.get_text_stream("stdin").read()
+        return sys.stdin.read()
     return Path(path).read_text(encoding="utf-8")

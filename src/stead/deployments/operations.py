@@ -87,7 +87,7 @@ def switch(tx: sa.Connection, store: Store, deployment: Deployment, *, undoes: i
     back = deployment.kind == "rollback"
     warm = [before.version] if before is not None and before.version != version and not back else []
     revision = serving.set_route(store.db, tx, model, arms=[serving.Arm(version, 1.0)], warm=warm)
-    models.set_alias_in(tx, model, "champion", version)
+    models.set_alias_in(store, tx, model, "champion", version)
     advance(tx, deployment, "live", f"route {revision}")
     said = f"{ref} took over from version {before.version}" if before else f"{ref} answers: the first version"
     if back:

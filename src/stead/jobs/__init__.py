@@ -22,8 +22,14 @@ from stead.jobs.operations import (
 )
 from stead.jobs.types import ENDED, Job, Progress
 
+OPERATIONS = {
+    "read": ("agent_alive", "get_job", "held_at", "job_log", "list_jobs", "model_now", "open_jobs"),
+    "write": ("cancel_job", "hold_clock", "release_clock"),
+}
+
 __all__ = [
     "ENDED",
+    "OPERATIONS",
     "Handler",
     "Job",
     "JobCancelled",

@@ -6,4 +6,6 @@ A checkpoint chains the entries since the last one, so that a later alteration i
 from stead.ledger.operations import checkpoint, get_entry, list_entries, record, verify
 from stead.ledger.types import Checkpoint, Entry, Undo
 
-__all__ = ["Checkpoint", "Entry", "Undo", "checkpoint", "get_entry", "list_entries", "record", "verify"]
+OPERATIONS = {"read": ("get_entry", "list_entries", "verify")}
+
+__all__ = ["OPERATIONS", "Checkpoint", "Entry", "Undo", "checkpoint", "get_entry", "list_entries", "record", "verify"]

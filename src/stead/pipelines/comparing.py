@@ -13,7 +13,6 @@ from stead.errors import InvalidInput
 from stead.jobs import Keeper
 from stead.pipelines.steps import Workshop
 from stead.pipelines.types import Compared, Spec
-from stead.stats import intervals, losses
 from stead.store import Store
 
 
@@ -44,6 +43,8 @@ def run_compare(store: Store, keeper: Keeper) -> dict[str, Any]:
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from stead.stats import intervals, losses
 
     payload = keeper.job.payload
     model = models.get_model(store, payload["model"])

@@ -22,6 +22,7 @@ from stead.jobs import Keeper
 from stead.pipelines.tables import step_results
 from stead.pipelines.types import Spec
 from stead.runtime.clock import now_ms
+from stead.runtime.journal import Courier, Record
 from stead.store import Store
 
 FOLDERS = ("model",)
@@ -84,7 +85,7 @@ class Workshop:
         key = self._key(step, inputs or {}, params or {})
         if cache and (stored := self._stored(key)) is not None:
             self.keeper.log(f"{step}: same code and inputs as before, not run again\n")
-            self._deliver(step, stored.get("journal"))
+            self._deliver_stored(step, stored.get("journal"))
             return Outputs(stored, cached=True)
         place = self.folder / step
         place.mkdir()
@@ -114,8 +115,14 @@ class Workshop:
             "STEAD_JOURNAL": str(journal),
         }
         command = [str(self.python), "-m", "stead.runtime.step", str(place / "spec.json")]
-        self.keeper.run(step, command, cwd=cwd or place, env=environ, on_tick=lambda: self._deliver_live(step, journal))
-        self._deliver_live(step, journal)
+        courier = self._courier(step, journal)
+
+        def carry() -> None:
+            if courier is not None and journal.is_dir():
+                courier.carry()
+
+        self.keeper.run(step, command, cwd=cwd or place, env=environ, on_tick=carry)
+        carry()
         digests = {name: self._keep(Path(path)) for name, path in paths.items()}
         if journal.is_dir() and any(journal.iterdir()):
             digests["journal"] = self._keep(journal)
@@ -161,17 +168,29 @@ class Workshop:
             files[file.relative_to(path).as_posix()] = [self.store.blobs.put(file), file.stat().st_size]
         return self.store.blobs.put(msgspec.json.encode(files))
 
-    def _deliver_live(self, step: str, journal: Path) -> None:
-        if self.run_id is not None and journal.is_dir():
-            runs.deliver_journal(self.store, journal, run_id=self.run_id)
+    def _courier(self, step: str, journal: Path) -> Courier | None:
+        """Carries what a step logs to the run.
 
-    def _deliver(self, step: str, digest: str | None) -> None:
-        """What a cached step logged belongs to this run, too."""
-        if digest is None or self.run_id is None:
-            return
-        place = self.folder / f"{step}-journal"
-        restore(self.store, digest, place)
-        runs.deliver_journal(self.store, place, run_id=self.run_id)
+        A step that is run again after a crash counts on where it was: its writers are numbered, so nothing is doubled.
+        """
+        run_id = self.run_id
+        if run_id is None:
+            return None
+        writers: dict[str, str] = {}
+
+        def deliver(writer: str, first: int, records: Sequence[Record]) -> int:
+            name = writers.setdefault(writer, f"{step}-{len(writers)}")
+            return runs.deliver(self.store, run_id, writer=name, first=first, records=records).seq
+
+        return Courier(journal, deliver, self.store.blobs.put)
+
+    def _deliver_stored(self, step: str, digest: str | None) -> None:
+        """What a step logged that is not run again belongs to this run, too."""
+        if digest is not None:
+            place = self.folder / f"{step}-journal"
+            restore(self.store, digest, place)
+            if courier := self._courier(step, place):
+                courier.carry()
 
 
 def restore(store: Store, digest: str, folder: Path) -> None:

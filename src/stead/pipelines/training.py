@@ -18,7 +18,6 @@ from stead.pipelines.steps import Workshop, restore
 from stead.pipelines.types import Spec
 from stead.runtime import journal
 from stead.runtime.clock import now_ms, to_iso
-from stead.stats import losses
 from stead.store import Store
 
 STEPS = 7
@@ -122,7 +121,7 @@ class _Training:
             run_id=self.run_id,
             project=spec.project,
             name=f"train {spec.model}",
-            job_id=job.id,
+            job=job.id,
             environment=environment,
             source={"kind": "pipeline", "entry": spec.entry, "files": spec.files, "requested_by": job.requested_by},
         )
@@ -157,6 +156,8 @@ class _Training:
     def _judge(self, judged: Mapping[str, str]) -> dict[str, float]:
         """Losses of the hold-outs, as metrics of the run."""
         import pyarrow.parquet as pq
+
+        from stead.stats import losses
 
         table = pq.read_table(io.BytesIO(self._blob(judged["holdouts"])))
         metrics: dict[str, float] = dict(json.loads(self._blob(judged["figures"])))

@@ -11,7 +11,14 @@ from stead.predictions.performance import performance, refresh_performance
 from stead.predictions.reading import counts, list_predictions, read
 from stead.predictions.types import Counts, DayLoss, Label, LabelReceipt, Prediction
 
+OPERATIONS = {
+    "read": ("counts", "list_predictions", "performance"),
+    "write": ("add_labels", "compact", "refresh_performance"),
+}
+"""What can be called by name, by role."""
+
 __all__ = [
+    "OPERATIONS",
     "Counts",
     "DayLoss",
     "Label",
