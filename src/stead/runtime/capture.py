@@ -90,7 +90,7 @@ def git(folder: Path | None = None) -> tuple[dict[str, Any], str]:
     status = _git(where, "status", "--porcelain", "--untracked-files=normal") or ""
     found["dirty"] = any(not line.startswith("??") for line in status.splitlines())
     found["untracked"] = [line[3:] for line in status.splitlines() if line.startswith("??")][:100]
-    diff = (_git(where, "diff", "HEAD", "--no-color") or "") if found["dirty"] else ""
+    diff = (_git(where, "diff", "HEAD", "--no-color", "--no-ext-diff") or "") if found["dirty"] else ""
     if len(diff) > DIFF_LIMIT:
         diff = diff[:DIFF_LIMIT] + "\n… cut here: the difference is longer\n"
     return found, diff
@@ -121,6 +121,7 @@ class Console:
         self._pieces: list[str] = []
         self._size = 0
         self._guard = threading.Lock()
+        self._stopped = False
         self._wrapped: list[tuple[Any, Callable[[str], int]]] = []
 
     def start(self) -> None:
@@ -136,6 +137,7 @@ class Console:
                     del stream.write
         self._wrapped = []
         self.flush()
+        self._stopped = True
 
     def flush(self) -> None:
         """Hand over what was written since the last time."""
@@ -144,9 +146,16 @@ class Console:
         if pieces and (text := settled("".join(pieces))):
             self._keep(text)
 
+    def forget(self) -> None:
+        """In a forked child: what the parent has not handed over yet is the parent's."""
+        self._guard = threading.Lock()
+        self._pieces, self._size = [], 0
+
     def _wrapper(self, write: Callable[[str], int]) -> Callable[[str], int]:
         def tee(text: str) -> int:
             written = write(text)
+            if self._stopped:
+                return written
             with self._guard:
                 self._pieces.append(str(text))
                 self._size += len(text)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import os
 import threading
 import weakref
@@ -121,6 +122,16 @@ class Ended(msgspec.Struct, array_like=True, tag="ended"):
 Record = Started | Facts | Params | Tags | Metrics | Points | File | Text | Input | Beat | Ended
 KINDS = (Started, Facts, Params, Tags, Metrics, Points, File, Text, Input, Beat, Ended)
 
+
+class Delivery(msgspec.Struct, array_like=True):
+    """A batch on its way to a server, in msgpack."""
+
+    run_id: str
+    writer: str
+    first: int
+    records: list[Record]
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode: Callable[[bytes], Record] = msgspec.msgpack.Decoder(Record).decode
 _live: weakref.WeakSet[Journal] = weakref.WeakSet()
@@ -154,8 +165,11 @@ class Journal:
             log = self._log or self._open()
             log.append(data)
 
-    def add_file(self, source: Path, path: str, at: int) -> None:
-        """Copy a file into the journal and record it as the artifact `path`. Raises InvalidInput for a path that escapes."""
+    def add_file(self, source: Path | bytes, path: str, at: int) -> None:
+        """Copy a file, or bytes, into the journal and record it as the artifact `path`.
+
+        Raises InvalidInput (`path-invalid`), NotFound (`file-missing`), Failed (`disk-full`).
+        """
         path = clean_path(path)
         name, size = _copy_in(source, self.folder / "files")
         self.append(File(at, path, name, size))
@@ -308,25 +322,27 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _copy_in(source: Path, folder: Path) -> tuple[str, int]:
+def _copy_in(source: Path | bytes, folder: Path) -> tuple[str, int]:
     folder.mkdir(exist_ok=True)
     part = folder / f".part-{new_id()}"
     hasher = hashlib.sha256()
     size = 0
     try:
-        with open(source, "rb") as read_from, open(part, "wb") as write_to:
-            while piece := read_from.read(1 << 20):
+        with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as old, open(part, "wb") as new:
+            while piece := old.read(1 << 20):
                 hasher.update(piece)
-                size += write_to.write(piece)
+                size += new.write(piece)
         name = hasher.hexdigest()
         failpoint("journal.file:before")
         os.replace(part, folder / name)
         failpoint("journal.file:after")
     except FileNotFoundError:
-        raise NotFound("file-missing", f"there is no file {source}") from None
+        raise NotFound("file-missing", f"there is no file {source!s}") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise InvalidInput("file-unreadable", f"cannot read {source!s}: {error.strerror}") from None
     except OSError as error:
         raise Failed(
-            "disk-full", f"could not copy {source} into the journal: {error.strerror}", hint="free space and try again"
+            "disk-full", f"could not copy a file into the journal: {error.strerror}", hint="free space and try again"
         ) from error
     finally:
         part.unlink(missing_ok=True)

@@ -1,0 +1,180 @@
+"""From a fitted model in this process to a version in the registry, and from there to predictions."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from stead.config import checked_name
+from stead.errors import KINDS, InvalidInput, SteadError, Unreachable, from_dict
+from stead.runtime.sdk import tell
+from stead.sdk import connection, tracking
+
+if TYPE_CHECKING:
+    from stead.api import Caller
+    from stead.models import Version
+
+
+def log_model(
+    model: Any,
+    name: str,
+    *,
+    input_example: Any = None,
+    predict_fn: str = "predict",
+    code: Sequence[str | Path] = (),
+    features: str | None = None,
+    metrics: Mapping[str, float] | None = None,
+    loss: str | None = None,
+    description: str = "",
+    quiet: bool = False,
+) -> Version:
+    """Register a fitted model as the next version of `name`, with the environment that this interpreter is.
+
+    `input_example` are some rows as the model takes them: they give the signature, and a gate asks for the same answers
+    where it serves. `features` is `module:function` from the files of `code`: the version then takes raw columns. The
+    active run, where there is one, becomes the version's run. Serving it is another step: `stead deploy NAME`.
+    """
+    from stead.runtime import formats
+
+    checked_name(name)
+    caller = connection.caller()
+    run = tracking.active()
+    with tempfile.TemporaryDirectory(prefix="stead-model-") as place:
+        folder = Path(place) / "model"
+        info = formats.save(
+            model,
+            folder,
+            input_example=input_example,
+            predict_fn=predict_fn,
+            code=[Path(file) for file in code],
+            features=features,
+            metadata={"run_id": run.id} if run else None,
+        )
+        if not quiet:
+            tell("locking this environment; the first time takes a while")
+        environment = _lock(caller, info.get("requires", ()), Path(place))
+        files = {
+            path.relative_to(folder).as_posix(): {"digest": caller.put_blob(path), "bytes": path.stat().st_size}
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+    logged = caller.call(
+        "models.log_files",
+        files=_typed_files(files),
+        name=name,
+        run_id=run.id if run else None,
+        environment=environment,
+        metrics=dict(metrics) if metrics else None,
+        info=info,
+    )
+    version: Version = caller.call(
+        "models.register", model=name, logged_model=logged.id, loss=loss, level=None, description=description
+    )
+    if run is not None:
+        run.set_tags({"stead.model": version.ref})
+    if not quiet:
+        tell(f"registered {version.ref}; next: stead deploy {name}")
+    return version
+
+
+def predict(name: str, rows: Any, *, timeout_s: float = 30.0) -> list[Any]:
+    """Predictions of the deployed version of a model for rows: a frame, a list of mappings, one mapping, or an array."""
+    import httpx
+
+    settings = connection.settings()
+    checked_name(name)
+    url = f"{_gateway(str(settings.url), settings.gateway_port)}/predict/{name}"
+    body = msgspec.json.encode({"rows": as_rows(rows)}, enc_hook=_plain)
+    try:
+        answer = httpx.post(
+            url, content=body, headers={"content-type": "application/json"}, timeout=timeout_s, trust_env=False
+        )
+    except httpx.TransportError as error:
+        raise Unreachable(
+            "gateway-unreachable", f"the gateway {url} does not answer: {error}", hint=f"stead deploy {name}"
+        ) from None
+    if answer.status_code >= 400:
+        raise _error(answer.content, f"{url} answered {answer.status_code}")
+    predictions: list[Any] = msgspec.json.decode(answer.content)["predictions"]
+    return predictions
+
+
+def as_rows(rows: Any) -> list[Any]:
+    """Rows as the gateway takes them.
+
+    >>> as_rows({"hour": 8}), as_rows([{"hour": 8}])
+    ([{'hour': 8}], [{'hour': 8}])
+    """
+    if isinstance(rows, Mapping):
+        return [dict(rows)]
+    if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+        return list(rows.to_dict("records"))
+    if hasattr(rows, "tolist"):
+        rows = rows.tolist()
+    if not isinstance(rows, Sequence) or isinstance(rows, (str, bytes)):
+        raise InvalidInput("rows-invalid", f"rows are a frame, mappings or an array, not {type(rows).__name__}")
+    return list(rows)
+
+
+def _lock(caller: Caller, requires: Sequence[str], place: Path) -> str:
+    """The digest of the running environment's lock, in the store that the caller leads to."""
+    from stead import environments
+    from stead.api import Embedded
+
+    if isinstance(caller, Embedded):
+        return environments.lock_running(caller.store, extra=requires).digest
+    draft = environments.draft_running(place / "lock", extra=requires)
+    from stead.environments.locking import wheel_of
+
+    wheels = [wheel_of(path, caller.put_blob(path)) for path in draft.wheels]
+    lock = caller.put_blob(draft.lock.encode())
+    kept = caller.call(
+        "environments.add",
+        lock=lock,
+        python=draft.python,
+        platform=draft.platform,
+        wheels=wheels,
+        source=draft.source,
+    )
+    return str(kept.digest)
+
+
+def _typed_files(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    from stead.models.types import ModelFile
+
+    return msgspec.convert(files, dict[str, ModelFile])
+
+
+def _gateway(url: str, port: int) -> str:
+    """The gateway stands beside the server.
+
+    >>> _gateway("https://ml.example:7700", 7701), _gateway("", 7701)
+    ('https://ml.example:7701', 'http://127.0.0.1:7701')
+    """
+    import httpx
+
+    if not url:
+        return f"http://127.0.0.1:{port}"
+    return str(httpx.URL(url).copy_with(port=port, path="/", query=None)).rstrip("/")
+
+
+def _error(body: bytes, otherwise: str) -> SteadError:
+    try:
+        told = msgspec.json.decode(body)
+        if told["error"]["kind"] in KINDS:
+            return from_dict(told)
+    except (msgspec.DecodeError, KeyError, TypeError):
+        pass
+    return Unreachable("gateway-odd", f"{otherwise}: {body[:200].decode('utf-8', 'replace')}")
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    raise InvalidInput("rows-invalid", f"a row holds a {type(value).__name__}")
