@@ -274,7 +274,8 @@ class _Parser:
         while self.text[at:].strip():
             match = _TOKEN.match(self.text, at)
             if match is None or match.lastgroup is None:
-                tokens.append(_Token("unknown", self.text[at:], at))
+                rest = self.text[at:].lstrip()
+                tokens.append(_Token("unknown", rest, len(self.text) - len(rest)))
                 break
             tokens.append(_Token(match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)))
             at = match.end()
