@@ -14,6 +14,7 @@ from fastapi import FastAPI, Query
 from fastapi.exceptions import RequestValidationError
 from pydantic import ConfigDict, create_model
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,7 +23,7 @@ from stead import __version__
 from stead.api import hot, tokens
 from stead.api.table import Operation, operations
 from stead.config import Settings
-from stead.errors import Forbidden, InvalidInput, SteadError
+from stead.errors import Forbidden, InvalidInput, NotFound, SteadError
 from stead.store import Store
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
@@ -48,6 +49,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.add_exception_handler(SteadError, _stead_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
     for operation in operations().values():
         _add(app, operation)
     app.router.routes[:0] = hot.routes(store)
@@ -224,6 +226,13 @@ def _json(body: Any, status: int = 200) -> Response:
 async def _stead_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, SteadError)
     return _json(error.as_dict(), error.http_status)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = NotFound if error.status_code == 404 else InvalidInput
+    body = kind(f"http-{error.status_code}", f"{request.method} {request.url.path}: {error.detail}", hint="/api/docs")
+    return _json(body.as_dict(), error.status_code)
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:

@@ -81,17 +81,18 @@ def compare(first: str, second: str, data: str | None, since: int | None, until:
     print(f"{found.rows} rows of {found.dataset} on {found.days} days, {found.loss}:")
     print(f"  {a:20} {found.first_loss:.4f}")
     print(f"  {b:20} {found.second_loss:.4f}")
-    print(
-        f"  difference           {found.difference:+.4f}  (95 %: {found.low:+.4f} to {found.high:+.4f}, clustered by day)"
-    )
+    sure = "no interval: rows of one day only"
+    if found.low is not None and found.high is not None:
+        sure = f"95 %: {found.low:+.4f} to {found.high:+.4f}, clustered by day"
+    print(f"  difference           {found.difference:+.4f}  ({sure})")
     if found.in_sample:
         names = ", ".join(f"{found.model}@{n}" for n in found.in_sample)
         output.note(
             f"warning: {names} learned from some of these rows, so its loss here is too good; compare on rows after its training"
         )
-    if found.high < 0:
+    if found.high is not None and found.high < 0:
         print(f"{b} is better.")
-    elif found.low > 0:
+    elif found.low is not None and found.low > 0:
         print(f"{a} is better.")
     else:
         print("These rows do not tell which is better.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
+import math
 from typing import Any
 
 import msgspec
@@ -68,7 +68,9 @@ def run_compare(store: Store, keeper: Keeper) -> dict[str, Any]:
         days = stamps // 86_400_000
     else:
         days = np.arange(len(truth))
-    found = intervals.paired_difference(model.loss, truth, answers[0], answers[1], days)
+    first, weight = losses.row_losses(model.loss, answers[0], truth)
+    second, _ = losses.row_losses(model.loss, answers[1], truth)
+    found = intervals.paired_difference(second, first, weight, days)
     compared = Compared(
         model=model.name,
         first=payload["first"],
@@ -77,11 +79,11 @@ def run_compare(store: Store, keeper: Keeper) -> dict[str, Any]:
         dataset=payload["data"],
         rows=table.num_rows,
         days=found.clusters,
-        first_loss=losses.loss(model.loss, truth, answers[0]),
-        second_loss=losses.loss(model.loss, truth, answers[1]),
+        first_loss=found.b,
+        second_loss=found.a,
         difference=found.difference,
-        low=found.low,
-        high=found.high,
+        low=found.low if math.isfinite(found.low) else None,
+        high=found.high if math.isfinite(found.high) else None,
         in_sample=[n for n in (payload["first"], payload["second"]) if _saw(store, model.name, n, payload)],
         since=payload["since"],
         until=payload["until"],
@@ -128,8 +130,3 @@ def _saw(store: Store, model: str, number: int, payload: dict[str, Any]) -> bool
         v for v in (payload["until"], learned["until"], (used.time_max or 0) + 1, (version.time_max or 0) + 1) if v
     ]
     return low < min(highs)
-
-
-def result(job: jobs.Job) -> Compared:
-    """What a finished compare job found."""
-    return msgspec.json.decode(json.dumps(job.result), type=Compared)

@@ -164,7 +164,9 @@ class _Training:
         splits = table.column("split").to_numpy(zero_copy_only=False)
         for name in dict.fromkeys(splits.tolist()):
             part = table.filter(splits == name)
-            value = losses.loss(self.spec.loss, part.column("target").to_numpy(), part.column("prediction").to_numpy())
+            predicted, truth = (part.column(n).to_numpy(zero_copy_only=False) for n in ("prediction", "target"))
+            loss, weight = losses.row_losses(self.spec.loss, predicted, truth)
+            value = float(loss.sum() / weight.sum()) if weight.sum() else float("nan")
             metrics[f"holdout_{name}"] = value
             self.keeper.log(f"{self.spec.loss} on the {name} hold-out: {value:.4f}\n")
         _note(self.store, self.run_id, "metrics", journal.Metrics(now_ms(), 0, metrics))

@@ -50,9 +50,9 @@ class Compared:
     second_loss: float
     difference: float
     """second − first: negative where the second is better."""
-    low: float
-    high: float
-    """95 % interval of the difference, clustered by day."""
+    low: float | None
+    high: float | None
+    """95 % interval of the difference, clustered by day; None with rows of one day only."""
     in_sample: list[int]
     """Versions that were trained on some of these rows: their loss here is too good."""
     since: int | None

@@ -18,7 +18,7 @@ from stead.serving.operations import (
 )
 from stead.serving.types import Arm, Gateway, Route, Served
 
-OPERATIONS = {"read": ("gateways", "get_route", "list_routes", "read_revision", "wait_applied", "wait_loaded")}
+OPERATIONS = {"read": ("gateways", "get_route", "list_routes", "read_revision")}
 """What can be called by name, by role."""
 
 __all__ = [

@@ -1,0 +1,149 @@
+"""The API over HTTP: arguments, errors, tokens and roles, foreign hosts and origins; the same through the remote caller."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from stead.api import Remote
+from stead.api.app import Guard, create_app
+from stead.api.table import operations
+from stead.api.tokens import create_token
+from stead.config import Settings, load_settings
+from stead.errors import Conflict, Forbidden, InvalidInput, NotFound, Unreachable
+from stead.store import Store
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return load_settings(environ={"STEAD_STORE": "unused"})
+
+
+@pytest.fixture
+def url(store: Store, settings: Settings) -> Iterator[str]:
+    """A real server on a free port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    app = Guard(create_app(store, settings), store, settings)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+    listener.close()
+
+
+def remote(url: str, token: str = "") -> Remote:
+    return Remote(load_settings(environ={"STEAD_URL": url, "STEAD_TOKEN": token}))
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+def test_every_operation_has_a_route_and_a_description(url: str) -> None:
+    paths = httpx.get(f"{url}/api/openapi.json").json()["paths"]
+    for name, operation in operations().items():
+        assert "post" in paths[f"/api/v1/{name}"], name
+        assert operation.function.__doc__, f"{name} has no docstring"
+
+
+def test_reads_by_get_and_post_give_the_same(url: str) -> None:
+    got = httpx.get(f"{url}/api/v1/jobs.list_jobs", params={"limit": 5})
+    assert got.json() == httpx.post(f"{url}/api/v1/jobs.list_jobs", json={"limit": 5}).json() == []
+    assert httpx.get(f"{url}/api/v1/jobs.cancel_job", params={"job_id": "x"}).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [({"limit": "many"}, "limit"), ({"limitt": 5}, "limitt"), ([], "body")],
+)
+def test_wrong_arguments_are_named(url: str, body: Any, said: str) -> None:
+    answer = httpx.post(f"{url}/api/v1/jobs.list_jobs", json=body)
+    assert code(answer) == (400, "arguments-invalid")
+    assert said in answer.json()["error"]["message"]
+
+
+def test_an_error_is_the_same_class_on_both_sides(url: str) -> None:
+    caller = remote(url)
+    with pytest.raises(NotFound, match="no decision 7") as raised:
+        caller.call("ledger.get_entry", number=7)
+    assert raised.value.code == "decision-unknown"
+    assert raised.value.hint == "stead decisions"
+    with pytest.raises(InvalidInput, match="nonsense"):
+        caller.call("ledger.list_entries", nonsense=1)
+    with pytest.raises(NotFound, match="no operation"):
+        caller.call("ledger.list_entires")
+    caller.close()
+
+
+def test_results_come_back_as_their_types(url: str, store: Store) -> None:
+    create_token(store, "a", role="admin")
+    made = create_token(store, "ci", role="write")
+    caller = remote(url, made.secret)
+    entries = caller.call("ledger.list_entries")
+    assert [entry.subject for entry in entries] == ["token ci", "token a"]
+    caller.close()
+
+
+def test_bytes_go_both_ways_and_a_wrong_name_is_refused(url: str) -> None:
+    caller = remote(url)
+    digest = caller.put_blob(b"hello")
+    assert caller.get_blob(digest) == b"hello"
+    assert code(httpx.put(f"{url}/api/v1/blobs/{digest}", content=b"other")) == (400, "digest-mismatch")
+    assert code(httpx.get(f"{url}/api/v1/blobs/{'0' * 64}")) == (404, "blob-missing")
+    assert code(httpx.get(f"{url}/api/v1/blobs/..%2f..%2fetc%2fpasswd")) in (
+        (400, "digest-invalid"),
+        (404, "blob-missing"),
+    )
+    caller.close()
+
+
+def test_with_a_token_everybody_needs_one_of_the_right_role(url: str, store: Store) -> None:
+    assert httpx.get(f"{url}/api/v1/jobs.list_jobs").status_code == 200
+    read, write = create_token(store, "r", role="read"), create_token(store, "w", role="write")
+    assert code(httpx.get(f"{url}/api/v1/jobs.list_jobs")) == (403, "token-missing")
+    assert code(httpx.get(f"{url}/api/v1/jobs.list_jobs", headers={"authorization": "Bearer stead-x-y"})) == (
+        403,
+        "token-invalid",
+    )
+    assert httpx.get(f"{url}/health").text == "OK"
+    caller = remote(url, read.secret)
+    assert caller.call("jobs.list_jobs") == []
+    with pytest.raises(Forbidden, match="needs the role 'write'"):
+        caller.call("jobs.hold_clock", model="m", now=1, holder="h")
+    caller.close()
+    caller = remote(url, write.secret)
+    caller.call("jobs.hold_clock", model="m", now=1, holder="h")
+    with pytest.raises(Forbidden, match="'admin'"):
+        caller.call("tokens.create_token", name="more", role="admin")
+    with pytest.raises(Conflict):
+        caller.call("jobs.hold_clock", model="m", now=1, holder="other")
+    caller.close()
+
+
+def test_foreign_hosts_and_origins_are_refused(url: str) -> None:
+    ask = f"{url}/api/v1/jobs.hold_clock"
+    body = {"model": "m", "now": 1, "holder": "h"}
+    assert code(httpx.get(f"{url}/health", headers={"host": "evil.example"})) == (403, "host-foreign")
+    assert code(httpx.post(ask, json=body, headers={"origin": "https://evil.example"})) == (403, "origin-foreign")
+    assert code(httpx.post(ask, json=body, headers={"sec-fetch-site": "cross-site"})) == (403, "origin-foreign")
+    assert httpx.post(ask, json=body, headers={"origin": url}).status_code == 200
+    host = url.removeprefix("http://")
+    for head in (b"", b"host: a\r\nhost: b\r\n"):
+        with socket.create_connection(tuple(host.split(":"))) as raw:  # type: ignore[arg-type]
+            raw.sendall(b"GET /health HTTP/1.1\r\n" + head + b"connection: close\r\n\r\n")
+            assert b" 400 " in raw.makefile("rb").readline()
+
+
+def test_a_server_that_is_away_is_unreachable() -> None:
+    caller = remote("http://127.0.0.1:9")
+    with pytest.raises(Unreachable):
+        caller.call("jobs.cancel_job", job_id="x")
+    caller.close()
