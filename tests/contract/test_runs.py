@@ -79,7 +79,8 @@ def test_one_wrong_record_and_nothing_of_the_batch_is_stored(any_store: Store) -
     good = j.Metrics(AT, 0, {"loss": 1.0})
     for bad in (
         j.Ended(AT, "happy"),
-        j.File(AT, "../escape", "x", 1, "0" * 64),
+        j.File(AT, "../escape", "x", 1, any_store.blobs.put(b"x")),
+        j.File(AT, "unknown", "x", 1, "0" * 64),
         j.File(AT, "never-stored", "x", 1),
         j.Params(AT, {"": "x"}),
         j.Params(AT, {"long": "x" * (2 << 20)}),
@@ -308,6 +309,18 @@ def test_start_log_end_and_silence(any_store: Store) -> None:
     assert runs.get_run(any_store, run.id).status == "running"
     assert runs.end(any_store, run.id, status="failed", error="no data").error == "no data"
     assert runs.end(any_store, run.id).status == "failed"
+
+
+def test_a_journal_reaches_nothing_outside_its_folder(any_store: Store, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    for number, name in enumerate(["../../secret", "/etc/passwd", "f" * 64]):
+        journal = j.Journal(tmp_path / "journals" / new_id())
+        journal.append(j.Started(AT, "p", "n"), j.File(AT, "a", name, 1, any_store.blobs.put(b"x") if number else ""))
+        (journal.folder / "files").mkdir()
+        (journal.folder / "files" / ("f" * 64)).symlink_to(tmp_path / "secret")
+        with pytest.raises(InvalidInput, match="outside of it"):
+            runs.deliver_journal(any_store, journal.folder)
+        journal.close()
 
 
 def test_a_journal_folder_is_carried_whole(any_store: Store, tmp_path: Path) -> None:

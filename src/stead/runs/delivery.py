@@ -32,6 +32,9 @@ def deliver(store: Store, run_id: str, *, writer: str, first: int, records: Sequ
     """
     batch = [_record(record) for record in records]
     last = first + len(batch) - 1
+    for record in batch:
+        if isinstance(record, j.File) and (not record.digest or not store.blobs.has(record.digest)):
+            raise InvalidInput("artifact-missing", f"the bytes of artifact {record.path!r} were not stored first")
     with store.db.write("runs.deliver") as tx:
         fresh = first == 1 and _begins(tx, run_id, batch)
         known = 0 if fresh else int(_KNOWN(tx, {"run": run_id, "by": writer}).scalar() or 0)
@@ -139,10 +142,7 @@ class _Work:
             case j.Text():
                 self.texts.append(record.text.replace("\0", "�"))
             case j.File():
-                path = j.clean_path(record.path)
-                if not record.digest:
-                    raise InvalidInput("artifact-missing", f"the bytes of artifact {path} were not stored first")
-                self.files[path] = record
+                self.files[j.clean_path(record.path)] = record
             case j.Input():
                 self.inputs[record.dataset, record.version] = record.context
             case j.Started():

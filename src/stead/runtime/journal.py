@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import io
 import os
+import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -292,12 +293,21 @@ class Courier:
         records: list[Record] = []
         start = offset
         for offset, record in read(log, offset):  # noqa: B020
-            if isinstance(record, File) and not record.digest:
-                record.digest = self._put(self.folder / "files" / record.file)
+            if isinstance(record, File):
+                record.digest = self._put(self._copy_of(record))
             records.append(record)
             if len(records) >= BATCH_RECORDS or offset - start > BATCH_BYTES:
                 break
         return records, offset
+
+    def _copy_of(self, record: File) -> Path:
+        """The copy that a record names. A journal is written by code that is not trusted: nothing outside is read."""
+        path = self.folder / "files" / record.file
+        if not re.fullmatch("[0-9a-f]{64}", record.file) or path.is_symlink() or path.parent.is_symlink():
+            raise InvalidInput("path-invalid", f"the journal of run {self.folder.name} names a file outside of it")
+        if not path.is_file():
+            raise NotFound("artifact-lost", f"the copy of artifact {record.path!r} is missing from {path.parent}")
+        return path
 
     def _skip(self, log: Path, known: int) -> tuple[int, int]:
         offset = seq = 0

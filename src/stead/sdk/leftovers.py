@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stead.errors import SteadError, Unreachable
 from stead.runtime import journal as j
-from stead.sdk.sender import deliver, end_killed
+from stead.sdk.sender import deliver
 
 if TYPE_CHECKING:
     from stead.api import Caller
@@ -63,6 +63,6 @@ def _one(caller: Caller, folder: Path, alive: bool) -> int:
     if alive:
         return count
     if not courier.has_ended:
-        end_killed(caller, folder.name)
+        caller.call("runs.end", run_id=folder.name, status="killed", error="its process ended without a word")
     j.remove(folder)
     return count

@@ -118,34 +118,17 @@ class Sender:
 
 def deliver(caller: Caller, run_id: str, writer: str, first: int, records: Sequence[j.Record]) -> int:
     """One batch to the store or to a server's hot route; returns up to which record it has the writer's journal."""
-    from stead.api import Embedded, Remote
+    from stead.api import Remote
 
     if isinstance(caller, Remote):
         body = msgspec.msgpack.encode(Delivery(run_id, writer, first, list(records)))
         seq, told = caller.send("/api/hot/deliver", body, kind=_RECEIPT)
     else:
-        assert isinstance(caller, Embedded)
-        from stead import runs  # not by the table of operations: that loads every part
-
-        receipt = runs.deliver(caller.store, run_id, writer=writer, first=first, records=records)
+        receipt = caller.call("runs.deliver", run_id=run_id, writer=writer, first=first, records=records)
         seq, told = receipt.seq, receipt.told
     for text in told:
         tell(text)
     return int(seq)
-
-
-def end_killed(caller: Caller, run_id: str) -> None:
-    """Mark a run whose process is gone; one that has ended stays as it is."""
-    from stead.api import Embedded, Remote
-
-    error = "its process ended without a word"
-    if isinstance(caller, Remote):
-        caller.call("runs.end", run_id=run_id, status="killed", error=error)
-    else:
-        assert isinstance(caller, Embedded)
-        from stead import runs
-
-        runs.end(caller.store, run_id, status="killed", error=error)
 
 
 _RECEIPT: Callable[[bytes], tuple[int, list[str]]] = msgspec.msgpack.Decoder(tuple[int, list[str]]).decode

@@ -77,7 +77,7 @@ def test_many_points_at_once(run: sdk.Run) -> None:
     assert (last.step, last.values) == (30, {"last": 9.0})
     assert struct.unpack("<2q", more.steps) == (31, 32)
     for columns, steps in (({"a": [1, 2], "b": [1]}, None), ({"a": [1, 2]}, [1])):
-        with pytest.raises(InvalidInput, match="length|steps"):
+        with pytest.raises(InvalidInput, match=r"length|steps"):
             run.log(columns, step=steps)
 
 
