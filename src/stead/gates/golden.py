@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stead.gates.types import Verdict
-
-RELATIVE = 1e-9
-"""Floats this near are the same: another processor or number of threads moves a result by 1e-15, JSON carries a double
-exactly, and whatever is really different (a library, a time zone, a unit) moves it by far more."""
-ABSOLUTE = 1e-12
-"""Near zero, where the rest of a sum that cancels has no relative meaning."""
+from stead.runtime.formats.sameness import same
 
 
 def compare_golden(
@@ -109,25 +103,6 @@ def _differing(then: Sequence[Any], now: Sequence[Any]) -> list[int]:
     return rows + list(range(common, max(len(then), len(now))))
 
 
-def same(then: Any, now: Any) -> bool:
-    """Whether two values are the same: texts and whole numbers exactly, floats nearly, missing equals missing.
-
-    >>> same(1.0, 1.0 + 1e-12), same(3, 4), same(None, float("nan")), same([0.1, 0.9], [0.1, 0.9])
-    (True, False, True, True)
-    """
-    if isinstance(then, (list, tuple)) and isinstance(now, (list, tuple)):
-        return len(then) == len(now) and all(same(a, b) for a, b in zip(then, now, strict=True))
-    if _missing(then) or _missing(now):
-        return _missing(then) and _missing(now)
-    if isinstance(then, bool) or isinstance(now, bool):
-        return type(then) is type(now) and then == now
-    if isinstance(then, float) or isinstance(now, float):
-        if not isinstance(then, (int, float)) or not isinstance(now, (int, float)):
-            return False
-        return math.isclose(then, now, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
-    return bool(then == now)
-
-
 def differing_libraries(
     recorded: Mapping[str, str], environment: Mapping[str, str], worker: Mapping[str, str]
 ) -> dict[str, tuple[str, str | None]]:
@@ -139,10 +114,6 @@ def differing_libraries(
     then = {name: environment.get(name, version) for name, version in recorded.items()}
     then |= {name: environment[name] for name in worker if name in environment}
     return {name: (version, worker.get(name)) for name, version in sorted(then.items()) if worker.get(name) != version}
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
 
 
 def _at(values: Sequence[Any], row: int) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata as metadata
+import os
 import pickletools
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -32,7 +34,7 @@ def versions(names: Iterable[str]) -> dict[str, str]:
 
 def used_by(modules: Iterable[str]) -> tuple[list[str], dict[str, str]]:
     """The libraries that hold these modules, and those with all that they require, with versions."""
-    homes = metadata.packages_distributions()
+    homes = _homes(tuple((entry, os.stat(entry).st_mtime_ns) for entry in sys.path if os.path.isdir(entry)))
     direct = sorted(
         {canonical(home) for module in modules for home in homes.get(module.partition(".")[0], ())} - {"stead"}
     )
@@ -49,6 +51,12 @@ def used_by(modules: Iterable[str]) -> tuple[list[str], dict[str, str]]:
         plain = [line for line in distribution.requires or () if "extra" not in line.partition(";")[2]]
         waiting += [canonical(match[0]) for line in plain if (match := re.match(r"[A-Za-z0-9][\w.-]*", line))]
     return direct, dict(sorted(found.items()))
+
+
+@lru_cache(maxsize=1)
+def _homes(_path: tuple[tuple[str, int], ...]) -> Mapping[str, list[str]]:
+    """Module to libraries; half a second in a large environment, so asked again only when something was installed."""
+    return metadata.packages_distributions()
 
 
 def pickled_modules(data: bytes) -> set[str]:

@@ -205,7 +205,8 @@ def as_pandas(values: Any, column: dict[str, Any]) -> Any:
     if dtype == "object":
         return pd.Series(as_dtype(values, "object"), dtype=object)
     if dtype == "category":
-        return pd.Categorical(values, categories=column["categories"], ordered=column.get("ordered", False))
+        codes = pd.Index(column["categories"]).get_indexer(list(values))
+        return pd.Categorical.from_codes(codes, column["categories"], ordered=column.get("ordered", False))
     if dtype.startswith("datetime64"):
         unit, _, zone = dtype.removeprefix("datetime64[").rstrip("]").partition(", ")
         times = pd.DatetimeIndex(datetimes(values).astype(f"datetime64[{unit}]"))
@@ -277,10 +278,13 @@ def plain(value: Any) -> Any:
 
 
 def same_values(a: Any, b: Any) -> bool:
+    """The same but for the order in which a sum was added up, which differs with the layout of the memory."""
     import numpy as np
 
     a, b = np.asarray(a), np.asarray(b)
-    return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
+    if a.shape != b.shape or a.dtype.kind != "f":
+        return a.shape == b.shape and bool(np.array_equal(a, b))
+    return bool(np.allclose(a, b, rtol=1e-9, atol=1e-12, equal_nan=True))
 
 
 def forget_names(estimator: Any) -> list[tuple[Any, Any]]:

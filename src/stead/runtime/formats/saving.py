@@ -14,6 +14,7 @@ from typing import Any
 
 from stead.errors import Failed, InvalidInput, NotFound
 from stead.runtime.formats import libraries, mlmodel, portable
+from stead.runtime.formats.sameness import same
 from stead.runtime.formats.signature import describe, mlflow_signature, rows_to_columns
 
 _SKIPPED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
@@ -48,10 +49,10 @@ def save(
     modules = config.pop("modules")
     if features is not None and ":" not in features:
         raise InvalidInput("features-invalid", f"{features!r} is not module:function", hint="features='bikes:features'")
-    modules |= _write_code(folder, config, code, modules, features)
     config["features"] = features
     described = training if training is not None else golden if example is None else example
     config |= _inputs(model, _normal(described), features, config, known=training is not None)
+    modules |= _write_code(folder, config, code, modules, features)
     modules |= {config["flavor"], "numpy"} | ({"pandas"} if config["input"] == "frame" else set())
     direct, config["libraries"] = libraries.used_by(modules)
     config["python"] = platform.python_version()
@@ -189,8 +190,9 @@ def _write_code(
         raise NotFound(
             "code-missing", f"the module of {features!r} is not in the code given", hint="code=[Path('bikes.py')]"
         )
-    needs_loader = features or config["flavor"] == "python_function" or config.get("classes")
-    config["code"] = "code" if taken or needs_loader or config["predict_fn"] != "predict" else None
+    categories = any(column["dtype"] == "category" for column in config["columns"] or ())
+    ours = features or config.get("classes") or categories or config["predict_fn"] != "predict"
+    config["code"] = "code" if taken or ours or config["flavor"] == "python_function" else None
     if config["code"]:
         (folder / "code").mkdir(exist_ok=True)
         source = Path(portable.__file__).read_bytes()
@@ -274,8 +276,9 @@ def _check_roundtrip(folder: Path) -> None:
 
         inputs = np.array(inputs, dtype=predictor.config["dtype"])
     again = [portable.plain(value) for value in _as_list(predictor.predict(predictor.check(inputs)))]
-    if again != golden["outputs"]:
-        row = next((i for i, pair in enumerate(zip(again, golden["outputs"], strict=False)) if pair[0] != pair[1]), 0)
+    if not same(golden["outputs"], again):
+        pairs = enumerate(zip(golden["outputs"], again, strict=False))
+        row = next((number for number, pair in pairs if not same(*pair)), 0)
         raise Failed(
             "model-roundtrip",
             f"the saved model does not answer as the one in memory: row {row} gives {again[row]}, not {golden['outputs'][row]}",

@@ -1,0 +1,95 @@
+"""One model of each kind, with rows it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pandas as pd
+import xgboost
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+_rng = np.random.default_rng(0)
+ARRAY = _rng.normal(size=(120, 4))
+TARGET = (ARRAY.sum(1) > 0).astype(int)
+NAMES = np.where(TARGET == 1, "yes", "no")
+FRAME = pd.DataFrame(ARRAY, columns=list("abcd")).assign(k=_rng.integers(0, 5, 120))
+MIXED = FRAME.assign(s=_rng.choice(["x", "y", "z"], 120))
+CATEGORY = FRAME.assign(s=pd.Categorical(MIXED["s"]))
+
+
+class Lengths:
+    def predict(self, frame: Any) -> list[int]:
+        return [len(text) for text in frame["s"]]
+
+
+def doubled(frame: Any) -> Any:
+    return frame["a"] * 2 + len(frame.columns)
+
+
+def plus_one(columns: Any) -> list[float]:
+    return [value + 1 for value in columns["a"]]
+
+
+def _pipeline() -> Any:
+    columns = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["s"]), remainder="passthrough")
+    return make_pipeline(columns, LogisticRegression())
+
+
+KINDS: dict[str, tuple[Any, Any, str]] = {
+    "sklearn array": (LogisticRegression().fit(ARRAY, NAMES), ARRAY, "predict"),
+    "sklearn frame": (make_pipeline(StandardScaler(), LinearRegression()).fit(FRAME, TARGET), FRAME, "predict"),
+    "sklearn proba": (HistGradientBoostingClassifier(max_iter=5).fit(FRAME, TARGET), FRAME, "predict_proba"),
+    "sklearn mixed": (_pipeline().fit(MIXED, TARGET), MIXED, "predict"),
+    "sklearn category": (
+        HistGradientBoostingRegressor(max_iter=5, categorical_features="from_dtype").fit(CATEGORY, TARGET),
+        CATEGORY,
+        "predict",
+    ),
+    "xgboost array": (xgboost.XGBClassifier(n_estimators=3).fit(ARRAY, TARGET), ARRAY, "predict"),
+    "xgboost frame": (xgboost.XGBRegressor(n_estimators=3).fit(FRAME, TARGET), FRAME, "predict"),
+    "xgboost proba": (xgboost.XGBClassifier(n_estimators=3).fit(FRAME, TARGET), FRAME, "predict_proba"),
+    "xgboost category": (
+        xgboost.XGBRegressor(n_estimators=3, enable_categorical=True).fit(CATEGORY, TARGET),
+        CATEGORY,
+        "predict",
+    ),
+    "lightgbm array": (lightgbm.LGBMClassifier(n_estimators=3, verbose=-1).fit(ARRAY, NAMES), ARRAY, "predict"),
+    "lightgbm frame": (lightgbm.LGBMRegressor(n_estimators=3, verbose=-1).fit(FRAME, TARGET), FRAME, "predict"),
+    "lightgbm proba": (lightgbm.LGBMClassifier(n_estimators=3, verbose=-1).fit(FRAME, TARGET), FRAME, "predict_proba"),
+    "lightgbm category": (
+        lightgbm.LGBMRegressor(n_estimators=3, verbose=-1).fit(CATEGORY, TARGET),
+        CATEGORY,
+        "predict",
+    ),
+    "lightgbm booster": (
+        lightgbm.train({"verbose": -1}, lightgbm.Dataset(ARRAY, TARGET), 3),
+        ARRAY,
+        "predict",
+    ),
+    "function of a frame": (doubled, MIXED, "predict"),
+    "object with predict": (Lengths(), MIXED, "predict"),
+    "function of columns": (plus_one, {"a": [1.0, 2.0, 3.0], "s": ["q", "r", "s"]}, "predict"),
+}
+
+
+def head(rows: Any, n: int) -> Any:
+    return {name: values[:n] for name, values in rows.items()} if isinstance(rows, dict) else rows[:n]
+
+
+def answer(model: Any, rows: Any, predict_fn: str) -> list[Any]:
+    call = getattr(model, predict_fn) if hasattr(model, predict_fn) else model
+    outputs = call(rows)
+    return outputs.tolist() if hasattr(outputs, "tolist") else list(outputs)
+
+
+def as_request(rows: Any) -> Any:
+    """What the JSON of a request becomes: plain lists."""
+    if isinstance(rows, np.ndarray):
+        return rows
+    return {name: (values.tolist() if hasattr(values, "tolist") else list(values)) for name, values in rows.items()}
