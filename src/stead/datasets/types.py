@@ -15,6 +15,8 @@ class Part:
     bytes: int
     format: str
     rows: int | None = None
+    time_min: int | None = None
+    time_max: int | None = None
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class DatasetVersion:
     version: int
     manifest: str
     schema: list[Column]
+    """Columns of the frames; empty for a version of files."""
     rows: int | None
     bytes: int
     parts: int
@@ -39,9 +42,9 @@ class DatasetVersion:
     time_max: int | None
     """Least and greatest event time, milliseconds; local wall-clock times count as UTC."""
     profile: dict[str, Any]
-    """By column: n, null, and for numbers min, max, mean, sd and histogram, for categories the top levels with counts."""
+    """By column what `datasets.profile` says: n, null, and for numbers min, max, mean, sd and histogram, else the top levels."""
     source: dict[str, Any]
-    """Where it came from: path, query, the ingest step with since and until, and the version it appends to."""
+    """Where it came from: path, query, the ingest step with since and until, and the version it appends to (`appends`)."""
     created_by: str
     created_at: int
     part_list: list[Part] = field(default_factory=list)

@@ -33,6 +33,8 @@ REGISTRY: dict[str, str] = {
     "journal.file": "an artifact's copy in the journal is whole under its name or absent",
     "journal.send": "a batch of a journal is in the store and the sender knows it",
     "gates.verdict": "a gate's verdict with its evidence",
+    "datasets.add": "a version of a dataset and its number",
+    "datasets.materialise": "a file that a job reads",
     "jobs.agent_beat": "an agent's sign of life",
     "jobs.beat": "lease, progress and log of a job",
     "jobs.cancel": "the wish that a job stops",

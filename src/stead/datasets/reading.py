@@ -1,0 +1,185 @@
+"""Reading a version: rows between two times, files for a job, and whether its bytes are what they were."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import blake3
+
+from stead.datasets import manifests, schemas, sources
+from stead.datasets.manifests import Manifest
+from stead.datasets.operations import get_version
+from stead.datasets.types import Part
+from stead.errors import Failed, InvalidInput, NotFound, did_you_mean
+from stead.runtime.failpoints import failpoint
+from stead.store import Store, digest_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def read(
+    store: Store,
+    ref: str,
+    *,
+    since: int | None = None,
+    until: int | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """Rows of a version with `since` <= event time < `until` (milliseconds), parts in order; parts outside are not opened.
+
+    Raises NotFound, InvalidInput (`dataset-no-frame`, `dataset-no-time`, `column-unknown`).
+    """
+    version = get_version(store, ref)
+    if not version.schema:
+        raise InvalidInput(
+            "dataset-no-frame", f"{version.ref} holds files, not rows", hint="materialise it and read the files"
+        )
+    if (since is not None or until is not None) and version.time_column is None:
+        raise InvalidInput(
+            "dataset-no-time",
+            f"{version.ref} has no time column, so it cannot be read between times",
+            hint=f"stead data add {version.dataset} FILE --time COLUMN",
+        )
+    names = [column.name for column in version.schema]
+    for name in columns or ():
+        if name not in names:
+            raise InvalidInput(
+                "column-unknown",
+                f"{version.ref} has no column {name!r}",
+                hint=did_you_mean(name, names) or f"columns: {', '.join(names)}",
+            )
+    return read_manifest(store, manifests.get(store, version.manifest), since=since, until=until, columns=columns)
+
+
+def read_manifest(
+    store: Store,
+    manifest: Manifest,
+    *,
+    since: int | None = None,
+    until: int | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """The rows of a manifest, with its types."""
+    import pyarrow as pa
+
+    schema = manifests.unpacked(manifest.schema)
+    wanted = list(columns) if columns is not None else schema.names
+    tables = [
+        _rows(store, part, schema, wanted, manifest.time_column, since, until)
+        for part in manifest.parts
+        if _overlaps(part, since, until)
+    ]
+    kept = pa.schema([schema.field(name) for name in wanted])
+    return pa.concat_tables(tables) if tables else kept.empty_table()
+
+
+def materialise(store: Store, ref: str, folder: Path) -> list[Path]:
+    """Put the files of a version into a folder, with their names; each is read-only and may be a hard link to the store's.
+
+    A file that is there already with the same bytes is kept, another of the same name is replaced.
+    """
+    version = get_version(store, ref, with_parts=True)
+    paths = []
+    for part in version.part_list:
+        target = folder / sources.checked_path(part.path)
+        if not target.parent.resolve().is_relative_to(folder.resolve()) and folder.exists():
+            raise InvalidInput("path-escapes", f"{part.path!r} would leave the folder {folder}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _place(store, part, target)
+        paths.append(target)
+    return paths
+
+
+def verify(store: Store, ref: str) -> int:
+    """Hold the bytes of each part against their name; returns how many parts there are.
+
+    Raises Failed (`dataset-corrupt`) and names the parts whose bytes are missing or were altered.
+    """
+    version = get_version(store, ref, with_parts=True)
+    bad = {part.path: problem for part in version.part_list if (problem := _problem(store, part)) is not None}
+    if bad:
+        listed = ", ".join(f"{path} {problem}" for path, problem in bad.items())
+        raise Failed(
+            "dataset-corrupt",
+            f"{version.ref}: {listed}",
+            hint="restore the bytes from a backup, or add them again",
+            parts=bad,
+        )
+    return len(version.part_list)
+
+
+def _problem(store: Store, part: Part) -> str | None:
+    hasher = blake3.blake3()
+    try:
+        for piece in store.blobs.stream(part.digest):
+            hasher.update(piece)
+    except NotFound:
+        return "is missing"
+    return None if hasher.hexdigest() == part.digest else "was altered"
+
+
+def _overlaps(part: Part, since: int | None, until: int | None) -> bool:
+    if part.time_min is None or part.time_max is None:
+        return since is None and until is None
+    return (since is None or part.time_max >= since) and (until is None or part.time_min < until)
+
+
+def _rows(
+    store: Store,
+    part: Part,
+    schema: pa.Schema,
+    wanted: Sequence[str],
+    time_column: str | None,
+    since: int | None,
+    until: int | None,
+) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    by = time_column if since is not None or until is not None else None
+    names = [*wanted, by] if by is not None and by not in wanted else list(wanted)
+    try:
+        table = sources.plain(pq.read_table(store.blobs.path(part.digest), columns=names))
+    except (pa.ArrowException, OSError) as error:
+        raise Failed(
+            "dataset-corrupt", f"the part {part.path} cannot be read: {error}", hint="stead data verify"
+        ) from error
+    table = schemas.fitted(table, pa.schema([schema.field(name) for name in names]), part.path, "the version")
+    if by is not None:
+        table = table.filter(_between(sources.times_ms(table[by], by, part.path), since, until))
+    return table.select(list(wanted))
+
+
+def _between(times: Any, since: int | None, until: int | None) -> Any:
+    import pyarrow.compute
+
+    pc: Any = pyarrow.compute
+    least, end = (-(1 << 62) if since is None else since), (1 << 62 if until is None else until)
+    return pc.and_(pc.greater_equal(times, least), pc.less(times, end))
+
+
+def _place(store: Store, part: Part, target: Path) -> None:
+    if target.is_file() and target.stat().st_size == part.bytes and digest_of(target) == part.digest:
+        return
+    source = store.blobs.path(part.digest)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
+    os.close(handle)
+    os.unlink(temporary)
+    try:
+        try:
+            os.link(source, temporary)
+        except OSError:  # another file system, or one without hard links
+            store.blobs.fetch(part.digest, Path(temporary))
+        os.chmod(temporary, 0o444)
+        failpoint("datasets.materialise:before")
+        os.replace(temporary, target)
+        failpoint("datasets.materialise:after")
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
