@@ -9,6 +9,8 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from stead.api import tokens
@@ -78,6 +80,13 @@ def _serve(store: Store, settings: Any, listener: socket.socket, host: str) -> i
             if counter % 10 == 0:
                 close_slow(self.server_state.connections, asyncio.get_running_loop().time())
             return await super().on_tick(counter)
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            # uvicorn's own raises the signal again when all is done: a drained gateway has ended well
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self.handle_exit)
+            yield
 
     config = uvicorn.Config(
         app,

@@ -129,6 +129,7 @@ class Follower:
 
     async def _apply(self, route: Route) -> None:
         """Bring a route into force, however often it takes."""
+        self.errors.pop(route.model, None)
         for attempt in range(1_000_000):
             arms_ok = await self._load_all(route, [arm.version for arm in route.arms])
             if arms_ok:

@@ -151,7 +151,8 @@ def wait_applied(store: Store, revision: int, *, timeout_s: float) -> None:
     route = get_route(store, model) if model else None
     waited: list[Gateway] = []
     for living in _polled(store, timeout_s):
-        waited = [g for g in living if g.revision < revision and g.followed.get(model or "", 0) < revision]
+        # a revision that a newer one of its model has replaced is only known by its number
+        waited = [g for g in living if (g.followed.get(model, 0) if model else g.revision) < revision]
         if not waited:
             return
         for gateway in waited:

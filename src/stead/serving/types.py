@@ -34,7 +34,7 @@ class Gateway:
     """Name of its machine."""
     pid: int
     revision: int
-    """It follows every route up to this one."""
+    """It follows every route up to this one, or has told why not."""
     followed: dict[str, int]
     """Model and the revision of its route that answers now."""
     loaded: dict[str, Any]
