@@ -28,7 +28,9 @@ DATABASES = ["sqlite", "postgres"]
 
 def new_store(root: Path, database: str = "") -> Store:
     """A fresh store in a folder."""
-    return open_store(load_settings(environ={"STEAD_STORE": str(root), "STEAD_DATABASE": database, "STEAD_USER": "ada"}))
+    return open_store(
+        load_settings(environ={"STEAD_STORE": str(root), "STEAD_DATABASE": database, "STEAD_USER": "ada"})
+    )
 
 
 def needs(what: str, present: bool) -> None:

@@ -32,7 +32,7 @@ def given(source: Path | pa.Table | Sequence[Path]) -> list[Given]:
     """
     if isinstance(source, (str, Path)):
         path = Path(source)
-        found = list(_folder(path)) if path.is_dir() else [Given(checked_path(path.name), _file(path))]
+        found = sorted(_folder(path)) if path.is_dir() else [Given(checked_path(path.name), _file(path))]
     elif isinstance(source, Sequence):
         found = [Given(checked_path(Path(path).name), _file(Path(path))) for path in source]
     else:

@@ -1,0 +1,56 @@
+"""kill -9 while a version is added or its files are laid out for a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+from dying import Scenario, dies
+
+from conftest import new_store
+from stead import datasets
+from stead.errors import NotFound
+
+_ADD = """
+import sys; from pathlib import Path; import pyarrow as pa; from conftest import new_store; from stead import datasets
+datasets.add(new_store(Path(sys.argv[1])), "x", pa.table({"a": [1, 2, 3]}))
+"""
+
+
+def _add(root: Path, point: str) -> None:
+    store = new_store(root)
+    dies(point, _ADD, str(root))
+    try:
+        assert datasets.get_version(store, "x").rows == 3
+        assert point.endswith(":after")
+    except NotFound:
+        assert point.endswith(":before")
+        assert datasets.list_datasets(store) == []
+    assert datasets.add(store, "x", pa.table({"a": [1, 2, 3]})).version == 1
+    assert datasets.verify(store, "x") == 1
+    store.close()
+
+
+_MATERIALISE = """
+import sys; from pathlib import Path; from conftest import new_store; from stead import datasets
+datasets.materialise(new_store(Path(sys.argv[1])), "x", Path(sys.argv[2]))
+"""
+
+
+def _materialise(root: Path, point: str) -> None:
+    store = new_store(root / "store")
+    source = root / "source"
+    source.mkdir()
+    for name in ("a.bin", "b.bin"):
+        (source / name).write_text(name)
+    datasets.add(store, "x", source)
+    target = root / "target"
+    dies(point, _MATERIALISE, str(root / "store"), str(target))
+    whole = [path for path in target.iterdir() if not path.name.startswith(".part-")]
+    assert [path.read_text() for path in whole] == [path.name for path in whole]
+    assert [path.read_text() for path in datasets.materialise(store, "x", target)] == ["a.bin", "b.bin"]
+    assert datasets.verify(store, "x") == 2
+    store.close()
+
+
+POINTS: dict[str, Scenario] = {"datasets.add": _add, "datasets.materialise": _materialise}
