@@ -143,7 +143,7 @@ def list_models(store: Store) -> list[Model]:
     with store.db.read() as tx:
         rows = tx.execute(sa.select(models).order_by(models.c.name)).mappings().all()
         numbers = sa.select(versions.c.model, sa.func.count()).group_by(versions.c.model)
-        counted: dict[str, int] = dict(tx.execute(numbers).tuples().all())
+        counted = _pairs(tx, numbers)
         named: dict[str, dict[str, int]] = {}
         for row in tx.execute(sa.select(aliases)).mappings():
             named.setdefault(row["model"], {})[row["alias"]] = row["version"]
@@ -389,10 +389,10 @@ def _model(tx: sa.Connection, name: str) -> Model:
         known = tx.execute(sa.select(models.c.name)).scalars().all()
         hint = did_you_mean(name, known) or "stead models list"
         raise NotFound("model-unknown", f"there is no model {name!r}", hint=hint)
-    named = tx.execute(sa.select(aliases.c.alias, aliases.c.version).where(aliases.c.model == name)).tuples().all()
+    named = _pairs(tx, sa.select(aliases.c.alias, aliases.c.version).where(aliases.c.model == name))
     own = sa.select(tags.c.key, tags.c.value).where(tags.c.model == name, tags.c.version == 0)
     counted = tx.execute(sa.select(sa.func.count()).where(versions.c.model == name)).scalar_one()
-    return from_row(row, Model, aliases=dict(named), tags=dict(tx.execute(own).tuples().all()), versions=counted)
+    return from_row(row, Model, aliases=named, tags=_pairs(tx, own), versions=counted)
 
 
 def _version(tx: sa.Connection, model: str, number: int) -> Version:
@@ -406,8 +406,12 @@ def _version(tx: sa.Connection, model: str, number: int) -> Version:
             hint=f"stead models show {model}",
         )
     own = sa.select(tags.c.key, tags.c.value).where(tags.c.model == model, tags.c.version == number)
-    tagged = {number: dict(tx.execute(own).tuples().all())}
+    tagged = {number: _pairs(tx, own)}
     return from_row(row, Version, **_of_version(_model(tx, model), number, tagged))
+
+
+def _pairs(tx: sa.Connection, query: sa.Select[Any]) -> dict[str, Any]:
+    return {row[0]: row[1] for row in tx.execute(query)}
 
 
 def _of_version(model: Model, number: int, tagged: Mapping[int, dict[str, str]]) -> dict[str, Any]:
