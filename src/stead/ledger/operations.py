@@ -77,7 +77,7 @@ def checkpoint(store: Store) -> Checkpoint | None:
     """Chain the entries since the last checkpoint; None where there are none."""
     with store.db.write("ledger.checkpoint") as tx:
         last = tx.execute(sa.select(checkpoints).order_by(checkpoints.c.last_entry.desc()).limit(1)).mappings().first()
-        start, digest = (last["last_entry"], last["digest"]) if last else (0, "")
+        start, digest = (last["last_entry"], last["digest"]) if last else (None, "")
         made = _chain(tx, start, None, digest)
         if made is None:
             return None
@@ -89,21 +89,24 @@ def checkpoint(store: Store) -> Checkpoint | None:
 def verify(store: Store) -> int:
     """Recompute every checkpoint and return how many entries they cover. Raises Failed (`ledger-altered`)."""
     with store.db.read() as tx:
-        start, digest = 0, ""
+        start: int | None = None
+        digest = ""
         for row in tx.execute(sa.select(checkpoints).order_by(checkpoints.c.last_entry)).mappings().all():
             made = _chain(tx, start, row["last_entry"], digest)
             if made is None or made != (row["last_entry"], row["digest"]):
                 raise Failed(
                     "ledger-altered",
-                    f"entries {start + 1} to {row['last_entry']} are not what checkpoint {row['last_entry']} sealed",
+                    f"the entries up to {row['last_entry']} are not what checkpoint {row['last_entry']} sealed",
                 )
             start, digest = made
-    return start
+    return start or 0
 
 
-def _chain(tx: sa.Connection, after: int, last: int | None, digest: str) -> tuple[int, str] | None:
+def _chain(tx: sa.Connection, after: int | None, last: int | None, digest: str) -> tuple[int, str] | None:
     hasher = blake3.blake3(digest.encode())
-    query = sa.select(ledger).where(ledger.c.id > after).order_by(ledger.c.id)
+    query = sa.select(ledger).order_by(ledger.c.id)
+    if after is not None:
+        query = query.where(ledger.c.id > after)
     if last is not None:
         query = query.where(ledger.c.id <= last)
     number = None

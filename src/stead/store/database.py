@@ -53,6 +53,12 @@ class Database:
                 parsed = parsed.set(drivername="postgresql+psycopg")
             try:
                 self.engine = sa.create_engine(parsed, pool_pre_ping=True)
+            except sa.exc.NoSuchModuleError:
+                raise InvalidInput(
+                    "database-url-invalid",
+                    f"stead knows no database {parsed.drivername!r}",
+                    hint="sqlite:///FILE or postgresql://USER@HOST/NAME",
+                ) from None
             except ModuleNotFoundError as error:
                 raise InvalidInput(
                     "driver-missing",
@@ -105,14 +111,11 @@ class Database:
         keys: Iterable[str],
         *,
         update: Iterable[str] | None = None,
-    ) -> int:
-        """Insert rows; where `keys` exist already, change `update` (all other given columns by default; [] leaves them).
-
-        Returns how many rows were inserted or changed.
-        """
+    ) -> None:
+        """Insert rows; where `keys` exist already, change `update` (all other given columns by default; [] leaves them)."""
         rows: list[dict[str, Any]] = [dict(values)] if isinstance(values, Mapping) else [dict(row) for row in values]
         if not rows:
-            return 0
+            return
         insert: Any
         if self.is_sqlite:
             insert = sqlite.insert(table)
@@ -126,7 +129,7 @@ class Database:
             insert = insert.on_conflict_do_update(index_elements=keys, set_={c: insert.excluded[c] for c in columns})
         else:
             insert = insert.on_conflict_do_nothing(index_elements=keys)
-        return int(tx.execute(insert, rows).rowcount)
+        tx.execute(insert, rows)
 
     def close(self) -> None:
         self.engine.dispose()

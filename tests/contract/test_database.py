@@ -1,0 +1,119 @@
+"""The two doors of the database, upsert, and what errors become; on every database."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from conftest import new_store
+from stead.errors import Conflict, Failed, InvalidInput, Unreachable
+from stead.ledger.tables import checkpoints as points
+from stead.store import Database, Store, migrate, open_store
+from stead.store.opening import schema_state
+from stead.store.types import Store as StoreType
+
+NAME = "ledger.checkpoint"  # any registered name
+"""The transactions below are named after one that exists."""
+
+
+def row(number: int, digest: str = "a", at: int = 0) -> dict[str, object]:
+    return {"last_entry": number, "at": at, "digest": digest}
+
+
+def rows(store: Store) -> list[tuple[object, ...]]:
+    with store.db.read() as tx:
+        return [tuple(each) for each in tx.execute(sa.select(points).order_by(points.c.last_entry))]
+
+
+def test_a_transaction_commits_whole_or_not_at_all(any_store: Store) -> None:
+    with any_store.db.write(NAME) as tx:
+        tx.execute(sa.insert(points), [row(1), row(2)])
+    with pytest.raises(ZeroDivisionError), any_store.db.write(NAME) as tx:
+        assert tx.execute(sa.insert(points), row(3)).rowcount / 0
+    assert rows(any_store) == [(1, 0, "a"), (2, 0, "a")]
+
+
+def test_what_contradicts_is_a_conflict_and_changes_nothing(any_store: Store) -> None:
+    with pytest.raises(Conflict) as raised, any_store.db.write(NAME) as tx:
+        tx.execute(sa.insert(points), [row(1), row(1)])
+    assert raised.value.code == "conflict"
+    assert rows(any_store) == []
+
+
+def test_a_transaction_without_a_registered_name_is_refused(any_store: Store) -> None:
+    with pytest.raises(LookupError, match="nowhere"), any_store.db.write("nowhere") as tx:
+        tx.execute(sa.insert(points), row(1))
+    assert rows(any_store) == []
+
+
+def test_upsert(any_store: Store) -> None:
+    db = any_store.db
+    with db.write(NAME) as tx:
+        db.upsert(tx, points, [row(1), row(2)], ["last_entry"])
+        db.upsert(tx, points, [row(2, "b", 5), row(3)], ["last_entry"])
+        db.upsert(tx, points, row(1, "c", 9), ["last_entry"], update=["digest"])
+        db.upsert(tx, points, row(1, "d"), ["last_entry"], update=[])
+        db.upsert(tx, points, [], ["last_entry"])
+    assert rows(any_store) == [(1, 0, "c"), (2, 5, "b"), (3, 0, "a")]
+
+
+def test_tables_of_an_empty_old_and_newer_store(any_store: Store) -> None:
+    assert schema_state(any_store.db) == "current"
+    migrate(any_store.db)
+    with any_store.db.write("store.migrate") as tx:
+        tx.execute(sa.text("update alembic_version set version_num = '9999'"))
+    assert schema_state(any_store.db) == "new"
+
+
+def test_a_newer_store_is_not_opened(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    with store.db.write("store.migrate") as tx:
+        tx.execute(sa.text("update alembic_version set version_num = '9999'"))
+    store.close()
+    with pytest.raises(Failed) as raised:
+        new_store(tmp_path)
+    assert raised.value.code == "schema-new"
+
+
+def test_tables_that_are_missing(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path / 'empty.db'}")
+    with pytest.raises(Failed) as raised, db.read() as tx:
+        tx.execute(sa.select(points))
+    assert raised.value.code == "schema-missing"
+    db.close()
+
+
+@pytest.mark.parametrize("url", ["no url", "oracle+nothing://x/y", "postgresql://nobody@127.0.0.1:1/none"])
+def test_addresses_that_lead_nowhere(url: str) -> None:
+    with pytest.raises((InvalidInput, Unreachable)) as raised, Database(url).read() as tx:
+        tx.execute(sa.text("select 1"))
+    assert raised.value.code in ("database-url-invalid", "driver-missing", "database-unreachable")
+
+
+def test_a_password_is_never_told() -> None:
+    with pytest.raises(Unreachable) as raised, Database("postgresql://ada:geheim@127.0.0.1:1/x").read() as tx:
+        tx.execute(sa.text("select 1"))
+    assert "geheim" not in str(raised.value)
+
+
+def test_two_processes_that_open_a_new_store_at_once(tmp_path: Path) -> None:
+    code = "import sys; from stead.store import open_store; open_store().close()"
+    environment = {"STEAD_STORE": str(tmp_path / "new"), "PATH": "", "HOME": str(tmp_path)}
+    started = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(3)]
+    assert [process.wait(60) for process in started] == [0, 0, 0]
+    store = new_store(tmp_path / "new")
+    assert schema_state(store.db) == "current"
+    assert isinstance(store, StoreType)
+    assert store.root.stat().st_mode & 0o077 == 0
+    store.close()
+
+
+def test_settings_open_the_default_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEAD_STORE", str(tmp_path / "here"))
+    store = open_store()
+    assert store.root == tmp_path / "here"
+    store.close()
