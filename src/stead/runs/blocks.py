@@ -97,7 +97,7 @@ def store_points(tx: sa.Connection, run_id: str, batch: Batch, *, fresh: bool, f
         (_CHANGE_SUMMARY, changed_summaries),
     ):
         if rows:
-            statement(tx, rows)
+            statement.run(tx, *rows)
     if final and not fresh:
         join = list(
             tx.execute(sa.select(summaries.c.key).where(summaries.c.run_id == run_id, summaries.c.blocks > 1)).scalars()
@@ -127,7 +127,7 @@ def _join(tx: sa.Connection, run_id: str, key: str, numbers: list[int]) -> None:
     where = (blocks.c.run_id == run_id, blocks.c.key == key, blocks.c.block.between(numbers[0], numbers[-1]))
     data = concatenate(tx.execute(sa.select(blocks.c.data).where(*where).order_by(blocks.c.block)).scalars().all())
     tx.execute(sa.delete(blocks).where(*where))
-    _NEW_BLOCK(tx, {"run_id": run_id, "key": key, "block": numbers[0]} | _block(data))
+    _NEW_BLOCK.run(tx, {"run_id": run_id, "key": key, "block": numbers[0]} | _block(data))
 
 
 def _block(data: bytes) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _known(tx: sa.Connection, run_id: str, keys: list[str]) -> dict[str, Any]:
     rows: list[Any] = []
     if len(keys) <= 4:
         for key in keys:
-            rows += _KNOWN_ONE(tx, {"run": run_id, "one": key}).mappings()
+            rows += _KNOWN_ONE.rows(tx, {"run": run_id, "one": key})
     else:
         for start in range(0, len(keys), 500):
             rows += tx.execute(_KNOWN, {"run": run_id, "some": keys[start : start + 500]}).mappings()

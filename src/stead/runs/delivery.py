@@ -37,7 +37,7 @@ def deliver(store: Store, run_id: str, *, writer: str, first: int, records: Sequ
             raise InvalidInput("artifact-missing", f"the bytes of artifact {record.path!r} were not stored first")
     with store.db.write("runs.deliver") as tx:
         fresh = first == 1 and _begins(tx, run_id, batch)
-        known = 0 if fresh else int(_KNOWN(tx, {"run": run_id, "by": writer}).scalar() or 0)
+        known = 0 if fresh else int(_KNOWN.value(tx, {"run": run_id, "by": writer}) or 0)
         if not batch or last <= known:
             return Receipt(known)
         if first > known + 1:
@@ -46,7 +46,7 @@ def deliver(store: Store, run_id: str, *, writer: str, first: int, records: Sequ
             )
         told = apply(store, tx, run_id, batch[known + 1 - first :], fresh=fresh)
         remember = _CHANGE_JOURNAL if known else _NEW_JOURNAL
-        remember(tx, {"run_id": run_id, "writer": writer, "seq": last, "run": run_id, "by": writer})
+        remember.run(tx, {"run_id": run_id, "writer": writer, "seq": last, "run": run_id, "by": writer})
     return Receipt(last, told)
 
 
@@ -71,27 +71,28 @@ def deliver_journal(
     return run_id
 
 
-def begin(tx: sa.Connection, run_id: str, started: j.Started) -> bool:
-    """Make a run in the caller's transaction; False where there is one with this id already."""
-    if _EXISTS(tx, {"wanted": run_id}).first() is not None:
+def begin(tx: sa.Connection, run_id: str, started: j.Started, further: Sequence[j.Record] = ()) -> bool:
+    """Make a run in the caller's transaction, as `further` records leave it; False where it is there already."""
+    if _EXISTS.value(tx, {"wanted": run_id}) is not None:
         return False
+    facts, ended = _gathered(further)
     values = {
         "id": run_id,
         "experiment_id": experiment_id(tx, started.project or DEFAULT),
         "name": started.name or run_id[-8:],
-        "status": "running",
+        "status": ended.status if ended else "running",
         "lifecycle": "active",
         "user": started.user,
         "parent_id": started.parent,
         "job_id": started.job,
-        "source": msgspec.json.encode(started.source).decode(),
-        "environment": started.environment,
+        "source": msgspec.json.encode(started.source | facts.source).decode(),
+        "environment": facts.environment or started.environment,
         "started_at": started.at,
-        "ended_at": None,
-        "beat_at": started.at,
-        "error": None,
+        "ended_at": ended.at if ended else None,
+        "beat_at": max((record.at for record in further), default=started.at),
+        "error": ended.error if ended else None,
     }
-    _NEW_RUN(tx, values)
+    _NEW_RUN.run(tx, values)
     return True
 
 
@@ -151,14 +152,12 @@ class _Work:
                 self.facts |= record.source
                 self.environment = record.environment or self.environment
             case j.Ended():
-                if record.status not in _END:
-                    raise InvalidInput("status-invalid", f"a run ends as {', '.join(_END)}, not as {record.status!r}")
-                self.ended = record
+                self.ended = _checked_end(record)
             case j.Beat():
                 pass
 
     def finish(self) -> None:
-        if not self.fresh or self.facts or self.ended or self.environment:
+        if not self.fresh:
             self._update_run()
         self._write_params()
         store_points(self.tx, self.run_id, self.points, fresh=self.fresh, final=self.ended is not None)
@@ -180,10 +179,11 @@ class _Work:
 
     def _update_run(self) -> None:
         """Bring the run up to date; it stays locked until the transaction ends."""
-        row = _LOCKED(self.tx, {"wanted": self.run_id}).first()
-        if row is None:
+        found = _LOCKED.rows(self.tx, {"wanted": self.run_id})
+        if not found:
             raise NotFound("run-unknown", f"there is no run {self.run_id}", hint="stead runs list")
-        beat_at = max(self.beat, row.beat_at)
+        row = found[0]
+        beat_at = max(self.beat, row["beat_at"])
         values: dict[str, Any] = {}
         source = (self.started.source if self.started else {}) | self.facts
         if source:
@@ -194,12 +194,12 @@ class _Work:
             values["environment"] = environment
         if self.ended is not None:
             values |= {"status": self.ended.status, "error": self.ended.error, "ended_at": self.ended.at}
-        elif row.status == "killed" and row.error == SILENT:
+        elif row["status"] == "killed" and row["error"] == SILENT:
             values |= {"status": "running", "error": None, "ended_at": None}
         if values:
             self.tx.execute(sa.update(runs).where(runs.c.id == self.run_id).values(beat_at=beat_at, **values))
-        elif beat_at > row.beat_at:
-            _BEAT(self.tx, {"wanted": self.run_id, "beat_at": beat_at})
+        elif beat_at > row["beat_at"]:
+            _BEAT.run(self.tx, {"wanted": self.run_id, "beat_at": beat_at})
 
     def _param(self, key: str, value: str) -> None:
         key, value = _key(key), _text(value, f"parameter {key}")
@@ -222,7 +222,7 @@ class _Work:
             elif stored[key] != value:
                 self._changed(key, stored[key], value)
         if rows:
-            _NEW_PARAMS(self.tx, rows)
+            _NEW_PARAMS.run(self.tx, *rows)
 
     def _changed(self, key: str, before: str, value: str) -> None:
         """A parameter says how a run was made: the first value stays, the other one is kept beside as a tag."""
@@ -265,7 +265,24 @@ def number_in(text: str) -> float | None:
 def _begins(tx: sa.Connection, run_id: str, batch: Sequence[j.Record]) -> bool:
     """Whether this batch brings a run that the store does not have; it is made."""
     started = batch[0] if batch else None
-    return isinstance(started, j.Started) and begin(tx, run_id, started)
+    return isinstance(started, j.Started) and begin(tx, run_id, started, batch)
+
+
+def _gathered(records: Sequence[j.Record]) -> tuple[j.Facts, j.Ended | None]:
+    """All facts in one, and the end if it is among them."""
+    facts, ended = j.Facts(0, {}), None
+    for record in records:
+        if isinstance(record, j.Facts):
+            facts = j.Facts(0, facts.source | record.source, record.environment or facts.environment)
+        elif isinstance(record, j.Ended):
+            ended = _checked_end(record)
+    return facts, ended
+
+
+def _checked_end(record: j.Ended) -> j.Ended:
+    if record.status not in _END:
+        raise InvalidInput("status-invalid", f"a run ends as {', '.join(_END)}, not as {record.status!r}")
+    return record
 
 
 def _record(record: j.Record | list[Any]) -> j.Record:

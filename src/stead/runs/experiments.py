@@ -119,7 +119,8 @@ _BY_NAME = Prepared(
 
 
 def _active(tx: sa.Connection, name: str) -> int | None:
-    return _BY_NAME(tx, {"wanted": name}).scalar()
+    number: int | None = _BY_NAME.value(tx, {"wanted": name})
+    return number
 
 
 def _free(tx: sa.Connection, name: str, wanted_by: int | None) -> None:

@@ -12,10 +12,10 @@ class Prepared:
     """A statement with named parameters. Values go to the driver as they are: numbers, texts, bytes and None.
 
     >>> from stead.store import Database
-    >>> plus = Prepared(sa.select(sa.bindparam("a", type_=sa.Integer) + 1))
+    >>> plus = Prepared(sa.select((sa.bindparam("a", type_=sa.Integer) + sa.literal_column("1")).label("b")))
     >>> with Database("sqlite://").read() as tx:
-    ...     plus(tx, {"a": 1}).scalar_one()
-    2
+    ...     plus.rows(tx, {"a": 1}), plus.value(tx, {"a": 2})
+    ([{'b': 2}], 3)
     """
 
     def __init__(self, statement: sa.Executable, columns: Sequence[str] | None = None) -> None:
@@ -23,13 +23,35 @@ class Prepared:
         self._columns = columns
         self._made: dict[str, tuple[str, list[str] | None]] = {}
 
-    def __call__(
-        self, tx: sa.Connection, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]
-    ) -> sa.CursorResult[Any]:
+    def run(self, tx: sa.Connection, *values: Mapping[str, Any]) -> None:
+        """Execute it once for each of `values`."""
+        self._execute(tx, values)
+
+    def value(self, tx: sa.Connection, values: Mapping[str, Any]) -> Any:
+        """The first column of the first row, or None."""
+        row = self._execute(tx, (values,)).fetchone()
+        return None if row is None else row[0]
+
+    def rows(self, tx: sa.Connection, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        cursor = self._execute(tx, (values,))
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def _execute(self, tx: sa.Connection, values: Sequence[Mapping[str, Any]]) -> Any:
         sql, order = self._made.get(tx.dialect.name) or self._make(tx.dialect)
-        rows = [values] if isinstance(values, Mapping) else values
-        sent: list[Any] = [tuple([row[name] for name in order]) for row in rows] if order is not None else list(rows)
-        return tx.exec_driver_sql(sql, sent[0] if len(sent) == 1 else sent)
+        sent: list[Any] = (
+            [tuple([row[name] for name in order]) for row in values] if order is not None else list(values)
+        )
+        cursor = tx.connection.cursor()
+        try:
+            if len(sent) == 1:
+                cursor.execute(sql, sent[0])
+            else:
+                cursor.executemany(sql, sent)
+        except Exception as error:
+            # As SQLAlchemy would have raised it, so that the store translates it.
+            raise sa.exc.DBAPIError.instance(sql, None, error, tx.dialect.loaded_dbapi.Error) from error
+        return cursor
 
     def _make(self, dialect: sa.Dialect) -> tuple[str, list[str] | None]:
         compiled = self._statement.compile(dialect=dialect, column_keys=self._columns)
