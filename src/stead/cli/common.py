@@ -95,7 +95,7 @@ def _kind(job: Job) -> str:
 
 def _watch(caller: Caller, job: Job) -> Job:
     after = 0
-    with Bar() as bar:
+    with Bar(only_bar=True) as bar:
         try:
             while True:
                 current: Job = caller.call("jobs.get_job", job_id=job.id)
@@ -119,7 +119,7 @@ def _do_here(caller: Caller, job: Job) -> Job:
 
     assert isinstance(caller, Embedded)
     owner = f"command-{os.getpid()}"
-    with Bar() as bar:
+    with Bar(only_bar=True) as bar:
         echo = lambda text: _show_log(bar, None, text)  # noqa: E731
         while True:
             worked = jobs.work(caller.store, HANDLERS, owner=owner, job_id=job.id, echo=echo)

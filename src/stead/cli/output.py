@@ -104,9 +104,10 @@ def _cell(value: Any) -> str:
 
 
 class Bar:
-    """A progress line on stderr: a bar on a terminal, a line for each new thing done elsewhere."""
+    """A progress line on stderr: a bar on a terminal, elsewhere a line for each new thing done, unless `only_bar`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, only_bar: bool = False) -> None:
+        self._only_bar = only_bar
         self._live: Any = None
         self._task: Any = None
         self._said = ""
@@ -135,7 +136,7 @@ class Bar:
     def show(self, doing: str, done: float, total: float | None, shown: str = "") -> None:
         if self._live is not None:
             self._live.update(self._task, description=doing, completed=done, total=total, shown=shown)
-        elif doing != self._said:
+        elif doing != self._said and not self._only_bar:
             note(f"  {doing}")
         self._said = doing
 

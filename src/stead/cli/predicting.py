@@ -217,7 +217,7 @@ def _period(day: int, by: str) -> str:
 @click.option("--delay", help="When a label is known after its event (24h); default the model's label_delay.")
 @click.option("--time", "time_column", help="Column of the event time; default the model's.")
 @click.option("--target", help="Column of the label; default the model's.")
-@click.option("--connections", default=8, show_default=True)
+@click.option("--connections", default=24, show_default=True)
 @output.json_option
 def replay(
     table: str,

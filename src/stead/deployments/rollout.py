@@ -97,7 +97,7 @@ class _Rollout:
         error = Refused(
             "parity-failed",
             f"{ref} does not answer as it was trained: {verdict.summary}",
-            hint=f"stead compare-env {ref}; or stead deploy {ref} --override parity --reason …",
+            hint=f"stead env diff {ref}; or stead deploy {ref} --override parity --reason …",
         )
         with self.keeper.write("deployments.refuse") as tx:
             operations.unwarm(tx, self.store, deployment)

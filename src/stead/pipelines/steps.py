@@ -79,9 +79,10 @@ class Workshop:
         params: Mapping[str, Any] | None = None,
         folders: Mapping[str, Path] | None = None,
         cache: bool = True,
+        logs: bool = True,
         cwd: Path | None = None,
     ) -> Outputs:
-        """Run a step on `inputs` (name → blob) and `folders`, and store its `outputs`."""
+        """Run a step on `inputs` (name → blob) and `folders`, and store its `outputs`; with `logs`, the run gets what it logs."""
         key = self._key(step, inputs or {}, params or {})
         if cache and (stored := self._stored(key)) is not None:
             self.keeper.log(f"{step}: same code and inputs as before, not run again\n")
@@ -115,7 +116,7 @@ class Workshop:
             "STEAD_JOURNAL": str(journal),
         }
         command = [str(self.python), "-m", "stead.runtime.step", str(place / "spec.json")]
-        courier = self._courier(step, journal)
+        courier = self._courier(step, journal) if logs else None
 
         def carry() -> None:
             if courier is not None and journal.is_dir():
@@ -124,7 +125,7 @@ class Workshop:
         self.keeper.run(step, command, cwd=cwd or place, env=environ, on_tick=carry)
         carry()
         digests = {name: self._keep(Path(path)) for name, path in paths.items()}
-        if journal.is_dir() and any(journal.iterdir()):
+        if logs and journal.is_dir() and any(journal.iterdir()):
             digests["journal"] = self._keep(journal)
         with self.keeper.write("pipelines.step") as tx:
             values = {

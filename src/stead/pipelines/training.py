@@ -98,7 +98,7 @@ class _Training:
             made = shop.run("features", inputs={"rows": rows}, outputs=["features", "target"]).digests
             learning = {"rows": rows, "features": made["features"], "target": made["target"]}
             keeper.report("evaluate", 4, STEPS)
-            judged = shop.run("evaluate", inputs=learning, outputs=["holdouts", "figures"]).digests
+            judged = shop.run("evaluate", inputs=learning, outputs=["holdouts", "figures"], logs=False).digests
             metrics = self._judge(judged)
             keeper.report("train", 5, STEPS)
             trained = shop.run("train", inputs=learning, outputs=["model", "info"]).digests

@@ -77,7 +77,7 @@ def replay(
     until: int | None = None,
     tick_ms: int = 86_400_000,
     speed: float | None = None,
-    connections: int = 8,
+    connections: int = 24,
     on_progress: Callable[[Totals], None] | None = None,
 ) -> Totals:
     """Send each row at its event time and each label `delay_ms` after it. Raises InvalidInput (`column-missing`), Conflict (`clock-held`).
