@@ -185,6 +185,8 @@ def train(spec: dict[str, Any]) -> None:
         input_example=golden.head(1) if has_features else X.head(1),
         predict_fn="predict_proba" if spec["loss"] in ("log_loss", "brier") else "predict",
         code=code if has_features else (),
+        code_root=Path(spec["code"]),
+        training=raw if has_features else X,
         features=f"{spec['module']}:features" if has_features else None,
         golden_rows=golden if has_features else X.iloc[chosen].reset_index(drop=True),
     )

@@ -27,6 +27,7 @@ def save(
     input_example: Any = None,
     predict_fn: str = "predict",
     code: Sequence[Path] = (),
+    code_root: Path | None = None,
     features: str | None = None,
     golden_rows: Any = None,
     training: Any = None,
@@ -34,6 +35,7 @@ def save(
 ) -> dict[str, Any]:
     """Write a fitted model under `folder`, which must be new or empty, and return what is known of it.
 
+    `code` are files or package folders; they lie under `code/` as they do under `code_root`, where it is given.
     `features` is `module:function` from `code`: the saved model then takes raw columns and answers predict(features(raw)).
     `golden_rows` are raw rows whose features and outputs are kept, so that a gate can ask for the same where it serves;
     `training` are the raw rows it was fitted on, which tell where a value may be missing. Raises InvalidInput
@@ -52,7 +54,7 @@ def save(
     config["features"] = features
     described = training if training is not None else golden if example is None else example
     config |= _inputs(model, _normal(described), features, config, known=training is not None)
-    modules |= _write_code(folder, config, code, modules, features)
+    modules |= _write_code(folder, config, code, code_root, modules, features)
     modules |= {config["flavor"], "numpy"} | ({"pandas"} if config["input"] == "frame" else set())
     direct, config["libraries"] = libraries.used_by(modules)
     config["python"] = platform.python_version()
@@ -161,32 +163,44 @@ def _pickled(model: Any) -> tuple[bytes, str]:
 
 
 def _write_code(
-    folder: Path, config: dict[str, Any], code: Sequence[Path], modules: set[str], features: str | None
+    folder: Path,
+    config: dict[str, Any],
+    code: Sequence[Path],
+    root: Path | None,
+    modules: set[str],
+    features: str | None,
 ) -> set[str]:
     """Copy the modules that must travel, and what they import from beside them; returns all modules that they import."""
+    root = root.resolve() if root is not None else None
     waiting = [Path(path).resolve() for path in code]
     waiting += [path for module in sorted(modules) if (path := libraries.local_file(module)) is not None]
-    taken: dict[str, Path] = {}
+    taken: set[str] = set()
     imported: set[str] = set()
     while waiting:
         path = waiting.pop()
         if not path.exists():
             raise NotFound("code-missing", f"there is no {path.name} to save with the model")
-        if path.name in taken:
-            continue
-        taken[path.name] = path
-        (folder / "code").mkdir(exist_ok=True)
-        if path.is_dir():
-            shutil.copytree(path, folder / "code" / path.name, ignore=_SKIPPED)
+        if root is not None and path.is_relative_to(root):
+            home = root
         else:
-            shutil.copyfile(path, folder / "code" / path.name)
+            path = _whole(path)
+            home = path.parent
+        place = folder / "code" / path.relative_to(home)
+        if place.exists():
+            continue
+        taken.add(path.relative_to(home).parts[0].removesuffix(".py"))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, place, ignore=_SKIPPED)
+        else:
+            shutil.copyfile(path, place)
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             found = libraries.imported_modules(file.read_text(encoding="utf-8"))
             imported |= found
-            for top in {name.partition(".")[0] for name in found}:
-                beside = (path.parent / f"{top}.py", path.parent / top / "__init__.py")
+            for top in sorted({name.partition(".")[0] for name in found}):
+                beside = (home / f"{top}.py", home / top / "__init__.py")
                 waiting += [p if p.name == f"{top}.py" else p.parent for p in beside if p.is_file()]
-    if features is not None and features.partition(":")[0].partition(".")[0] not in {Path(n).stem for n in taken}:
+    if features is not None and features.partition(":")[0].partition(".")[0] not in taken:
         raise NotFound(
             "code-missing", f"the module of {features!r} is not in the code given", hint="code=[Path('bikes.py')]"
         )
@@ -199,6 +213,13 @@ def _write_code(
         config["loader"] = f"stead_portable_{hashlib.sha256(source).hexdigest()[:8]}"
         (folder / "code" / f"{config['loader']}.py").write_bytes(source)
     return imported
+
+
+def _whole(path: Path) -> Path:
+    """The outermost package that a file or folder belongs to, else itself."""
+    while (path.parent / "__init__.py").is_file():
+        path = path.parent
+    return path
 
 
 def _inputs(model: Any, data: Any, features: str | None, config: dict[str, Any], *, known: bool) -> dict[str, Any]:

@@ -114,6 +114,35 @@ def test_features_travel_with_the_model_and_two_versions_do_not_mix(tmp_path: Pa
     assert predictors[0].features(zoned) == {"a": [1.0], "hour": [11]}
 
 
+def test_code_keeps_its_place(tmp_path: Path) -> None:
+    for name, text in {
+        "src/bikes.py": "from src.deep.helper import SHIFT\ndef features(x):\n    return x + SHIFT\n",
+        "src/deep/helper.py": "SHIFT = 1\n",
+    }.items():
+        (tmp_path / "project" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "project" / name).write_text(text)
+    code = [tmp_path / "project" / name for name in ("src/bikes.py", "src/deep/helper.py")]
+    save(
+        KINDS["sklearn array"][0], tmp_path / "m", features="src.bikes:features", code=code,
+        code_root=tmp_path / "project", golden_rows=ARRAY[:2],
+    )  # fmt: skip
+    assert load(tmp_path / "m").features(ARRAY[:1]) == {str(i): [ARRAY[0, i] + 1] for i in range(4)}
+
+
+def test_a_file_of_a_package_brings_its_package(tmp_path: Path) -> None:
+    package = tmp_path / "riding" / "deep"
+    package.mkdir(parents=True)
+    (tmp_path / "riding" / "__init__.py").write_text("")
+    (package / "__init__.py").write_text("")
+    (package / "code.py").write_text("from ..other import SHIFT\ndef features(x):\n    return x + SHIFT\n")
+    (tmp_path / "riding" / "other.py").write_text("SHIFT = 2\n")
+    save(
+        KINDS["sklearn array"][0], tmp_path / "m", features="riding.deep.code:features", code=[package / "code.py"],
+        golden_rows=ARRAY[:2],
+    )  # fmt: skip
+    assert load(tmp_path / "m").features(ARRAY[:1]) == {str(i): [ARRAY[0, i] + 2] for i in range(4)}
+
+
 def test_features_that_give_other_columns_are_no_answer(tmp_path: Path) -> None:
     (tmp_path / "dummies.py").write_text(
         "import pandas as pd\ndef features(raw):\n    return pd.get_dummies(raw, dtype=float)\n"
