@@ -1,0 +1,114 @@
+"""Datasets and models through `import stead`, embedded and against a server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from sklearn.linear_model import LogisticRegression
+from tests.conftest import free_ports
+
+import stead
+from stead import datasets, models, runs
+from stead.errors import InvalidInput, NotFound, Unreachable
+from stead.sdk import connection
+from stead.sdk.data import dataset_files
+from stead.sdk.models import as_rows
+from stead.store import Store
+
+SERVER = Path(__file__).parents[2] / "support" / "api_server.py"
+
+
+@pytest.fixture(params=["embedded", "remote"])
+def used(
+    request: pytest.FixtureRequest, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Store]:
+    """The store, and this process set up to use it: directly, or by the URL of a server."""
+    process = None
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STEAD_STORE", str(store.root))
+    if request.param == "remote":
+        (port,) = free_ports(1)
+        process = subprocess.Popen([sys.executable, str(SERVER), str(port)], env=dict(os.environ))
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                httpx.get(f"{url}/health", trust_env=False)
+                break
+            except httpx.TransportError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        monkeypatch.setenv("STEAD_URL", url)
+        monkeypatch.setenv("STEAD_STORE", str(tmp_path / "client"))
+    yield store
+    stead.finish()
+    connection.caller().close()
+    connection._callers.clear()
+    if process is not None:
+        process.kill()
+        process.wait()
+
+
+def test_a_dataset_is_a_frame_and_an_input(used: Store, tmp_path: Path) -> None:
+    datasets.add(used, "trips", pa.table({"hour": [1, 2], "count": [10, 20]}))
+    datasets.add(used, "trips", pa.table({"hour": [3], "count": [30]}), append=True)
+    (tmp_path / "notes.txt").write_text("hello")
+    datasets.add(used, "notes", tmp_path / "notes.txt")
+    run = stead.init(project="p", watch=False)
+    frame = stead.dataset("trips@2")
+    assert isinstance(frame, pd.DataFrame)
+    assert frame["count"].tolist() == [10, 20, 30]
+    assert stead.dataset("trips", columns=["hour"], arrow=True).column_names == ["hour"]
+    with pytest.raises(InvalidInput, match="holds files"):
+        stead.dataset("notes")
+    (file,) = dataset_files("notes@1", tmp_path / "out")
+    assert file.read_text() == "hello"
+    with pytest.raises(NotFound):
+        stead.dataset("tripz")
+    stead.finish()
+    assert sorted(runs.get_run(used, run.id).inputs) == ["notes@1", "trips@2"]
+
+
+def test_a_fitted_model_becomes_a_version(used: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
+    model = LogisticRegression().fit(rows, [0, 1, 0, 1])
+    run = stead.init(project="p", watch=False)
+    version = stead.log_model(model, "flowers", input_example=rows[:2], metrics={"accuracy": 1.0}, loss="error")
+    stead.finish()
+    assert version.ref == "flowers@1"
+    assert "stead deploy flowers" in capsys.readouterr().err
+    stored = models.get_version(used, "flowers@1")
+    logged = models.get_logged_model(used, stored.logged_model)
+    assert (stored.run_id, logged.run_id, logged.flavor) == (run.id, run.id, "sklearn")
+    assert logged.metrics == {"accuracy": 1.0}
+    assert "MLmodel" in logged.files
+    assert models.get_model(used, "flowers").level == "record"
+    assert runs.get_run(used, run.id).tags["stead.model"] == "flowers@1"
+    with pytest.raises(InvalidInput):
+        stead.log_model(model, "../flowers", input_example=rows)
+
+
+def test_rows_of_any_kind() -> None:
+    assert as_rows(pd.DataFrame({"a": [1, 2]})) == [{"a": 1}, {"a": 2}]
+    assert as_rows(np.array([[1.0, 2.0]])) == [[1.0, 2.0]]
+    assert as_rows([{"a": 1}]) == [{"a": 1}]
+    with pytest.raises(InvalidInput):
+        as_rows("abc")
+
+
+def test_no_gateway_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STEAD_GATEWAY_PORT", str(free_ports(1)[0]))
+    with pytest.raises(Unreachable) as caught:
+        stead.predict("flowers", [{"a": 1}])
+    assert caught.value.hint == "stead deploy flowers"
