@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import re
 import sys
@@ -16,14 +15,14 @@ from typing import Any
 import blake3
 import msgspec
 import sqlalchemy as sa
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
+from stead.environments.lockfile import pin_wheels
 from stead.environments.operations import add, get
 from stead.environments.requirements import Requirements, checked, read_requirements
 from stead.environments.tables import lock_inputs
 from stead.environments.types import Environment, Wheel
-from stead.environments.uv import UvFailed, failed, run_uv
+from stead.environments.uv import UvFailed, failed, last_words, run_uv
 from stead.errors import InvalidInput, NotFound
 from stead.store import Store
 
@@ -163,8 +162,6 @@ class Unsatisfiable(InvalidInput):
     """No versions fit; `missing` are the packages that the index does not have."""
 
     def __init__(self, text: str) -> None:
-        from stead.environments.uv import last_words
-
         words = last_words(text).removeprefix("error: ").removeprefix("No solution found when resolving dependencies:")
         words = re.sub(r"^No solution found when resolving dependencies\s*(cause:)?\s*", "", words).strip()
         super().__init__(
@@ -174,45 +171,6 @@ class Unsatisfiable(InvalidInput):
         found += re.findall(r"([A-Za-z0-9][\w.-]*) was not found in the", text)
         found += re.findall(r"([A-Za-z0-9][\w.-]*)==\S+ has no wheels", text)
         self.missing = sorted({canonicalize_name(name) for name in found})
-
-
-def pin_wheels(text: str, wheels: Sequence[Path]) -> str:
-    """The lock with one hash for each package that we built: nothing of the same name from an index can take its place."""
-    for wheel in wheels:
-        name, version, _, _ = parse_wheel_filename(wheel.name)
-        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-        pattern = rf"(?m)^{re.escape(name)}==.*(?:\n[ \t]+.*)*"
-        text, n = re.subn(pattern, f"{name}=={version} \\\\\n    --hash=sha256:{digest}", text)
-        if n == 0:
-            text += f"{name}=={version} \\\n    --hash=sha256:{digest}\n"
-    return text
-
-
-def parse_lock(text: str) -> dict[str, str]:
-    """Name and version of everything in a lock.
-
-    >>> parse_lock("numpy==2.0 \\\\\\n    --hash=sha256:" + "0" * 64 + "\\n")
-    {'numpy': '2.0'}
-
-    Raises InvalidInput (`lock-invalid`) for a line that is neither, `requirement-unhashable` for one without a hash.
-    """
-    packages: dict[str, str] = {}
-    for line in re.sub(r"\\\r?\n", " ", text).splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
-        bare = re.sub(r"\s+--hash=(sha256|sha384|sha512):[0-9a-f]{64,128}", "", line)
-        if "--" in bare or line.lstrip().startswith("-"):
-            raise InvalidInput("lock-invalid", f"a lock holds requirements and hashes, not {bare.strip()!r}")
-        requirement: Requirement = checked(bare.strip(), "lock")
-        if bare == line:
-            raise InvalidInput("requirement-unhashable", f"{requirement.name} has no hash to lock")
-        if requirement.marker and not requirement.marker.evaluate():
-            continue
-        pins = list(requirement.specifier)
-        if requirement.url is None and (len(pins) != 1 or pins[0].operator not in ("==", "===")):
-            raise InvalidInput("lock-invalid", f"{requirement.name} is not pinned to one version")
-        packages[canonicalize_name(requirement.name)] = requirement.url or pins[0].version
-    return packages
 
 
 def wheel_of(path: Path, digest: str) -> Wheel:

@@ -10,6 +10,7 @@ import blake3
 import msgspec
 import sqlalchemy as sa
 
+from stead.environments.lockfile import parse_lock
 from stead.environments.tables import environments, lock_inputs
 from stead.environments.types import Environment, Wheel
 from stead.errors import InvalidInput, NotFound
@@ -32,8 +33,6 @@ def add(
     Raises InvalidInput (`lock-invalid`) where it holds anything but pinned requirements with hashes, or a wheel does
     not fit the hash that the lock gives it.
     """
-    from stead.environments.locking import parse_lock
-
     text = store.blobs.get(lock).decode()
     packages = parse_lock(text)
     for wheel in wheels:

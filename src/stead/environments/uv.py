@@ -93,7 +93,7 @@ def failed(error: UvFailed, doing: str, *, hint: str | None = None) -> NoReturn:
 
 
 def as_failed(error: UvFailed, doing: str, *, hint: str | None = None) -> SteadError:
-    if "No space left" in error.text or "os error 28" in error.text:
+    if any(sign in error.text for sign in ("No space left", "os error 28", "File too large", "os error 27")):
         return Failed("disk-full", f"could not {doing}: no space left", hint="free space and try again")
     return Failed("environment-failed", f"could not {doing}: {last_words(error.text)}", hint=hint)
 

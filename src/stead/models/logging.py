@@ -24,6 +24,8 @@ from stead.runtime.formats.predicting import config_of_texts
 from stead.runtime.ids import new_id
 from stead.store import Store, digest_of, from_row
 
+LARGEST_DESCRIPTION = 8 << 20
+
 
 def log_model(
     store: Store,
@@ -83,13 +85,7 @@ def log_files(
         raise NotFound(
             "model-missing", "the files are no model: there is no MLmodel", hint="stead.log_model(model, name)"
         )
-    config = config_of_texts(
-        {
-            path: store.blobs.get(sizes[path].digest).decode()
-            for path in ("MLmodel", "stead/model.json")
-            if path in sizes and sizes[path].bytes < 1 << 24
-        }
-    )
+    config = _description(store, sizes)
     row = {
         "id": model_id or f"m-{new_id()}",
         "name": name,
@@ -97,16 +93,26 @@ def log_files(
         "status": "ready",
         "flavor": config["flavor"],
         "files": msgspec.to_builtins(dict(sorted(sizes.items()))),
-        "signature": config.get("signature"),
+        "signature": config["signature"],
         "environment": environments.get(store, environment).digest,
         "code": code,
         "metrics": {key: float(value) for key, value in (metrics or {}).items() if math.isfinite(value)},
-        "info": msgspec.json.decode(msgspec.json.encode({"pickle": bool(config.get("pickle")), **(info or {})})),
+        "info": msgspec.json.decode(msgspec.json.encode({"pickle": config["pickle"], **(info or {})})),
         "created_at": now_ms(),
     }
     with store.db.write("models.log") as tx:
         store.db.upsert(tx, logged_models, row, ["id"], update=[])
     return get_logged_model(store, row["id"])
+
+
+def _description(store: Store, files: Mapping[str, ModelFile]) -> dict[str, Any]:
+    texts = {}
+    for path in ("MLmodel", "stead/model.json"):
+        if path in files:
+            if files[path].bytes > LARGEST_DESCRIPTION:
+                raise InvalidInput("model-invalid", f"{path} has {files[path].bytes} bytes, which is no description")
+            texts[path] = store.blobs.get(files[path].digest).decode(errors="replace")
+    return config_of_texts(texts)
 
 
 def checked_path(path: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 from local_package import make_package, pretend_installed
 
 from stead import environments
-from stead.environments.locking import parse_lock
+from stead.environments.lockfile import parse_lock
 from stead.environments.requirements import read_requirements
 from stead.environments.running import local_source, without_platform
 from stead.errors import InvalidInput, NotFound, Refused, Unreachable

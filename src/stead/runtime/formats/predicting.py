@@ -102,16 +102,19 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def config_of_texts(texts: Mapping[str, str]) -> dict[str, Any]:
-    """The configuration from the texts of `stead/model.json` and `MLmodel`, for a store that holds no folder."""
-    if "stead/model.json" in texts:
-        try:
-            config = json.loads(texts["stead/model.json"])
-        except ValueError as error:
-            raise InvalidInput("model-invalid", f"stead/model.json is no JSON: {error}") from None
-        if not isinstance(config, dict) or not isinstance(config.get("flavor"), str):
-            raise InvalidInput("model-invalid", "stead/model.json does not describe a model")
-        return config
-    return from_mlmodel(mlmodel.loads(texts["MLmodel"]))
+    """The configuration from the texts of `stead/model.json` and `MLmodel`, for a store that holds no folder.
+
+    Nothing of the model is executed. Raises InvalidInput (`model-invalid`) whatever strangers put into them.
+    """
+    try:
+        own = texts.get("stead/model.json")
+        config = json.loads(own) if own is not None else from_mlmodel(mlmodel.loads(texts["MLmodel"]))
+        kept = {"flavor": config["flavor"], "signature": config.get("signature"), "pickle": bool(config.get("pickle"))}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InvalidInput("model-invalid", f"the model's description is not understood: {error!r}") from None
+    if not isinstance(kept["flavor"], str) or not isinstance(kept["signature"], dict | None):
+        raise InvalidInput("model-invalid", "stead/model.json does not describe a model")
+    return kept
 
 
 def from_mlmodel(data: dict[str, Any]) -> dict[str, Any]:

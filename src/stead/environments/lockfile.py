@@ -1,0 +1,52 @@
+"""The text of a lock: pinned requirements with hashes, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
+from stead.environments.requirements import checked
+from stead.errors import InvalidInput
+
+
+def pin_wheels(text: str, wheels: Sequence[Path]) -> str:
+    """The lock with one hash for each package that we built: nothing of the same name from an index can take its place."""
+    for wheel in wheels:
+        name, version, _, _ = parse_wheel_filename(wheel.name)
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        pattern = rf"(?m)^{re.escape(name)}==.*(?:\n[ \t]+.*)*"
+        text, n = re.subn(pattern, f"{name}=={version} \\\\\n    --hash=sha256:{digest}", text)
+        if n == 0:
+            text += f"{name}=={version} \\\n    --hash=sha256:{digest}\n"
+    return text
+
+
+def parse_lock(text: str) -> dict[str, str]:
+    """Name and version of everything in a lock.
+
+    >>> parse_lock("numpy==2.0 \\\\\\n    --hash=sha256:" + "0" * 64 + "\\n")
+    {'numpy': '2.0'}
+
+    Raises InvalidInput (`lock-invalid`) for a line that is neither, `requirement-unhashable` for one without a hash.
+    """
+    packages: dict[str, str] = {}
+    for line in re.sub(r"\\\r?\n", " ", text).splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        bare = re.sub(r"\s+--hash=(sha256|sha384|sha512):[0-9a-f]{64,128}", "", line)
+        if "--" in bare or line.lstrip().startswith("-"):
+            raise InvalidInput("lock-invalid", f"a lock holds requirements and hashes, not {bare.strip()!r}")
+        requirement = checked(bare.strip(), "lock")
+        if bare == line:
+            raise InvalidInput("requirement-unhashable", f"{requirement.name} has no hash to lock")
+        if requirement.marker and not requirement.marker.evaluate():
+            continue
+        pins = list(requirement.specifier)
+        if requirement.url is None and (len(pins) != 1 or pins[0].operator not in ("==", "===")):
+            raise InvalidInput("lock-invalid", f"{requirement.name} is not pinned to one version")
+        packages[canonicalize_name(requirement.name)] = requirement.url or pins[0].version
+    return packages
