@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from stead.runs.types import MetricSummary, Run, RunPage
 from stead.runtime import journal as j
 from stead.runtime.clock import now_ms
 from stead.runtime.ids import new_id
-from stead.store import Store, from_row
+from stead.store import Store
 
 MAX_PAGE = 50_000
 
@@ -218,34 +219,49 @@ def _load_many(tx: sa.Connection, ids: Sequence[str]) -> list[Run]:
 
 def _load(tx: sa.Connection, query: sa.Select[Any]) -> list[Run]:
     """Runs with all that belongs to them, in five statements however many they are."""
-    rows = tx.execute(query).mappings().all()
-    ids = [row["id"] for row in rows]
-    of_params = _by_run(tx, params, ids, lambda row: (row["key"], row["value"]))
-    of_tags = _by_run(tx, run_tags, ids, lambda row: (row["key"], row["value"]))
-    of_metrics = _by_run(tx, metric_summaries, ids, lambda row: (row["key"], from_row(row, MetricSummary)))
-    of_inputs = _by_run(tx, run_inputs, ids, lambda row: (f"{row['dataset']}@{row['version']}", None))
+    rows = tx.execute(query).all()
+    ids = [row.id for row in rows]
+    of_params = _by_run(tx, params, ("key", "value"), ids)
+    of_tags = _by_run(tx, run_tags, ("key", "value"), ids)
+    of_metrics = _by_run(tx, metric_summaries, _SUMMARY, ids)
+    of_inputs = _by_run(tx, run_inputs, ("dataset", "version"), ids)
     return [
-        from_row(
-            row,
-            Run,
-            params=of_params.get(row["id"], {}),
-            tags=of_tags.get(row["id"], {}),
-            metrics=of_metrics.get(row["id"], {}),
-            inputs=list(of_inputs.get(row["id"], {})),
+        Run(
+            id=row.id,
+            experiment=row.experiment,
+            name=row.name,
+            status=row.status,
+            lifecycle=row.lifecycle,
+            user=row.user,
+            parent_id=row.parent_id,
+            job_id=row.job_id,
+            source=row.source,
+            environment=row.environment,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            beat_at=row.beat_at,
+            error=row.error,
+            params={key: value for _, key, value in of_params.get(row.id, ())},
+            tags={key: value for _, key, value in of_tags.get(row.id, ())},
+            metrics={found[1]: MetricSummary(*found[1:]) for found in of_metrics.get(row.id, ())},
+            inputs=[f"{dataset}@{version}" for _, dataset, version in of_inputs.get(row.id, ())],
         )
         for row in rows
     ]
 
 
+_SUMMARY = tuple(field.name for field in fields(MetricSummary))
+
+
 def _by_run(
-    tx: sa.Connection, table: sa.Table, ids: Sequence[str], item: Callable[[sa.RowMapping], tuple[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+    tx: sa.Connection, table: sa.Table, columns: Sequence[str], ids: Sequence[str]
+) -> dict[str, list[tuple[Any, ...]]]:
+    """Rows of a table by run, each with the run's id before the columns, by primary key."""
+    found: dict[str, list[tuple[Any, ...]]] = {}
     if ids:
-        primary = list(table.primary_key.columns)
-        for row in tx.execute(sa.select(table).where(table.c.run_id.in_(ids)).order_by(*primary)).mappings():
-            key, value = item(row)
-            found.setdefault(row["run_id"], {})[key] = value
+        query = sa.select(table.c.run_id, *[table.c[name] for name in columns]).where(table.c.run_id.in_(ids))
+        for row in tx.execute(query.order_by(*table.primary_key.columns)):
+            found.setdefault(row[0], []).append(tuple(row))
     return found
 
 
