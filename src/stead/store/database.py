@@ -152,6 +152,7 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     cursor.execute("pragma foreign_keys=on")
     cursor.execute("pragma busy_timeout=30000")
     cursor.execute("pragma cache_size=-32000")
+    cursor.execute("pragma case_sensitive_like=on")  # as PostgreSQL; ilike is spelled with lower()
     cursor.close()
 
 
