@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import blake3
 
 from stead import errors
+from stead.environments.bytecode import borrow
 from stead.environments.locking import here
 from stead.environments.operations import get
 from stead.environments.types import Environment
@@ -143,3 +145,7 @@ def _build(store: Store, environment: Environment, building: Path, progress: Pro
     except OSError as error:
         raise Failed("disk-full", f"could not {doing}: {error.strerror}", hint="free space and try again") from None
     shutil.rmtree(wheels)
+    if environment.python == here()[0]:
+        site = f"lib/python{environment.python}/site-packages"
+        earlier = sorted(path / site for path in building.parent.iterdir() if path.name[0] != "." and path.is_dir())
+        borrow(building / site, [Path(sysconfig.get_path("purelib")), *earlier[:8]])

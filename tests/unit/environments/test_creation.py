@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import py_compile
 import signal
 import subprocess
 import sys
@@ -13,8 +14,11 @@ import pytest
 from local_package import make_package
 
 from stead import environments
+from stead.environments.bytecode import borrow
 from stead.errors import Failed, Unreachable
 from stead.store import Store
+
+TAG = sys.implementation.cache_tag
 
 ENSURE = """
 import sys
@@ -114,6 +118,42 @@ def test_tampered_packages_are_not_installed(store: Store) -> None:
         environments.ensure(store, digest)
     assert raised.value.code == "environment-failed"
     assert not (store.root / "environments" / digest[:16]).exists()
+
+
+def test_compiled_modules_are_taken_over(store: Store) -> None:
+    """Packages that this interpreter has compiled are not compiled again, and are valid where they are taken to."""
+    import cloudpickle
+
+    py_compile.compile(cloudpickle.cloudpickle.__file__)  # where Python is told to write none, there is none yet
+    version = cloudpickle.__version__
+    python = environments.ensure(store, environments.lock(store, [f"cloudpickle=={version}", "colorama"]).digest)
+    (compiled,) = python.parents[1].glob(f"lib/python*/site-packages/cloudpickle/__pycache__/cloudpickle.{TAG}.pyc")
+    before = compiled.stat()
+    code = "import cloudpickle.cloudpickle as c; print(c.__cached__, c.dumps.__code__.co_filename)"
+    run = subprocess.run([python, "-v", "-c", code], capture_output=True, text=True)
+    assert str(compiled) in run.stdout
+    assert f"{python.parents[1]}" in run.stdout.split()[1]
+    assert f"code object from {str(compiled)!r}" in run.stderr
+    assert (compiled.stat().st_ino, compiled.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_only_the_same_source_lends(tmp_path: Path) -> None:
+    for name, source in (("lender", "x = 1\n"), ("same", "x = 1\n"), ("other", "x = 2\n")):
+        (tmp_path / name / "package").mkdir(parents=True)
+        (tmp_path / name / "package" / "module.py").write_text(source)
+    lent = tmp_path / "lender" / "package"
+    assert borrow(tmp_path / "same", [tmp_path / "lender", tmp_path / "gone"]) == 0
+    os.utime(lent / "module.py", (1, 1))
+    py_compile.compile(str(lent / "module.py"))
+    assert borrow(tmp_path / "same", [tmp_path / "lender"]) == 1
+    assert borrow(tmp_path / "same", [tmp_path / "lender"]) == 0
+    assert borrow(tmp_path / "other", [tmp_path / "lender"]) == 0
+    code = "import sys; sys.path[0] = sys.argv[1]; from package import module"
+    run = subprocess.run([sys.executable, "-v", "-c", code, str(tmp_path / "same")], capture_output=True, text=True)
+    assert f"module.{TAG}.pyc matches" in run.stderr
+    os.utime(lent / "module.py", (2, 2))  # their compiled file is stale now
+    (tmp_path / "same" / "package" / "__pycache__" / f"module.{TAG}.pyc").unlink()
+    assert borrow(tmp_path / "same", [tmp_path / "lender"]) == 0
 
 
 def test_variables(monkeypatch: pytest.MonkeyPatch) -> None:
