@@ -32,13 +32,7 @@ def deploy(ref: str, override: tuple[str, ...], reason: str | None, no_wait: boo
     deployment = caller.call("deployments.deploy", model=model, version=version, override=list(override), reason=reason)
     if no_wait:
         return deployment
-    job = next(
-        j
-        for j in caller.call("jobs.list_jobs", model=model, kind="deploy", limit=20)
-        if j.payload["deployment"] == deployment.id
-    )
-    follow(caller, job)
-    deployment = caller.call("deployments.get_deployment", number=deployment.id)
+    deployment = _follow_deployment(caller, model, deployment.id)
     if as_json:
         return deployment
     print(f"{model}@{deployment.version} answers; it took {_took(deployment)}")
@@ -47,6 +41,13 @@ def deploy(ref: str, override: tuple[str, ...], reason: str | None, no_wait: boo
     if deployment.previous:
         output.note(f"undo: stead rollback {model}")
     return None
+
+
+def _follow_deployment(caller: Any, model: str, number: int) -> Any:
+    """Wait for a deployment's job and return the deployment as it is then."""
+    found = caller.call("jobs.list_jobs", model=model, kind="deploy", limit=50)
+    follow(caller, next(job for job in found if job.payload["deployment"] == number))
+    return caller.call("deployments.get_deployment", number=number)
 
 
 def _took(deployment: Any) -> str:
@@ -88,13 +89,7 @@ def rollback(model: str, to: int | None, reason: str | None, as_json: bool) -> A
         output.note(
             f"{model}@{deployment.version} is not warm: it is loaded first, the present version answers meanwhile"
         )
-        job = next(
-            j
-            for j in caller.call("jobs.list_jobs", model=model, kind="deploy", limit=20)
-            if j.payload["deployment"] == deployment.id
-        )
-        follow(caller, job)
-        deployment = caller.call("deployments.get_deployment", number=deployment.id)
+        deployment = _follow_deployment(caller, model, deployment.id)
     seconds = time.perf_counter() - started
     if as_json:
         return deployment
@@ -228,5 +223,9 @@ def decisions_verify() -> None:
 @click.option("--reason", help="Kept in the ledger.")
 def undo(number: int, reason: str | None) -> None:
     """Take decision NUMBER back."""
-    entry = connect().call("ledger.undo", number=number, reason=reason)
+    caller = connect()
+    entry = caller.call("ledger.undo", number=number, reason=reason)
+    if entry.action == "deployment.requested":
+        _follow_deployment(caller, entry.model, entry.evidence["deployment"])
+        entry = caller.call("ledger.get_entry", number=caller.call("ledger.get_entry", number=number).undone_by)
     print(f"decision {entry.id}: {entry.summary}")
