@@ -81,7 +81,7 @@ def store_points(tx: sa.Connection, run_id: str, batch: Batch, *, fresh: bool, f
                 {"b_run": run_id, "b_key": key, "b_block": count - 1} | _block(concatenate([row["data"], block]))
             )
         else:
-            new_blocks.append({"run_id": run_id, "key": key, "block": count} | _block(block))
+            new_blocks.append({"run_id": run_id, "key": key, "block": count, **_block(block)})
             count += 1
             if count % JOIN_EVERY == 0:
                 join.append(key)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 POINT = 24
+_ONE = struct.Struct("<qqd")
 FEW = 64
 """Below this many points plain Python is quicker than arrays."""
 
@@ -63,7 +64,9 @@ def pack(points: Columns) -> bytes:
     >>> unpack(pack(Columns([1, 2], [10, 20], [0.5, float("inf")])))
     Columns(steps=[1, 2], times=[10, 20], values=[0.5, inf])
     """
-    n = len(points)
+    n = len(points.values)
+    if n == 1:
+        return _ONE.pack(points.steps[0], points.times[0], points.values[0])
     return struct.pack(f"<{n}q{n}q{n}d", *points.steps, *points.times, *points.values)
 
 
@@ -100,7 +103,7 @@ def summary_of(points: Columns) -> Summary:
     >>> summary_of(Columns([0, 1, 2], [5, 6, 7], [3.0, float("nan"), 1.0]))
     Summary(n=3, last=1.0, last_step=2, last_at=7, min=1.0, min_step=2, max=3.0, max_step=0)
     """
-    if len(points) > FEW:
+    if len(points.values) > FEW:
         return summary_of_block(pack(points))
     made: Summary | None = None
     for step, at, value in zip(points.steps, points.times, points.values, strict=True):

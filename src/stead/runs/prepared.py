@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
+
+_Order = Callable[[Mapping[str, Any]], tuple[Any, ...]]
+"""Puts a row's values into the order of the statement's question marks."""
 
 
 class Prepared:
@@ -21,7 +25,7 @@ class Prepared:
     def __init__(self, statement: sa.Executable, columns: Sequence[str] | None = None) -> None:
         self._statement: Any = statement
         self._columns = columns
-        self._made: dict[str, tuple[str, list[str] | None]] = {}
+        self._made: dict[str, tuple[str, _Order | None]] = {}
 
     def run(self, tx: sa.Connection, *values: Mapping[str, Any]) -> None:
         """Execute it once for each of `values`."""
@@ -39,9 +43,7 @@ class Prepared:
 
     def _execute(self, tx: sa.Connection, values: Sequence[Mapping[str, Any]]) -> Any:
         sql, order = self._made.get(tx.dialect.name) or self._make(tx.dialect)
-        sent: list[Any] = (
-            [tuple([row[name] for name in order]) for row in values] if order is not None else list(values)
-        )
+        sent: list[Any] = list(values if order is None else map(order, values))
         cursor = tx.connection.cursor()
         try:
             if len(sent) == 1:
@@ -53,9 +55,16 @@ class Prepared:
             raise sa.exc.DBAPIError.instance(sql, None, error, tx.dialect.loaded_dbapi.Error) from error
         return cursor
 
-    def _make(self, dialect: sa.Dialect) -> tuple[str, list[str] | None]:
+    def _make(self, dialect: sa.Dialect) -> tuple[str, _Order | None]:
         compiled = self._statement.compile(dialect=dialect, column_keys=self._columns)
-        made = (str(compiled), list(compiled.positiontup) if compiled.positiontup is not None else None)
+        names = compiled.positiontup
+        if names is None:
+            order: _Order | None = None
+        elif len(names) == 1:
+            order = lambda row: (row[names[0]],)  # noqa: E731
+        else:
+            order = itemgetter(*names)
+        made = (str(compiled), order)
         self._made[dialect.name] = made
         return made
 

@@ -65,6 +65,7 @@ class Database:
                     f"the database {_hide(url)} needs {error.name}",
                     hint="pip install 'stead[postgres]'",
                 ) from None
+        self._writing = self.engine.execution_options(stead_write=True)
 
     @contextmanager
     def write(self, name: str) -> Iterator[sa.Connection]:
@@ -73,7 +74,7 @@ class Database:
         `name` is its failpoint. On SQLite it takes the write lock at once, so it never fails half way for a lock.
         """
         check_registered(name)
-        with self._translated(), self.engine.connect().execution_options(stead_write=True) as tx:
+        with self._translated(), self._writing.connect() as tx:
             with tx.begin():
                 yield tx
                 failpoint(f"{name}:before")
