@@ -1,0 +1,236 @@
+"""Charts as SVG text from pure functions: numbers in, one element out. x in per cent, y in pixels; text never scales.
+
+The classes are those of `static/stead.css`: `c0` grey for what is compared with, `c1` the thing in question.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+Point = tuple[float, float | None]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: points (x, y) in order of x; None breaks it. `colour` is `c0` … `c6`; `label` stands at its end."""
+
+    points: Sequence[Point]
+    colour: str = "c1"
+    label: str = ""
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A vertical line at x with a word on top: a deployment, now."""
+
+    x: float
+    label: str
+    kind: str = "ev"
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The range of a chart and what its ticks say. None: from the data."""
+
+    y_low: float | None = 0.0
+    y_high: float | None = None
+    y_format: str = "{:.3g}"
+    x_ticks: Sequence[tuple[float, str]] = field(default_factory=tuple)
+    log: bool = False
+
+
+def line_chart(
+    lines: Sequence[Line], *, label: str, height: int = 180, axes: Axes = Axes(), marks: Sequence[Mark] = ()
+) -> str:  # noqa: B008
+    """Curves over one x axis.
+
+    >>> svg = line_chart([Line([(0, 1.0), (1, 3.0)])], label="loss by step")
+    >>> svg.startswith('<svg class="chart') and 'aria-label="loss by step"' in svg
+    True
+    """
+    points = [(x, y) for line in lines for x, y in line.points if _drawn(y, axes.log)]
+    if not points:
+        return f'<p class="mid small">{escape(label)}: nothing to draw yet</p>'
+    x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
+    scale = _Scale(points, axes, height)
+    width = x_high - x_low or 1.0
+
+    def px(x: float) -> float:
+        return round((x - x_low) / width * 100, 2) if x_high > x_low else 50.0
+
+    room = " gr" if any(line.label for line in lines) else ""
+    out = [f'<svg class="chart{room}" height="{height}" role="img" aria-label="{escape(label)}">']
+    for value, y in scale.ticks():
+        kind = "ax" if y >= height - 0.5 else "g"
+        out.append(
+            f'<line class="{kind}" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/><text class="ye" x="-8" y="{y + 3.5:.1f}">{escape(axes.y_format.format(value))}</text>'
+        )
+    for number, (x, text) in enumerate(axes.x_ticks):
+        anchor = "" if px(x) < 3 else "end-a" if px(x) > 97 else "mid-a"
+        wide = " wide-only" if number % 2 and len(axes.x_ticks) > 4 else ""
+        out.append(f'<text class="x {anchor}{wide}" x="{px(x)}%" y="{height + 16}">{escape(text)}</text>')
+    out.append(f'<svg viewBox="0 0 1000 {height}" preserveAspectRatio="none" width="100%" height="{height}">')
+    for line in lines:
+        style = ' stroke-dasharray="4 3"' if line.dashed else ""
+        out.append(f'<path class="l {line.colour}" d="{_path(line.points, px, scale)}"{style}/>')
+    out.append("</svg>")
+    for mark in marks:
+        if x_low <= mark.x <= x_high:
+            x = px(mark.x)
+            anchor = "" if x < 10 else "end-a" if x > 90 else "mid-a"
+            out.append(
+                f'<line class="{mark.kind}" x1="{x}%" x2="{x}%" y1="0" y2="{height}"/><text class="halo {anchor}" x="{x}%" y="-5">{escape(mark.label)}</text>'
+            )
+    out += [_end(line, px, scale) for line in lines]
+    return "".join([*out, "</svg>"])
+
+
+class _Scale:
+    """y values to pixels from the top."""
+
+    def __init__(self, points: Sequence[tuple[float, float | None]], axes: Axes, height: int) -> None:
+        values = [y for _, y in points if y is not None]
+        self.log = axes.log
+        low = min(values) if axes.y_low is None or axes.log else min(axes.y_low, min(values))
+        high = max(values) if axes.y_high is None else axes.y_high
+        if high <= low:
+            high = low + (abs(low) or 1.0) * (9 if self.log else 1)
+        self.height = height
+        if self.log:
+            self.low, self.high = math.log10(low), math.log10(high)
+        else:
+            step = nice_step((high - low) / 4)
+            self.low, self.high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+
+    def __call__(self, value: float) -> float:
+        value = math.log10(value) if self.log else value
+        return round(self.height - (value - self.low) / (self.high - self.low) * self.height, 1)
+
+    def ticks(self) -> list[tuple[float, float]]:
+        if self.log:
+            exponents = range(math.ceil(self.low), math.floor(self.high) + 1)
+            found = [10.0**e for e in exponents] or [10**self.low, 10**self.high]
+            return [(value, self(value)) for value in found]
+        step = nice_step((self.high - self.low) / 4)
+        count = round((self.high - self.low) / step)
+        return [(self.low + i * step, self(self.low + i * step)) for i in range(count + 1)]
+
+
+def nice_step(rough: float) -> float:
+    """The next of 1, 2, 2.5, 5 times a power of ten.
+
+    >>> nice_step(0.13), nice_step(30)
+    (0.2, 50.0)
+    """
+    power = 10 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
+    return next(n * power for n in (1, 2, 2.5, 5, 10) if n * power >= rough * (1 - 1e-9))
+
+
+def _drawn(y: float | None, log: bool) -> bool:
+    return y is not None and math.isfinite(y) and (not log or y > 0)
+
+
+def _path(points: Sequence[Point], px: object, scale: _Scale) -> str:
+    out: list[str] = []
+    pen = "M"
+    for x, y in points:
+        if not _drawn(y, scale.log) or y is None:
+            pen = "M"
+            continue
+        out.append(f"{pen}{px(x) * 10:.1f} {scale(y)}")  # type: ignore[operator]
+        pen = "L"
+    return "".join(out)
+
+
+def _end(line: Line, px: object, scale: _Scale) -> str:
+    last = next(((x, y) for x, y in reversed(line.points) if _drawn(y, scale.log)), None)
+    if last is None or last[1] is None:
+        return ""
+    x, y = px(last[0]), scale(last[1])  # type: ignore[operator]
+    text = f'<text class="lab" x="{x}%" dx="10" y="{y + 4:.1f}">{escape(line.label)}</text>' if line.label else ""
+    return f'<circle class="{line.colour}" cx="{x}%" cy="{y}" r="3"/>{text}'
+
+
+def spark(values: Sequence[float | None], *, label: str, width: int = 100, height: int = 24) -> str:
+    """A small curve for a table cell; the last value is a dot."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return '<span class="dim">–</span>'
+    low, high = min(known), max(known)
+    span = high - low or 1.0
+    step = (width - 4) / (len(values) - 1)
+    points = [
+        (2 + i * step, height - 3 - (v - low) / span * (height - 6)) for i, v in enumerate(values) if v is not None
+    ]
+    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    x, y = points[-1]
+    return f'<svg class="spark" width="{width}" height="{height}" role="img" aria-label="{escape(label)}"><path d="{path}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="2"/></svg>'
+
+
+@dataclass(frozen=True)
+class Node:
+    """A box of a graph: two lines of text, where it leads, and its class: `hot` for the thing in question."""
+
+    id: str
+    name: str
+    more: str
+    href: str = ""
+    kind: str = ""
+
+
+def graph(nodes: Sequence[Node], arrows: Sequence[tuple[str, str]], *, label: str) -> str:
+    """A lineage from left to right: a node stands one column right of the furthest node that leads to it."""
+    column = _columns(nodes, arrows)
+    wide, tall, gap_x, gap_y = 160, 40, 50, 16
+    rows: dict[int, int] = {}
+    place: dict[str, tuple[int, int]] = {}
+    for node in nodes:
+        at = column[node.id]
+        place[node.id] = (at * (wide + gap_x), rows.get(at, 0) * (tall + gap_y))
+        rows[at] = rows.get(at, 0) + 1
+    width = (max(column.values(), default=0) + 1) * (wide + gap_x) - gap_x + 2
+    height = max(rows.values(), default=1) * (tall + gap_y) - gap_y + 2
+    out = [
+        f'<svg class="graph" width="{width}" height="{height}" viewBox="-1 -1 {width} {height}" role="group" aria-label="{escape(label)}">'
+    ]
+    for source, target in arrows:
+        if source in place and target in place:
+            x1, y1 = place[source][0] + wide, place[source][1] + tall // 2
+            x2, y2 = place[target][0], place[target][1] + tall // 2
+            middle = (x1 + x2) / 2
+            out.append(
+                f'<path d="M{x1} {y1}C{middle} {y1} {middle} {y2} {x2 - 6} {y2}"/><path class="arrow" d="M{x2} {y2}l-7 -3.5v7z"/>'
+            )
+    for node in nodes:
+        x, y = place[node.id]
+        box = (
+            f'<rect x="{x}" y="{y}" width="{wide}" height="{tall}"/><text class="n" x="{x + 10}" y="{y + 17}">{escape(_short(node.name))}</text>'
+            f'<text class="m" x="{x + 10}" y="{y + 32}">{escape(_short(node.more))}</text>'
+        )
+        out.append(
+            f'<a href="{escape(node.href)}" class="{node.kind}">{box}</a>'
+            if node.href
+            else f'<g class="{node.kind}">{box}</g>'
+        )
+    return "".join([*out, "</svg>"])
+
+
+def _columns(nodes: Sequence[Node], arrows: Sequence[tuple[str, str]]) -> dict[str, int]:
+    column = {node.id: 0 for node in nodes}
+    for _ in nodes:  # longest path; a circle ends after as many rounds as there are nodes
+        moved = False
+        for source, target in arrows:
+            if source in column and target in column and column[target] < column[source] + 1 <= len(nodes):
+                column[target] = column[source] + 1
+                moved = True
+        if not moved:
+            break
+    return column
+
+
+def _short(text: str, most: int = 22) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
