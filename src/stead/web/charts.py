@@ -45,7 +45,7 @@ class Axes:
 
 def line_chart(
     lines: Sequence[Line], *, label: str, height: int = 180, axes: Axes = Axes(), marks: Sequence[Mark] = ()
-) -> str:  # noqa: B008
+) -> str:
     """Curves over one x axis.
 
     >>> svg = line_chart([Line([(0, 1.0), (1, 3.0)])], label="loss by step")
@@ -124,7 +124,7 @@ def nice_step(rough: float) -> float:
     """The next of 1, 2, 2.5, 5 times a power of ten.
 
     >>> nice_step(0.13), nice_step(30)
-    (0.2, 50.0)
+    (0.2, 50)
     """
     power = 10 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
     return next(n * power for n in (1, 2, 2.5, 5, 10) if n * power >= rough * (1 - 1e-9))
