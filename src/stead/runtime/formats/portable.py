@@ -104,11 +104,13 @@ class Model:
         return as_array(x)
 
     def hasten(self, columns: Columns) -> bool:
-        """Predict from plain arrays from now on, where that provably gives the same for `columns`.
+        """Predict from plain arrays from now on, where the estimator is a known one and gives the same for `columns`.
 
         A model that was fitted on a frame checks names at each call, which costs more than many predictions. The names
         were checked already when the columns were put in order, so the model is made to forget them.
         """
+        if not known_estimator(self.estimator):
+            return False
         usual = self.predict(columns)
         x = self._raw.build(columns)
         with self.code:
@@ -285,6 +287,15 @@ def same_values(a: Any, b: Any) -> bool:
     if a.shape != b.shape or a.dtype.kind != "f":
         return a.shape == b.shape and bool(np.array_equal(a, b))
     return bool(np.allclose(a, b, rtol=1e-9, atol=1e-12, equal_nan=True))
+
+
+def known_estimator(estimator: Any) -> bool:
+    """Whether it is of a family that treats a frame of numbers as an array; somebody's own class may do anything."""
+    inside = [step for _, step in getattr(estimator, "steps", ())]
+    return type(estimator).__module__.partition(".")[0] in ("sklearn", "xgboost", "lightgbm") and all(
+        step in (None, "passthrough") or (known_estimator(step) and not type(step).__name__.startswith("Function"))
+        for step in inside
+    )
 
 
 def forget_names(estimator: Any) -> list[tuple[Any, Any]]:

@@ -263,18 +263,16 @@ def _golden(model: Any, folder: Path, config: dict[str, Any], rows: Any) -> Any:
     """Keep raw rows, their features and what the model in memory answers; returns the answers, or None without rows."""
     if rows is None:
         return None
-    made = rows
-    features = None
+    inputs: Any = portable.listed(rows)
+    if config["input"] == "array":
+        inputs = [list(row) for row in zip(*inputs.values(), strict=True)]
+    made, features = rows, None
     if config["features"]:
-        loaded = portable.Code(str(folder / "code"))
-        with loaded:
-            made = portable.resolve(config["features"])(rows)
+        with portable.Code(str(folder / "code")):
+            made = portable.resolve(config["features"])(rows.copy())  # it may write into what it gets
         features = portable.listed(made)
     called = portable.caller(model, config | ({"classes": None} if "classes" in config else {}))
     outputs = [portable.plain(value) for value in _as_list(called(made))]
-    inputs = portable.listed(rows)
-    if config["input"] == "array":
-        inputs = [list(row) for row in zip(*inputs.values(), strict=True)]  # type: ignore[assignment]
     golden = {"inputs": inputs, "features": features, "outputs": outputs}
     golden |= {"libraries": config["libraries"], "python": config["python"]}
     _write_json(folder / "stead" / "golden.json", golden)
