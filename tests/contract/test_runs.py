@@ -85,6 +85,8 @@ def test_one_wrong_record_and_nothing_of_the_batch_is_stored(any_store: Store) -
         j.Params(AT, {"": "x"}),
         j.Params(AT, {"long": "x" * (2 << 20)}),
         j.Points(AT, "loss", b"12345678", b"12345678", b""),
+        j.Metrics(AT, 0, {"": 1.0}),
+        ["m", AT, 2**63, {"a": 1.0}],
         ["nonsense", 1],
     ):
         with pytest.raises(InvalidInput):
@@ -92,6 +94,14 @@ def test_one_wrong_record_and_nothing_of_the_batch_is_stored(any_store: Store) -
     assert runs.get_run(any_store, run_id).metrics == {}
     with pytest.raises(NotFound, match="no run"):
         runs.deliver(any_store, new_id(), writer="w", first=1, records=[good])
+
+
+def test_odd_texts_are_taken(any_store: Store) -> None:
+    odd = "caf\0é"
+    records = [j.Params(AT, {"a": odd}), j.Tags(AT, {"a": odd}), j.Text(AT, odd), j.Ended(AT, "failed", odd)]
+    run_id = begin(any_store, *records, name=odd)
+    run = runs.get_run(any_store, run_id)
+    assert {run.name, run.params["a"], run.tags["a"], run.error} == {"caf\ufffdé"}
 
 
 def test_a_changed_parameter_keeps_its_first_value_and_says_so(any_store: Store) -> None:

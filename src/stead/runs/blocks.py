@@ -20,6 +20,7 @@ from stead.runs.points import (
 from stead.runs.prepared import Prepared, insert
 from stead.runs.tables import metric_blocks as blocks
 from stead.runs.tables import metric_summaries as summaries
+from stead.runtime.journal import checked_key
 
 OPEN = 128
 """A last block with fewer points is still added to: a slow run writes 3 kB a key and delivery at most."""
@@ -71,6 +72,7 @@ def store_points(tx: sa.Connection, run_id: str, batch: Batch, *, fresh: bool, f
     changed_summaries: list[dict[str, Any]] = []
     join: list[str] = []
     for key, (block, summary) in made.items():
+        checked_key(key)
         row = known.get(key)
         count = 0
         if row is not None:

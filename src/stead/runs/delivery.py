@@ -33,8 +33,8 @@ def deliver(store: Store, run_id: str, *, writer: str, first: int, records: Sequ
     batch = [_record(record) for record in records]
     last = first + len(batch) - 1
     for record in batch:
-        if isinstance(record, j.File) and (not record.digest or not store.blobs.has(record.digest)):
-            raise InvalidInput("artifact-missing", f"the bytes of artifact {record.path!r} were not stored first")
+        if isinstance(record, j.File):
+            record.bytes = _size(store, record)
     with store.db.write("runs.deliver") as tx:
         fresh = first == 1 and _begins(tx, run_id, batch)
         known = 0 if fresh else int(_KNOWN.value(tx, {"run": run_id, "by": writer}) or 0)
@@ -79,10 +79,10 @@ def begin(tx: sa.Connection, run_id: str, started: j.Started, further: Sequence[
     values = {
         "id": run_id,
         "experiment_id": experiment_id(tx, started.project or DEFAULT),
-        "name": started.name or run_id[-8:],
+        "name": j.clean_text(started.name)[:250] or run_id[-8:],
         "status": ended.status if ended else "running",
         "lifecycle": "active",
-        "user": started.user,
+        "user": j.clean_text(started.user)[:250],
         "parent_id": started.parent,
         "job_id": started.job,
         "source": msgspec.json.encode(started.source | facts.source).decode(),
@@ -139,9 +139,9 @@ class _Work:
                 for key, value in record.values.items():
                     self._param(key, value)
             case j.Tags():
-                self.tags |= {_key(key): _text(value, f"tag {key}") for key, value in record.values.items()}
+                self.tags |= {j.checked_key(key): _text(value, f"tag {key}") for key, value in record.values.items()}
             case j.Text():
-                self.texts.append(record.text.replace("\0", "�"))
+                self.texts.append(j.clean_text(record.text))
             case j.File():
                 self.files[j.clean_path(record.path)] = record
             case j.Input():
@@ -202,7 +202,7 @@ class _Work:
             _BEAT.run(self.tx, {"wanted": self.run_id, "beat_at": beat_at})
 
     def _param(self, key: str, value: str) -> None:
-        key, value = _key(key), _text(value, f"parameter {key}")
+        key, value = j.checked_key(key), _text(value, f"parameter {key}")
         before = self.params.setdefault(key, value)
         if before != value:
             self._changed(key, before, value)
@@ -282,7 +282,15 @@ def _gathered(records: Sequence[j.Record]) -> tuple[j.Facts, j.Ended | None]:
 def _checked_end(record: j.Ended) -> j.Ended:
     if record.status not in _END:
         raise InvalidInput("status-invalid", f"a run ends as {', '.join(_END)}, not as {record.status!r}")
-    return record
+    return j.Ended(record.at, record.status, record.error and j.clean_text(record.error))
+
+
+def _size(store: Store, record: j.File) -> int:
+    """Bytes of an artifact, which must be in the blob store before the record comes."""
+    try:
+        return store.blobs.size(record.digest)
+    except (NotFound, InvalidInput):
+        raise InvalidInput("artifact-missing", f"the bytes of artifact {record.path!r} were not stored first") from None
 
 
 def _record(record: j.Record | list[Any]) -> j.Record:
@@ -294,20 +302,10 @@ def _record(record: j.Record | list[Any]) -> j.Record:
         raise InvalidInput("record-invalid", f"a record of the journal is not understood: {error}") from None
 
 
-def _key(key: str) -> str:
-    if not key or len(key) > 250 or not key.isprintable():
-        raise InvalidInput(
-            "key-invalid",
-            f"{_short(key)} is no name for a parameter, tag or metric",
-            hint="1 to 250 printable characters",
-        )
-    return key
-
-
 def _text(value: str, what: str) -> str:
     if len(value) > MAX_TEXT:
         raise InvalidInput("value-too-long", f"{what} has {len(value)} characters", hint="log it as an artifact")
-    return value.replace("\0", "�")
+    return j.clean_text(value)
 
 
 def _short(text: str) -> str:

@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -33,10 +33,13 @@ BATCH_RECORDS = 5_000
 BATCH_BYTES = 4 << 20
 
 
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
 class Started(msgspec.Struct, array_like=True, tag="started"):
     """The run began; the first record of the process that began it."""
 
-    at: int
+    at: Int64
     project: str
     name: str
     user: str = ""
@@ -49,33 +52,33 @@ class Started(msgspec.Struct, array_like=True, tag="started"):
 class Facts(msgspec.Struct, array_like=True, tag="facts"):
     """More about where the run came from, known a little later: git, packages."""
 
-    at: int
+    at: Int64
     source: dict[str, Any]
     environment: str | None = None
 
 
 class Params(msgspec.Struct, array_like=True, tag="params"):
-    at: int
+    at: Int64
     values: dict[str, str]
 
 
 class Tags(msgspec.Struct, array_like=True, tag="tags"):
-    at: int
+    at: Int64
     values: dict[str, str]
 
 
 class Metrics(msgspec.Struct, array_like=True, tag="m"):
     """One `log({…})`: a value of each key at one step."""
 
-    at: int
-    step: int
+    at: Int64
+    step: Int64
     values: dict[str, float]
 
 
 class Points(msgspec.Struct, array_like=True, tag="points"):
     """Many points of one key in columns: packed little-endian int64 steps and times (ms), float64 values."""
 
-    at: int
+    at: Int64
     key: str
     steps: bytes
     times: bytes
@@ -85,7 +88,7 @@ class Points(msgspec.Struct, array_like=True, tag="points"):
 class File(msgspec.Struct, array_like=True, tag="file"):
     """An artifact: `file` is its name under `files/`; the courier fills `digest`, its name in the blob store."""
 
-    at: int
+    at: Int64
     path: str
     file: str
     bytes: int
@@ -95,14 +98,14 @@ class File(msgspec.Struct, array_like=True, tag="file"):
 class Text(msgspec.Struct, array_like=True, tag="text"):
     """A block of console output."""
 
-    at: int
+    at: Int64
     text: str
 
 
 class Input(msgspec.Struct, array_like=True, tag="input"):
     """A dataset version that the run read."""
 
-    at: int
+    at: Int64
     dataset: str
     version: int
     context: str = "training"
@@ -111,11 +114,11 @@ class Input(msgspec.Struct, array_like=True, tag="input"):
 class Beat(msgspec.Struct, array_like=True, tag="beat"):
     """The process is alive."""
 
-    at: int
+    at: Int64
 
 
 class Ended(msgspec.Struct, array_like=True, tag="ended"):
-    at: int
+    at: Int64
     status: str
     error: str | None = None
 
@@ -240,6 +243,27 @@ def clean_path(path: str) -> str:
             "path-invalid", f"{path!r} is no path for an artifact", hint="a relative one with '/', without '..'"
         )
     return "/".join(parts)
+
+
+def checked_key(key: str) -> str:
+    """The name of a parameter, tag or metric. Raises InvalidInput (`key-invalid`)."""
+    if not key or len(key) > 250 or not key.isprintable():
+        shown = repr(key if len(key) <= 80 else key[:77] + "…")
+        raise InvalidInput(
+            "key-invalid", f"{shown} is no name for a parameter, tag or metric", hint="1 to 250 printable characters"
+        )
+    return key
+
+
+def clean_text(text: str) -> str:
+    """Text that every database takes: no NUL, no lone surrogate.
+
+    >>> clean_text("a\\udcff\\0b")
+    'a?\ufffdb'
+    """
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 class Courier:

@@ -7,7 +7,6 @@ delivers it and says how the run ended. Outside a job `stead.sdk` builds on the 
 from __future__ import annotations
 
 import atexit
-import math
 import os
 import sys
 import threading
@@ -37,7 +36,9 @@ from stead.runtime.journal import (
     Started,
     Tags,
     Text,
+    checked_key,
     clean_path,
+    clean_text,
 )
 
 FLUSH_S = 1.0
@@ -156,6 +157,10 @@ class Run:
         """Record that the run read a dataset version."""
         self._write(Input(now_ms(), dataset, version, context))
 
+    def log_environment(self, digest: str) -> None:
+        """Record the lock of the environment that the run works in."""
+        self._write(Facts(now_ms(), {}, digest))
+
     def finish(self, status: str = "finished", error: str | None = None) -> None:
         """End the run. Later calls of `log` are refused."""
         with self._finishing:
@@ -169,7 +174,7 @@ class Run:
                 if self._system is not None and now_ms() - self._began > 5_000:
                     self._measure()
             if not self._in_job:
-                self._journal.append(Ended(now_ms(), status, error))
+                self._journal.append(Ended(now_ms(), status, error and clean_text(error)))
             self.status = status
             self._journal.close()
         _runs.discard(self)
@@ -230,8 +235,8 @@ class Run:
                 self._console.flush()
                 if ticks % round(MEASURE_S / FLUSH_S) == 0:
                     self._measure()
-            except SteadError as error:
-                tell(error.message)
+            except Exception as error:  # what watches a run must not end it
+                tell(f"the run is not watched any more: {error}")
                 return
 
     def _measure(self) -> None:
@@ -253,7 +258,7 @@ class Run:
 
     def _keep_text(self, text: str) -> None:
         with suppress(SteadError):
-            self._journal.append(Text(now_ms(), text))
+            self._journal.append(Text(now_ms(), clean_text(text)))
 
     def _forked(self) -> None:
         """In a forked child the run goes on under the child's own writer; its end is its parent's affair."""
@@ -391,13 +396,6 @@ def number(key: str, value: Any) -> float:
     )
 
 
-def checked_key(key: str) -> str:
-    """Raises InvalidInput (`key-invalid`)."""
-    if not key or len(key) > 250 or not key.isprintable():
-        raise InvalidInput("key-invalid", f"{key[:80]!r} is no name", hint="1 to 250 printable characters")
-    return key
-
-
 def checked_step(step: Any) -> int:
     """Raises InvalidInput (`step-invalid`)."""
     try:
@@ -444,13 +442,11 @@ def _is_column(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
-        return value
+        return clean_text(value)
     if isinstance(value, (list, tuple, set, dict)):
         with suppress(Exception):
             return msgspec.json.encode(value).decode()
-    if type(value) is float and math.isfinite(value):
-        return repr(value)
-    return str(value)
+    return clean_text(str(value))
 
 
 def _little(column: Any) -> bytes:

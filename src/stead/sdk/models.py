@@ -75,6 +75,7 @@ def log_model(
         "models.register", model=name, logged_model=logged.id, loss=loss, level=None, description=description
     )
     if run is not None:
+        run.log_environment(environment)
         run.set_tags({"stead.model": version.ref})
     if not quiet:
         tell(f"registered {version.ref}; next: stead deploy {name}")

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ class Sender:
         self._failures = 0
         self._silent = False
         self._refused: set[Path] = set()
+        self._chores: list[Callable[[], object]] = []
         threading.Thread(target=self._run, daemon=True, name="stead-sender").start()
 
     def add(self, folder: Path, connect: Callable[[], Caller]) -> None:
@@ -47,6 +49,11 @@ class Sender:
         )
         with self._changed:
             self._couriers[folder] = courier
+
+    def later(self, chore: Callable[[], object]) -> None:
+        """Do this once, when everything is delivered and nobody waits; an error is no matter."""
+        with self._changed:
+            self._chores.append(chore)
 
     def settle(self, folder: Path, timeout_s: float) -> bool:
         """Wait until a journal that has ended is delivered and removed; False where it was not in time and stays."""
@@ -72,6 +79,11 @@ class Sender:
                 self._carry(courier)
             with self._changed:
                 self._changed.notify_all()
+                idle = bool(self._chores and couriers) and not self._hurry and not self._failures
+                chore = self._chores.pop(0) if idle else None
+            if chore is not None:
+                with suppress(Exception):
+                    chore()
 
     def _pause(self) -> float:
         if not self._failures:

@@ -112,8 +112,16 @@ def _sending() -> Sender:
     with _guard:
         if _sender is None:
             _sender = Sender()
+            _sender.later(_leftovers)
             atexit.register(_at_exit)
         return _sender
+
+
+def _leftovers() -> None:
+    """What earlier processes left behind, where no agent does it."""
+    from stead.sdk.leftovers import sync_journals
+
+    sync_journals(connection.caller(), Path(connection.settings().store).expanduser())
 
 
 def _forget(run: Run) -> None:

@@ -144,6 +144,19 @@ def test_a_watched_run_keeps_its_console(tmp_path: Path) -> None:
     assert any(isinstance(r, j.Facts) for r in records)
 
 
+def test_odd_text_stops_nothing(run: sdk.Run) -> None:
+    run.log_params({"path": "caf\udce9\0"})
+    run._keep_text("caf\udce9\n")
+    run.finish("failed", "caf\udce9")
+    params, text, ended = logged(run)
+    assert isinstance(params, j.Params)
+    assert params.values == {"path": "caf?\ufffd"}
+    assert isinstance(text, j.Text)
+    assert text.text == "caf?\n"
+    assert isinstance(ended, j.Ended)
+    assert ended.error == "caf?"
+
+
 def test_inside_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sdk, "_active", None)
     with pytest.raises(NotFound):

@@ -225,6 +225,18 @@ def test_kill_9_loses_nothing_that_log_returned_from(store: Store, start: Start,
     assert not (store.root / "journals" / run_id).exists()
 
 
+def test_the_next_run_delivers_what_a_dead_one_left(store: Store, start: Start) -> None:
+    process = start(TRAIN)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.readline()
+    process.kill()
+    process.wait()
+    start("import stead, time\nstead.init(project='p', watch=False)\ntime.sleep(60)")
+    until(lambda: [run for run in runs.list_runs(store).runs if run.status == "killed"])
+    assert len(runs.list_runs(store).runs) == 2
+
+
 def test_leftovers_of_the_living_are_left(store: Store, start: Start) -> None:
     caller = connect(load_settings(environ={"STEAD_STORE": str(store.root)}))
     journal = j.Journal(store.root / "journals" / ("a" * 32))
