@@ -1,0 +1,209 @@
+"""What every page has: navigation, rendering, JSON beside HTML, roles, forms that come back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import msgspec
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from stead import __version__, jobs, models
+from stead.api import tokens
+from stead.api.tokens import Role
+from stead.runtime.clock import now_ms
+from stead.store import Store
+
+HERE = Path(__file__).parent
+NAV = (
+    ("Fleet", "/"),
+    ("Runs", "/runs"),
+    ("Data", "/data"),
+    ("Models", "/models"),
+    ("Deployments", "/deployments"),
+    ("Decisions", "/decisions"),
+    ("Jobs", "/jobs"),
+)
+KEYS = (
+    ("filter", ["/"]),
+    ("next, previous row", ["j", "k"]),
+    ("select row", ["x"]),
+    ("compare selected", ["c"]),
+    ("go to runs, models, decisions", ["g r", "g m", "g d"]),
+)
+HEADERS = {
+    "content-security-policy": "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; form-action 'self'; base-uri 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+}
+
+
+@dataclass(frozen=True)
+class NavItem:
+    name: str
+    href: str
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The parts of a page that are not its own."""
+
+    nav: list[NavItem]
+    here: str
+    version: str
+    agent: str
+    now: str
+    keys: tuple[tuple[str, list[str]], ...] = KEYS
+
+
+def render(
+    request: Request,
+    template: str,
+    *,
+    title: str,
+    crumbs: list[tuple[str, str]] | None = None,
+    crumb: str | None = None,
+    data: Any = None,
+    status: int = 200,
+    **values: Any,
+) -> Response:
+    """A page, or its data with `?format=json`."""
+    if request.query_params.get("format") == "json" and data is not None:
+        return Response(
+            msgspec.json.format(msgspec.json.encode(data), indent=2), status_code=status, media_type="application/json"
+        )
+    query = {**request.query_params, "format": "json"}
+    text = (
+        _environment()
+        .get_template(template)
+        .render(
+            title=title,
+            crumbs=crumbs or [],
+            crumb=crumb,
+            frame=_frame(request),
+            json_link=str(request.url.replace_query_params(**query)).partition(request.url.netloc)[2]
+            if data is not None
+            else None,
+            role=request.state.role,
+            may=lambda needed: tokens.ROLES.index(request.state.role) >= tokens.ROLES.index(needed),
+            **values,
+        )
+    )
+    return HTMLResponse(text, status_code=status, headers=HEADERS)
+
+
+def store_of(request: Request) -> Store:
+    """The store on behalf of whoever asks."""
+    store: Store = request.app.state.store
+    return store.acting(request.state.actor)
+
+
+def need(request: Request, role: Role) -> None:
+    """Raises Forbidden (`role-too-low`)."""
+    tokens.permit(request.state.role, role)
+
+
+def back(request: Request, path: str) -> Response:
+    """After a form: the page that shows what it did."""
+    return RedirectResponse(path, status_code=303)
+
+
+def _frame(request: Request) -> Frame:
+    store: Store = request.app.state.store
+    here = "/" + request.url.path.strip("/").split("/")[0]
+    count = len(models.list_models(store))
+    items = [NavItem(name, href, count if name == "Models" and count else None) for name, href in NAV]
+    alive = "agent at work" if jobs.agent_alive(store) else "no agent runs: stead up"
+    return Frame(nav=items, here=here, version=__version__, agent=alive, now=when(now_ms()))
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["static"] = static
+    environment.filters.update(FILTERS)
+    return environment
+
+
+@lru_cache
+def static(name: str) -> str:
+    """Address of a static file, with its content in the address, so that browsers may keep it."""
+    path = HERE / "static" / name
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:10] if path.is_file() else "missing"
+    return f"/static/{name}?v={digest}"
+
+
+def when(ms: int | None) -> str:
+    """A moment to the minute, UTC."""
+    return "–" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%-d %b %Y, %H:%M")
+
+
+def day(ms: int | None) -> str:
+    return "–" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%-d %b %Y")
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A figure for reading: significant digits, thousands apart, – for nothing.
+
+    >>> number(0.123456), number(12345), number(None)
+    ('0.1235', '12,345', '–')
+    """
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, int) or (abs(value) >= 1e4 and float(value).is_integer()):
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:.{digits}g}"
+
+
+def took(ms: int | float | None) -> str:
+    """A duration in the unit that reads best.
+
+    >>> took(350), took(65_000), took(None)
+    ('0.4 s', '1 min 5 s', '–')
+    """
+    if ms is None:
+        return "–"
+    seconds = ms / 1000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def size(count: int | float | None) -> str:
+    if count is None:
+        return "–"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1024 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}".replace("%", " %")
+
+
+FILTERS: dict[str, Callable[..., str]] = {
+    "when": when,
+    "day": day,
+    "number": number,
+    "took": took,
+    "size": size,
+    "percent": percent,
+}
