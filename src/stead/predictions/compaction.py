@@ -72,7 +72,8 @@ def _commit(store: Store, made: list[dict[str, Any]], raw: RawSegment) -> None:
 def _tables(kind: Kind, records: Sequence[Any]) -> dict[str, pa.Table]:
     """By model ("" for labels) what a segment holds."""
     if kind == "labels":
-        return {"": frames.labels(records)} if records else {}
+        kept = sorted(records, key=lambda label: (label.request, label.row, label.accepted))
+        return {"": frames.labels(kept)} if kept else {}
     by_model: dict[str, list[Any]] = defaultdict(list)
     for answer in records:
         by_model[answer.logged.model].append(answer)

@@ -1,10 +1,9 @@
 """Logged requests and labels as Arrow tables: what compaction stores and reading joins.
 
 Predictions, one row per predicted row and one for a failed request (`rows` 0), sorted by id:
-`request row rows version event_time received_at latency_us status protocol key output output_number body`, then a column
-`features.NAME` for each raw column that the request carried. `output` is JSON; `output_number` the same where it is a
-number. `body` is kept only where it could not be read into columns.
-Labels: `request row value value_number accepted event_time source`.
+`FIELDS`, then a column `features.NAME` for each raw column that the request carried. `output` is JSON; `output_number` the
+same where it is a number. `body` is kept only where it could not be read into columns.
+Labels, sorted by id and then by when they were accepted: `request row value value_number accepted event_time source`.
 """
 
 from __future__ import annotations
@@ -16,60 +15,83 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stead.errors import SteadError
-from stead.predictions.tail import Answer, KeptLabel
+from stead.predictions.segment import Kind
+from stead.predictions.tail import Answer, KeptLabel, RawSegment
 from stead.runtime.protocols import decode
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FEATURE = "features."
+FIELDS = (
+    *("request", "row", "rows", "model", "version", "event_time", "received_at", "latency_us", "status"),
+    *("protocol", "key", "output", "output_number", "body"),
+)
+"""Columns of predictions before the features."""
+_CHUNKS = 64
 _json = msgspec.json.Encoder().encode
 
 
 def narrow(answers: Sequence[Answer]) -> pa.Table:
-    """Predictions of any models without their features, and with the column `model`."""
-    import pyarrow as pa
-
-    names = [*_fields(), "model"]
-    columns: dict[str, list[Any]] = {name: [] for name in names}
-    for answer in answers:
-        for row in _rows(answer, None):
-            for name, value in zip(names, (*row, answer.logged.model), strict=True):
-                columns[name].append(value)
-    types = {**_fields(), "model": pa.string()}
-    return pa.table({name: pa.array(columns[name], types[name]) for name in names})
+    """Predictions without their features, in the order given; `body` is left out too."""
+    return _table(answers, [None] * len(answers))
 
 
 def wide(answers: Sequence[Answer]) -> pa.Table:
-    """Predictions of one model with their features as columns."""
+    """Predictions with their features as columns, sorted by id."""
     import pyarrow as pa
 
-    types = _fields()
-    columns: dict[str, list[Any]] = {name: [] for name in types}
+    answers = sorted(answers, key=lambda answer: answer.logged.id)
     features: dict[str, list[Any]] = {}
+    bodies: list[bytes | None] = []
     written = 0
-    for answer in sorted(answers, key=lambda a: a.logged.id):
+    for answer in answers:
         decoded = _features(answer)
-        rows = _rows(answer, None if decoded is not None else answer.logged.body)
-        for row in rows:
-            for name, value in zip(types, row, strict=True):
-                columns[name].append(value)
         for name, values in (decoded or {}).items():
-            known = features.setdefault(name, [])
-            known.extend([None] * (written - len(known)))
+            known = features.get(name)
+            if known is None:
+                known = features[name] = []
+            if len(known) < written:
+                known.extend([None] * (written - len(known)))
             known.extend(values)
-        written += len(rows)
+        bodies.append(answer.logged.body if decoded is None else None)
+        written += _count(answer)
     for values in features.values():
         values.extend([None] * (written - len(values)))
-    made = {name: pa.array(columns[name], types[name]) for name in types}
-    return pa.table(made | {FEATURE + name: _array(values) for name, values in features.items()})
+    table = _table(answers, bodies)
+    columns: dict[str, Any] = {FEATURE + name: _array(values) for name, values in features.items()}
+    return pa.table({**{name: table[name] for name in table.column_names}, **columns})
+
+
+def of_raw(raw: Sequence[RawSegment], kind: Kind) -> pa.Table:
+    """What raw segments hold, narrow, in any order; a segment is turned into a table once and later extended."""
+    import pyarrow as pa
+
+    return pa.concat_tables([_extended(segment, kind) for segment in raw] or [_made(kind, [])])
+
+
+def _extended(segment: RawSegment, kind: Kind) -> pa.Table:
+    import pyarrow as pa
+
+    table: pa.Table | None
+    done, table = segment.cache.get("table", (0, None))
+    if table is None or len(segment.records) > done:
+        more = _made(kind, segment.records[done:])
+        table = more if table is None else pa.concat_tables([table, more])
+        if table.column(0).num_chunks > _CHUNKS:
+            table = table.combine_chunks()
+        segment.cache["table"] = (max(done, len(segment.records)), table)
+    return table
+
+
+def _made(kind: Kind, records: Sequence[Any]) -> pa.Table:
+    return narrow(records) if kind == "predictions" else labels(records)
 
 
 def labels(kept: Sequence[KeptLabel]) -> pa.Table:
-    """Labels, sorted by id and then by when they were accepted."""
+    """Labels in the order given."""
     import pyarrow as pa
 
-    kept = sorted(kept, key=lambda label: (label.request, label.row, label.accepted))
     return pa.table(
         {
             "request": pa.array([label.request for label in kept], pa.string()),
@@ -98,34 +120,40 @@ def number(value: Any) -> float | None:
     return made if math.isfinite(made) else None
 
 
-def _fields() -> dict[str, pa.DataType]:
+def _count(answer: Answer) -> int:
+    """Rows of the table that a request gets: one for each output, one for a failed request."""
+    return len(answer.outputs) if answer.outputs else 1
+
+
+def _table(answers: Sequence[Answer], bodies: Sequence[bytes | None]) -> pa.Table:
+    import numpy as np
     import pyarrow as pa
 
-    return {
-        "request": pa.string(),
-        "row": pa.int32(),
-        "rows": pa.int32(),
-        "version": pa.int32(),
-        "event_time": pa.int64(),
-        "received_at": pa.int64(),
-        "latency_us": pa.int64(),
-        "status": pa.int32(),
-        "protocol": pa.string(),
-        "key": pa.string(),
-        "output": pa.string(),
-        "output_number": pa.float64(),
-        "body": pa.binary(),
+    logs = [answer.logged for answer in answers]
+    made: dict[str, Any] = {
+        "request": pa.array([log.id for log in logs], pa.string()),
+        "model": pa.array([log.model for log in logs], pa.string()),
+        "rows": pa.array([len(answer.outputs) if answer.outputs else 0 for answer in answers], pa.int32()),
+        "version": pa.array([log.version for log in logs], pa.int32()),
+        "event_time": pa.array([log.event_time for log in logs], pa.int64()),
+        "received_at": pa.array([log.received_at for log in logs], pa.int64()),
+        "latency_us": pa.array([log.latency_us for log in logs], pa.int64()),
+        "status": pa.array([log.status for log in logs], pa.int32()),
+        "protocol": pa.array([log.protocol for log in logs], pa.string()),
+        "key": pa.array([log.key for log in logs], pa.string()),
+        "body": pa.array(bodies, pa.binary()),
     }
-
-
-def _rows(answer: Answer, body: bytes | None) -> list[tuple[Any, ...]]:
-    """The rows of a request, in the order of `_fields`."""
-    log, outputs = answer
-    n = 0 if outputs is None else len(outputs)
-    shared = (n, log.version, log.event_time, log.received_at, log.latency_us, log.status, log.protocol, log.key)
-    if outputs is None:
-        return [(log.id, 0, *shared, None, None, body)]
-    return [(log.id, row, *shared, _json(output).decode(), number(output), body) for row, output in enumerate(outputs)]
+    counts = np.array([_count(answer) for answer in answers], dtype=np.int64)
+    starts = np.cumsum(counts) - counts
+    total = int(counts.sum())
+    if total > len(answers):
+        place = pa.array(np.repeat(np.arange(len(answers)), counts))
+        made = {name: column.take(place) for name, column in made.items()}
+    outputs = [output for answer in answers for output in (answer.outputs or (None,))]
+    made["row"] = pa.array((np.arange(total) - np.repeat(starts, counts)).astype(np.int32))
+    made["output"] = pa.array([None if o is None else _json(o).decode() for o in outputs], pa.string())
+    made["output_number"] = pa.array([number(output) for output in outputs], pa.float64())
+    return pa.table({name: made[name] for name in FIELDS})
 
 
 def _features(answer: Answer) -> dict[str, list[Any]] | None:
@@ -140,8 +168,12 @@ def _features(answer: Answer) -> dict[str, list[Any]] | None:
     if not isinstance(columns, dict):
         rows = [list(row) for row in columns]
         columns = {str(place): [row[place] for row in rows] for place in range(len(rows[0]) if rows else 0)}
-    listed = {str(name): _listed(values) for name, values in columns.items()}
-    return listed if all(len(values) == len(outputs) for values in listed.values()) else None
+    listed = {str(name): values if type(values) is list else _listed(values) for name, values in columns.items()}
+    n = len(outputs)
+    for values in listed.values():
+        if len(values) != n:
+            return None
+    return listed
 
 
 def _listed(values: Any) -> list[Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -60,20 +60,20 @@ def look(
     store: Store,
     kind: Kind,
     *,
-    model: str | None = None,
+    models: Collection[str] | None = None,
     ids: tuple[str, str] | None = None,
     events: tuple[int, int] | None = None,
     unseen: bool = False,
 ) -> View:
-    """All raw segments, and the stored ones of a model, that may hold requests from `ids[0]` to `ids[1]`, or since <= t < until.
+    """All raw segments, and the stored ones of some models, that may hold requests from `ids[0]` to `ids[1]`, or since <= t < until.
 
     The raw ones are read first: what is compacted meanwhile is found in the store, and one statement tells both which
     are wanted and which of the raw ones are there already.
     """
     raw = tail(store, kind)
     conditions = [segments.c.kind == kind, segments.c.merged_into.is_(None)]
-    if model is not None:
-        conditions.append(segments.c.model == model)
+    if models is not None:
+        conditions.append(segments.c.model.in_(list(models)))
     if ids is not None:
         conditions += [segments.c.id_min <= ids[1], segments.c.id_max >= ids[0]]
     if events is not None:
@@ -115,54 +115,66 @@ def find(store: Store, requests: Sequence[str]) -> list[Found | None]:
 
 
 def _find_stored(store: Store, missing: list[str], found: dict[str, Found | None]) -> None:
+    """Segments made from one raw segment lie in the same range of ids, one a model: they are searched as one."""
     import numpy as np
 
     wanted = np.array(missing, dtype="S32")
+    together: dict[str, list[StoredSegment]] = defaultdict(list)
     for segment in look(store, "predictions", ids=(missing[0], missing[-1])).stored:
-        known = _arrays(store, segment)
+        together[segment.id].append(segment)
+    for members in together.values():
+        known = _arrays(store, members)
         places = np.searchsorted(known.requests, wanted)
         places[places == len(known.requests)] = 0
         for position in np.flatnonzero(known.requests[places] == wanted):
             place = places[position]
-            found[missing[position]] = Found(segment.model, int(known.rows[place]), int(known.event_times[place]))
+            model = members[known.members[place]].model
+            found[missing[position]] = Found(model, int(known.rows[place]), int(known.event_times[place]))
 
 
 class Arrays(NamedTuple):
-    """The requests of a stored segment, sorted: id, rows, event time."""
+    """The requests of stored segments, sorted by id: which of the segments has it, rows, event time."""
 
     requests: np.ndarray[Any, Any]
+    members: np.ndarray[Any, Any]
     rows: np.ndarray[Any, Any]
     event_times: np.ndarray[Any, Any]
 
 
 _lock = threading.Lock()
-_cache: OrderedDict[str, Arrays] = OrderedDict()
+_cache: OrderedDict[tuple[str, ...], Arrays] = OrderedDict()
 
 
-def _arrays(store: Store, segment: StoredSegment) -> Arrays:
+def _arrays(store: Store, members: Sequence[StoredSegment]) -> Arrays:
     """By content, so what is cached never goes stale."""
+    key = tuple(segment.digest for segment in members)
     with _lock:
-        if segment.digest in _cache:
-            _cache.move_to_end(segment.digest)
-            return _cache[segment.digest]
-    made = _read_arrays(store, segment.digest)
+        if key in _cache:
+            _cache.move_to_end(key)
+            return _cache[key]
+    made = _read_arrays(store, key)
     with _lock:
-        _cache[segment.digest] = made
+        _cache[key] = made
         while len(_cache) > 1 and sum(arrays.requests.nbytes for arrays in _cache.values()) > CACHED_BYTES:
             _cache.popitem(last=False)
     return made
 
 
-def _read_arrays(store: Store, digest: str) -> Arrays:
+def _read_arrays(store: Store, digests: Sequence[str]) -> Arrays:
     import numpy as np
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(store.blobs.path(digest), columns=["request", "row", "rows", "event_time"])
+    columns = ["request", "row", "rows", "event_time"]
+    tables = [pq.read_table(store.blobs.path(digest), columns=columns) for digest in digests]
+    table = pa.concat_tables(tables)
+    members = np.repeat(np.arange(len(tables)), [each.num_rows for each in tables])
     first = np.flatnonzero(table["row"].to_numpy() == 0)
+    requests = np.array(table["request"].to_pylist(), dtype="S32")[first]
+    order = np.argsort(requests, kind="stable")
+    picked = first[order]
     return Arrays(
-        np.array(table["request"].to_pylist(), dtype="S32")[first],
-        table["rows"].to_numpy()[first],
-        table["event_time"].to_numpy()[first],
+        requests[order], members[picked], table["rows"].to_numpy()[picked], table["event_time"].to_numpy()[picked]
     )
 
 
@@ -170,4 +182,4 @@ def days_of(store: Store, segment: StoredSegment, day: int) -> set[int]:
     """The days of event time, each `day` milliseconds long, that a stored segment of predictions has rows of."""
     import numpy as np
 
-    return {int(start) * day for start in np.unique(_arrays(store, segment).event_times // day)}
+    return {int(start) * day for start in np.unique(_arrays(store, [segment]).event_times // day)}

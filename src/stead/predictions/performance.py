@@ -12,11 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 
 from stead.models.tables import models
+from stead.predictions import frames
 from stead.predictions.index import StoredSegment, View, days_of, find, look
 from stead.predictions.reading import connect, paths, view_labels, view_predictions
 from stead.predictions.tables import performance as table
@@ -27,12 +28,17 @@ from stead.store import Store, from_row
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
 DAY = 86_400_000
 DEFAULT_LOSS = "mae"
 """For predictions of a model that the registry does not know."""
 _SQL_DAY = f"p.event_time - ((p.event_time % {DAY}) + {DAY}) % {DAY}"
 TRIES = 5
+FEW = 200
+"""Up to so many models are asked for by name."""
+ROWS_AT_ONCE = 1_000_000
+_SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 _REFRESHES = ""
 
 
@@ -74,12 +80,13 @@ def _refresh(store: Store, rebuild: str | None) -> None:
     began, positions = _progress(store)
     predictions, labels = look(store, "predictions", unseen=True), look(store, "labels", unseen=True)
     touched: dict[str, Days] = dict(_touched(store, predictions, labels, positions))
-    for name in touched:
-        if _measure_changed(store, name):
-            touched[name] = None
     if rebuild is not None:
         touched[rebuild] = None
-    fresh = {name: _compute(store, name, days) for name, days in touched.items()}
+    measures = _measures(store, touched)
+    for name, (measure, kept) in measures.items():
+        if kept not in (None, measure):
+            touched[name] = None
+    fresh = _compute(store, touched, {name: measure for name, (measure, _) in measures.items()})
     read = {raw.name: raw.position for raw in (*predictions.raw, *labels.raw)}
     news = {name: position for name, position in read.items() if positions.get(name, 0) != position}
     stored = sorted({segment.id for segment in (*predictions.stored, *labels.stored)})
@@ -124,81 +131,114 @@ def _day(time: int) -> int:
     return time // DAY * DAY
 
 
-def _measure(store: Store, model: str) -> str:
+def _measures(store: Store, names: Iterable[str]) -> dict[str, tuple[str, str | None]]:
+    """By model the loss that it is judged by, and the one that its rows of `performance_days` were computed with."""
+    found = {}
     with store.db.read() as tx:
-        return str(tx.execute(sa.select(models.c.loss).where(models.c.name == model)).scalar() or DEFAULT_LOSS)
+        for name in names:
+            loss = tx.execute(sa.select(models.c.loss).where(models.c.name == name)).scalar()
+            kept = tx.execute(sa.select(table.c.measure).where(table.c.model == name).limit(1)).scalar()
+            found[name] = (loss or DEFAULT_LOSS, kept)
+    return found
 
 
-def _measure_changed(store: Store, model: str) -> bool:
-    with store.db.read() as tx:
-        kept = tx.execute(sa.select(table.c.measure).where(table.c.model == model).limit(1)).scalar()
-    return kept is not None and kept != _measure(store, model)
+def _compute(store: Store, touched: Mapping[str, Days], measures: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Rows of `performance_days` for the touched days, some models at a time."""
+    if not touched:
+        return []
+    view = look(store, "predictions", models=touched if len(touched) <= FEW else None)
+    tail = frames.of_raw(view.raw, "predictions")
+    stored: dict[str, list[StoredSegment]] = defaultdict(list)
+    for segment in view.stored:
+        if segment.model in touched and _holds(segment, touched[segment.model]):
+            stored[segment.model].append(segment)
+    rows: list[dict[str, Any]] = []
+    names: list[str] = []
+    for place, name in enumerate(sorted(touched), 1):
+        names.append(name)
+        chosen = [segment for each in names for segment in stored[each]]
+        if place == len(touched) or sum(segment.rows for segment in chosen) >= ROWS_AT_ONCE:
+            found = _load(store, chosen, tail, {each: touched[each] for each in names})
+            for each in names:
+                rows += _by_day(each, measures[each], found.of(each))
+            names = []
+    return rows
+
+
+def _holds(segment: StoredSegment, days: Days) -> bool:
+    first, last = segment.event_min, segment.event_max
+    if days is None or first is None or last is None:
+        return True
+    return any(day <= last and day + DAY > first for day in days)
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """The predicted rows and failed requests of some days, column by column; label and output as numbers and else as JSON."""
+    """Predicted rows and failed requests, column by column; output and label as numbers, else as what their JSON says."""
 
+    model: np.ndarray[Any, Any]
     day: np.ndarray[Any, Any]
     version: np.ndarray[Any, Any]
     rows: np.ndarray[Any, Any]
-    output: list[Any] | np.ndarray[Any, Any]
-    label: list[Any] | np.ndarray[Any, Any]
     labelled: np.ndarray[Any, Any]
+    table: pa.Table
+
+    def of(self, model: str) -> _Rows:
+        import numpy as np
+
+        start, end = (int(np.searchsorted(self.model, model, side)) for side in _SIDES)
+        cut = slice(start, end)
+        return _Rows(
+            model=self.model[cut],
+            day=self.day[cut],
+            version=self.version[cut],
+            rows=self.rows[cut],
+            labelled=self.labelled[cut],
+            table=self.table.slice(start, end - start),
+        )
+
+    @property
+    def output(self) -> list[Any] | np.ndarray[Any, Any]:
+        return _values(self.table["output_number"], self.table["output"])
+
+    @property
+    def label(self) -> list[Any] | np.ndarray[Any, Any]:
+        return _values(self.table["value_number"], self.table["label"])
 
 
-def _compute(store: Store, model: str, days: Days) -> list[dict[str, Any]]:
-    """Rows of `performance_days` for a model."""
-    events = None if days is None else (min(days), max(days) + DAY)
-    view = look(store, "predictions", model=model, events=events)
-    answers = [
-        answer
-        for raw in view.raw
-        for answer in raw.records
-        if answer.logged.model == model and (days is None or _day(answer.logged.event_time) in days)
-    ]
-    stored = [segment for segment in view.stored if days is None or _holds(segment, days)]
-    ids = [answer.logged.id for answer in answers]
-    ids += [end for segment in stored for end in (segment.id_min, segment.id_max)]
-    if not ids:
-        return []
-    measure = _measure(store, model)
-    rows = _load(store, stored, answers, days, (min(ids), max(ids)))
-    return _by_day(model, measure, rows)
-
-
-def _holds(segment: StoredSegment, days: Iterable[int]) -> bool:
-    first, last = segment.event_min, segment.event_max
-    return first is None or last is None or any(day <= last and day + DAY > first for day in days)
-
-
-def _load(
-    store: Store, stored: Sequence[StoredSegment], answers: Sequence[Any], days: Days, ids: tuple[str, str]
-) -> _Rows:
+def _load(store: Store, stored: Sequence[StoredSegment], tail: pa.Table, touched: Mapping[str, Days]) -> _Rows:
+    """All rows of the touched days with their newest labels, sorted by model and id."""
+    import numpy as np
     import pyarrow as pa
 
+    some = [(name, day) for name, days in touched.items() if days is not None for day in days]
+    whole = [name for name, days in touched.items() if days is None]
     with connect() as con:
-        view_predictions(con, store, stored, answers, features=False)
-        view_labels(con, store, ids)
-        only = ""
-        if days is not None:
-            con.register("days", pa.table({"day": pa.array(sorted(days), pa.int64())}))
-            only = f"semi join days d on {_SQL_DAY} = d.day"
-        got = con.sql(
-            f"""select {_SQL_DAY} as day, p.version, p.rows, p.output_number, l.value_number,
-                case when p.output_number is null then p.output end as output,
-                case when l.value_number is null then l.value end as label, l.value is not null as labelled
-            from (select * from predictions p {only}) p
-            left join labels l on p.request = l.request and p.row = l.row and p.rows > 0
-            order by p.request, p.row"""
+        view_predictions(con, store, stored, tail)
+        names, days = pa.array([name for name, _ in some], pa.string()), pa.array([day for _, day in some], pa.int64())
+        con.register("days", pa.table({"model": names, "day": days}))
+        con.register("whole", pa.table({"model": pa.array(whole, pa.string())}))
+        con.execute(
+            f"""create table mine as select model, request, row, rows, version, {_SQL_DAY} as day, output_number,
+                case when output_number is null then output end as output
+            from predictions p
+            where model in (select model from whole) or (model, {_SQL_DAY}) in (select (model, day) from days)"""
+        )
+        low, high = con.sql("select min(request), max(request) from mine").fetchall()[0]
+        view_labels(con, store, (low or "", high or ""))
+        got: pa.Table = con.sql(
+            """select m.*, l.value_number, case when l.value_number is null then l.value end as label,
+                l.value is not null as labelled
+            from mine m left join labels l on m.request = l.request and m.row = l.row and m.rows > 0
+            order by m.model, m.request, m.row"""
         ).to_arrow_table()
     return _Rows(
+        model=np.array(got["model"].to_pylist(), dtype=str),
         day=got["day"].to_numpy(),
         version=got["version"].to_numpy(),
         rows=got["rows"].to_numpy(),
-        output=_values(got["output_number"], got["output"]),
-        label=_values(got["value_number"], got["label"]),
         labelled=got["labelled"].to_numpy(),
+        table=got,
     )
 
 
@@ -220,13 +260,16 @@ def _by_day(model: str, measure: str, rows: _Rows) -> list[dict[str, Any]]:
 
     from stead.stats.losses import numbers, row_losses
 
+    if not len(rows.day):
+        return []
     keys, group = np.unique(np.stack([rows.day, rows.version]), axis=1, return_inverse=True)
     group = group.reshape(-1)
 
     def total(values: Any) -> Any:
         return np.bincount(group, weights=np.nan_to_num(values), minlength=keys.shape[1])
 
-    loss, weight = row_losses(measure, rows.output, rows.label)
+    output, label = rows.output, rows.label
+    loss, weight = row_losses(measure, output, label)
     predicted = rows.rows > 0
     sums = {
         "predictions": total(predicted).astype(int),
@@ -234,8 +277,8 @@ def _by_day(model: str, measure: str, rows: _Rows) -> list[dict[str, Any]]:
         "labelled": total(rows.labelled).astype(int),
         "loss_sum": total(np.where(rows.labelled, loss, 0.0)),
         "weight_sum": total(np.where(rows.labelled, weight, 0.0)),
-        "prediction_sum": total(numbers(rows.output)),
-        "label_sum": total(numbers(rows.label)),
+        "prediction_sum": total(numbers(output)),
+        "label_sum": total(numbers(label)),
     }
     now = now_ms()
     return [
@@ -249,7 +292,7 @@ def _write(
     store: Store,
     began: int,
     touched: Mapping[str, Days],
-    fresh: Mapping[str, list[dict[str, Any]]],
+    fresh: Sequence[dict[str, Any]],
     read: Mapping[str, int],
     stored: Sequence[str],
 ) -> None:
@@ -263,8 +306,8 @@ def _write(
             listed = [None] if days is None else [sorted(days)[i : i + 500] for i in range(0, len(days), 500)]
             for some in listed:
                 tx.execute(gone if some is None else gone.where(table.c.day.in_(some)))
-            if fresh[model]:
-                tx.execute(sa.insert(table), fresh[model])
+        if fresh:
+            tx.execute(sa.insert(table), list(fresh))
         _remember(store, tx, read, stored)
 
 

@@ -47,19 +47,15 @@ def paths(store: Store, stored: Sequence[StoredSegment]) -> list[str]:
     return [str(store.blobs.path(segment.digest)) for segment in stored]
 
 
-def view_predictions(
-    con: DuckDBPyConnection, store: Store, stored: Sequence[StoredSegment], answers: Sequence[Answer], *, features: bool
-) -> None:
+def view_predictions(con: DuckDBPyConnection, store: Store, stored: Sequence[StoredSegment], tail: pa.Table) -> None:
     """Make the view `predictions`: one row a predicted row, one for a failed request."""
-    table = frames.wide(answers) if features else frames.narrow(answers)
-    union(con, "predictions", paths(store, stored), table)
+    union(con, "predictions", paths(store, stored), tail)
 
 
 def view_labels(con: DuckDBPyConnection, store: Store, ids: tuple[str, str] | None = None) -> None:
     """Make `labels`, newest for each row: request, row, value, value_number, accepted. With `ids` at least those between."""
     view = look(store, "labels", ids=ids)
-    kept = [label for raw in view.raw for label in raw.records if ids is None or ids[0] <= label.request <= ids[1]]
-    union(con, "all_labels", paths(store, view.stored), frames.labels(kept))
+    union(con, "all_labels", paths(store, view.stored), frames.of_raw(view.raw, "labels"))
     newest = "arg_max({'value': value, 'value_number': value_number}, accepted)"
     inside = f"where request between '{ids[0]}' and '{ids[1]}'" if ids else ""
     con.execute(
@@ -82,20 +78,19 @@ def union(con: DuckDBPyConnection, name: str, files: list[str], table: pa.Table)
 def counts(store: Store, model: str) -> Counts:
     """How much of a model is logged and labelled, exact at this moment. Unknown labels are counted over all models."""
     view = look(store, "predictions")
-    answers = [answer for raw in view.raw for answer in raw.records]
     with connect() as con:
         view_labels(con, store)
-        mine = [segment for segment in view.stored if segment.model == model]
-        of_model = [answer for answer in answers if answer.logged.model == model]
-        view_predictions(con, store, mine, of_model, features=False)
-        union(con, "everything", paths(store, view.stored), frames.narrow(answers))
+        view_predictions(con, store, view.stored, frames.of_raw(view.raw, "predictions"))
+        mine = "p.model = $model"
         found = con.sql(
-            """select count(*) filter (row = 0), count(*) filter (rows > 0), count(*) filter (rows = 0),
-                (select count(*) from labels semi join predictions p
-                    on labels.request = p.request and labels.row = p.row and p.rows > 0),
-                (select count(*) from labels anti join everything e
-                    on labels.request = e.request and labels.row = e.row and e.rows > 0)
-            from predictions"""
+            f"""select count(*) filter ({mine} and row = 0), count(*) filter ({mine} and rows > 0),
+                count(*) filter ({mine} and rows = 0),
+                (select count(*) from labels semi join (from predictions p where {mine} and p.rows > 0) p
+                    on labels.request = p.request and labels.row = p.row),
+                (select count(*) from labels anti join predictions p
+                    on labels.request = p.request and labels.row = p.row and p.rows > 0)
+            from predictions p""",
+            params={"model": model},
         )
         return Counts(*found.fetchall()[0])
 
@@ -118,7 +113,7 @@ def list_predictions(
     if not 0 < limit <= MOST:
         raise InvalidInput("limit-invalid", f"limit must be 1 to {MOST}, not {limit}")
     page = _Page(model, limit, _position(before), version, since, until)
-    view = look(store, "predictions", model=model, events=None if since is None and until is None else page.events)
+    view = look(store, "predictions", models=[model], events=None if since is None and until is None else page.events)
     answers = [answer for raw in view.raw for answer in raw.records if page.fits(answer)]
     newest = sorted(answers, key=lambda answer: answer.logged.id, reverse=True)[: limit + 1]
     left = sorted(view.stored, key=lambda segment: segment.id_max, reverse=True)
@@ -145,7 +140,7 @@ def read(store: Store, model: str, *, since: int | None = None, until: int | Non
     Failed requests are left out.
     """
     bounds = _bounds(since, until)
-    view = look(store, "predictions", model=model, events=None if since is None and until is None else bounds)
+    view = look(store, "predictions", models=[model], events=None if since is None and until is None else bounds)
     answers = [
         answer
         for raw in view.raw
@@ -154,12 +149,12 @@ def read(store: Store, model: str, *, since: int | None = None, until: int | Non
     ]
     with connect() as con:
         view_labels(con, store)
-        view_predictions(con, store, view.stored, answers, features=True)
+        view_predictions(con, store, view.stored, frames.wide(answers))
         table: pa.Table = con.sql(
             f"""select {_ID} as id, p.version, p.event_time, p.received_at, p.latency_us, p.status, p.protocol, p.key,
                 p.output_number as output, p.output as output_json,
                 l.value_number as label, l.value as label_json, l.accepted // 1000000 as label_at,
-                p.* exclude (request, row, rows, version, event_time, received_at, latency_us, status, protocol, key,
+                p.* exclude (request, row, rows, model, version, event_time, received_at, latency_us, status, protocol, key,
                     output, output_number, body)
             from predictions p left join labels l on p.request = l.request and p.row = l.row
             where p.rows > 0 and p.event_time >= {bounds[0]} and p.event_time < {bounds[1]}
@@ -196,7 +191,7 @@ class _Page(NamedTuple):
     ) -> list[dict[str, Any]]:
         con.execute("drop view if exists predictions")
         con.execute("drop view if exists predictions_stored")
-        view_predictions(con, store, stored, answers, features=True)
+        view_predictions(con, store, stored, frames.wide(answers))
         conditions = [f"p.event_time >= {self.events[0]} and p.event_time < {self.events[1]}"]
         if self.version is not None:
             conditions.append(f"p.version = {int(self.version)}")

@@ -9,7 +9,7 @@ import bisect
 import os
 import re
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +55,8 @@ class RawSegment:
     """For each record the position behind it."""
     requests: dict[str, Answer] = field(default_factory=dict)
     """Predictions only: the records by the request's id."""
+    cache: dict[str, Any] = field(default_factory=dict)
+    """What readers made of the records; all looks at a segment share it."""
 
     def after(self, position: int) -> list[Any]:
         """Records behind a position."""
@@ -80,8 +82,7 @@ def tail(store: Store, kind: Kind) -> list[RawSegment]:
     """
     with _lock:
         return [
-            RawSegment(segment.name, segment.position, segment.records[:], segment.ends[:], segment.requests)
-            for segment in _read_all(store, kind)
+            replace(segment, records=segment.records[:], ends=segment.ends[:]) for segment in _read_all(store, kind)
         ]
 
 
