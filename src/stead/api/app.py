@@ -72,7 +72,8 @@ class Guard:
             *filter(None, (h.strip() for h in settings.allowed_hosts.split(","))),
         }
         self.limit = max(settings.max_body_bytes, 1 << 30)
-        self._open_until = 0.0  # a store without tokens is asked for them once a second, not at each request
+        # A store without tokens is asked for them once a second and when this process makes one, not at each request.
+        self._open_until, self._open_since = 0.0, -1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -81,7 +82,7 @@ class Guard:
         try:
             self._check(scope)
             scope.setdefault("state", {})
-            if time.monotonic() < self._open_until:
+            if time.monotonic() < self._open_until and self._open_since == tokens.made_here:
                 who: tuple[tokens.Role, str] = ("admin", self.store.actor)
             else:
                 who = await run_in_threadpool(self._identify, scope)
@@ -117,8 +118,9 @@ class Guard:
                 raise InvalidInput("body-too-large", f"a body of {value.decode('latin-1')} bytes is too large")
 
     def _identify(self, scope: Scope) -> tuple[tokens.Role, str]:
+        made = tokens.made_here
         if not tokens.any_token(self.store):
-            self._open_until = time.monotonic() + 1
+            self._open_until, self._open_since = time.monotonic() + 1, made
             return "admin", self.store.actor
         request = Request(scope)
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
@@ -197,7 +199,10 @@ def _simple(hint: Any) -> bool:
 async def _call(request: Request, operation: Operation, arguments: dict[str, Any]) -> Response:
     tokens.permit(request.state.role, operation.role)
     store: Store = request.app.state.store.acting(request.state.actor)
-    return _json(await run_in_threadpool(operation.function, store, **arguments))
+    result = await run_in_threadpool(operation.function, store, **arguments)
+    if request.headers.get("accept", "").startswith("application/msgpack"):
+        return Response(msgspec.msgpack.encode(result), media_type="application/msgpack")
+    return _json(result)
 
 
 async def _blob(request: Request) -> Response:

@@ -74,7 +74,10 @@ class Remote:
 
         self.settings = settings
         self.url = str(settings.url).rstrip("/")
-        headers = {"authorization": f"Bearer {settings.token}"} if settings.token else {}
+        # msgpack answers keep infinities, which JSON has no word for
+        headers = {"accept": "application/msgpack, application/json"}
+        if settings.token:
+            headers["authorization"] = f"Bearer {settings.token}"
         self._client = httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
 
     def call(self, operation: str, /, **arguments: Any) -> Any:
@@ -87,7 +90,7 @@ class Remote:
         body = msgspec.json.encode({key: value for key, value in arguments.items() if value is not None})
         answer = self._request("POST", f"/api/v1/{operation}", content=body, retry=described.reads)
         kind = described.hints.get("return", Any)
-        return None if kind is type(None) else msgspec.json.decode(answer, type=kind)
+        return None if kind is type(None) else msgspec.msgpack.decode(answer, type=kind)
 
     def put_blob(self, data: bytes | Path) -> str:
         digest = digest_of(data)

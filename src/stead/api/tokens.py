@@ -22,6 +22,10 @@ ROLES: tuple[Role, ...] = ("read", "write", "approve", "admin")
 """Each may do what the ones before it may."""
 
 
+made_here = 0
+"""Tokens made in this process: who remembers that there are none looks again when it has grown."""
+
+
 @dataclass(frozen=True)
 class Token:
     id: str
@@ -42,6 +46,7 @@ class NewToken:
 
 def create_token(store: Store, name: str, *, role: Role = "write") -> NewToken:
     """Make a token. Raises InvalidInput (`role-unknown`), Conflict (`token-exists`)."""
+    global made_here
     checked_name(name)
     if role not in ROLES:
         raise InvalidInput("role-unknown", f"there is no role {role!r}", hint=f"one of {', '.join(ROLES)}")
@@ -54,6 +59,7 @@ def create_token(store: Store, name: str, *, role: Role = "write") -> NewToken:
         ledger.record(
             tx, actor=store.actor, action="token.created", subject=f"token {name}", summary=f"token {name} may {role}"
         )
+    made_here += 1
     return NewToken(Token(**values, revoked_at=None), f"stead-{identity}-{secret}")  # type: ignore[arg-type]
 
 

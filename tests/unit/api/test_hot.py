@@ -93,6 +93,9 @@ def test_by_name_as_json(store: Store, url: str) -> None:
     page = caller.call("runs.list_runs", filter="metrics.a = 1", order="metrics.a", limit=1)
     assert [run.id for run in page.runs] == [run_id]
     assert caller.call("runs.series", run_ids=[run_id], key="a")[0].values == [1.0]
+    runs.log(store, run_id, metrics={"c": -math.inf}, at=AT)
+    assert caller.call("runs.series", run_ids=[run_id], key="c")[0].values == [-math.inf]
+    assert caller.call("runs.get_run", run_id=run_id).metrics["c"].max == -math.inf
     assert caller.call("runs.compare", run_ids=[run_id, run_id]).names == ["n", "n"]
     with pytest.raises(InvalidInput, match="at character 11"):
         caller.call("runs.list_runs", filter="metrics.a ! 1")
