@@ -5,16 +5,23 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
 
 from stead.errors import InvalidInput
 
-np: Any = None
-with suppress(ModuleNotFoundError):  # a plain Python model need not have it
-    import numpy as np
+
+@cache
+def _numpy() -> Any:
+    """numpy, or None: a plain Python model need not have it."""
+    try:
+        import numpy
+    except ModuleNotFoundError:
+        return None
+    return numpy
+
 
 FORMATS = {
     "BOOL": "?",
@@ -103,6 +110,7 @@ def matrix(rows: Sequence[Any]) -> Any:
             raise InvalidInput("columns-ragged", f"row {number} does not have {width} values like the first")
     if width == 0:
         raise InvalidInput("rows-empty", "the rows have no values")
+    np = _numpy()
     if np is None:
         return list(rows)
     try:
@@ -114,7 +122,7 @@ def matrix(rows: Sequence[Any]) -> Any:
 
 def shaped(tensor: Tensor) -> Any:
     """A tensor as an array of its shape; without numpy as nested lists."""
-    if np is not None:
+    if (np := _numpy()) is not None:
         return np.array(tensor.values, dtype=_DTYPE.get(tensor.datatype, object)).reshape(tensor.shape)
     return _nested(list(tensor.values), tensor.shape)
 

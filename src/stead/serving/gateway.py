@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from typing import Any
 
@@ -22,11 +23,12 @@ from stead.runtime import frames, protocols
 from stead.runtime.clock import now_ms, to_ms
 from stead.runtime.frames import Frame
 from stead.runtime.ids import new_id
+from stead.serving.calls import Answer, Call
 from stead.serving.following import Follower, Target
 from stead.serving.http import Head, Hosts, Receive, Scope, Send, read_body
 from stead.serving.metrics import Metrics
 from stead.serving.types import Gateway as Row
-from stead.serving.workers import Answer, Call, Launch, Pool
+from stead.serving.workers import Launch, Pool
 from stead.store import Store
 
 _VERSION = version_of("stead")
@@ -67,6 +69,7 @@ class Gateway:
         self._log = PredictionLog(store, self._name)
         self._finished: list[tuple[Call, Frame]] = []
         self._held = 0
+        self._paths: dict[str, _Asked] = {}
         self._labels = asyncio.Lock()
         self._loops: list[asyncio.Task[None]] = []
         self._started = time.time()
@@ -85,6 +88,7 @@ class Gateway:
         await self.follower.stop()
         self._flush()
         await asyncio.to_thread(self._log.close)
+        await asyncio.to_thread(predictions.seal_labels, self._store)
 
     def _pool(self, launch: Launch) -> Pool:
         return Pool(
@@ -132,15 +136,23 @@ class Gateway:
         try:
             head = Head(scope["headers"])
             self._hosts.check(head)
-            parts = scope["path"].split("/")[1:]
-            protocol = _protocol(parts, head)
-            if self._authorize is not None and parts not in _OPEN:
+            path = scope["path"]
+            asked = self._paths.get(path)
+            if asked is None:
+                protocol = V2 if path.startswith("/v2") else STEAD
+                asked = _asked(path.split("/")[1:])
+                if asked.kind and self.follower.knows(asked.model) and len(self._paths) < 4096:
+                    self._paths[path] = asked
+            protocol = asked.protocol
+            if protocol == INVOCATIONS and head.content_type.startswith(b"text/csv"):
+                protocol = CSV
+            if self._authorize is not None and asked.parts not in _OPEN:
                 await self._authorize(head.authorization)
-            answer = await self._predicted(scope["method"], parts, protocol, head, receive)
-            if answer is None:
-                answer = await self._other(scope["method"], parts, head, receive)
-            if answer is not None:
-                await _reply(send, *answer)
+            if asked.kind:
+                answer = await self._predicted(scope["method"], asked, protocol, head, receive)
+            else:
+                answer = await self._other(scope["method"], asked.parts, head, receive)
+            await _reply(send, *answer)
         except _Gone:
             return
         except SteadError as error:
@@ -165,26 +177,21 @@ class Gateway:
 
     # predictions
 
-    async def _predicted(
-        self, method: str, parts: list[str], protocol: int, head: Head, receive: Receive
-    ) -> _Reply | None:
-        """The answer where the path is one of predictions; None where it is another."""
-        named = _named(parts, head)
-        if named is None:
-            return None
+    async def _predicted(self, method: str, asked: _Asked, protocol: int, head: Head, receive: Receive) -> _Reply:
+        """A prediction or an explanation, through a worker."""
         if method != "POST":
             raise _MethodNotAllowed("method-not-allowed", f"send a POST, not {method}")
-        kind, model, version = named
-        if not model:
-            model = self._only_model()
+        model = asked.model or head.model or self._only_model()
         body = await read_body(receive, head, self._limit)
         if body is None:
             raise _Gone
         received = time.time_ns()
         event_time = received // 1_000_000 if head.event_time is None else _event_time(head.event_time)
-        chosen, target = await self._target(model, version, head.key)
+        if asked.version is None and model not in self.follower.splits:
+            await self._wait_for(model)
+        chosen, target = self._target(model, asked.version, head.key)
         call = Call(
-            kind=kind,
+            kind=asked.kind,
             number=target.pool.next_number(),
             name=target.name,
             model=model,
@@ -208,14 +215,10 @@ class Gateway:
             return answer.status, answer.body, headers, b"application/octet-stream"
         return answer.status, answer.body, headers, _JSON
 
-    async def _target(self, model: str, version: int | None, key: str | None) -> tuple[int, Target]:
+    def _target(self, model: str, version: int | None, key: str | None) -> tuple[int, Target]:
         follower = self.follower
         if version is None:
-            split = follower.splits.get(model)
-            if split is None:
-                await self._wait_for(model)
-                split = follower.splits[model]
-            version = split.choose(key)
+            version = follower.splits[model].choose(key)
             if version is None:
                 raise NotFound("model-not-deployed", f"no version of {model!r} answers", hint=f"stead deploy {model}")
         target = follower.targets.get((model, version))
@@ -412,33 +415,34 @@ class _MethodNotAllowed(InvalidInput):
     http_status = 405
 
 
-def _protocol(parts: list[str], head: Head) -> int:
-    first = parts[0]
-    if first == "v2":
-        return V2
-    if parts[-1] == "invocations":
-        return CSV if head.content_type.startswith(b"text/csv") else INVOCATIONS
-    return STEAD
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a path means. `kind` is 0 where it is none of predictions; an empty model is the only one that there is."""
+
+    parts: list[str]
+    protocol: int
+    kind: int = 0
+    model: str = ""
+    version: int | None = None
 
 
-def _named(parts: list[str], head: Head) -> tuple[int, str, int | None] | None:
-    """What kind of frame, which model and version a path means; an empty model is the only one that there is."""
+def _asked(parts: list[str]) -> _Asked:
     match parts:
         case ["predict", model]:
-            return frames.PREDICT, model, None
+            return _Asked(parts, STEAD, frames.PREDICT, model)
         case ["predict", model, "versions", version]:
-            return frames.PREDICT, model, _version(version)
+            return _Asked(parts, STEAD, frames.PREDICT, model, _version(version))
         case ["explain", model, "versions", version]:
-            return frames.EXPLAIN, model, _version(version)
+            return _Asked(parts, STEAD, frames.EXPLAIN, model, _version(version))
         case ["invocations"]:
-            return frames.PREDICT, head.model or "", None
+            return _Asked(parts, INVOCATIONS, frames.PREDICT)
         case ["models", model, "invocations"]:
-            return frames.PREDICT, model, None
+            return _Asked(parts, INVOCATIONS, frames.PREDICT, model)
         case ["v2", "models", model, "infer"]:
-            return frames.PREDICT, model, None
+            return _Asked(parts, V2, frames.PREDICT, model)
         case ["v2", "models", model, "versions", version, "infer"]:
-            return frames.PREDICT, model, _version(version)
-    return None
+            return _Asked(parts, V2, frames.PREDICT, model, _version(version))
+    return _Asked(parts, V2 if parts[0] == "v2" else STEAD)
 
 
 def _version(text: str) -> int:

@@ -17,7 +17,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MAX_URL = 8 << 10
 MAX_HEADERS = 100
-MAX_HEADER_BYTES = 32 << 10
+MAX_HEAD_BYTES = 32 << 10
 MAX_PIPELINED = 64
 REQUEST_S = 60.0
 """Time for a request to arrive in full, and for a connection to send its first one."""
@@ -35,62 +35,94 @@ class _Refused(Exception):
     """Raised in a parser's callback to stop it."""
 
 
+class _Joined(asyncio.Transport):
+    """A transport that writes the head of a response together with its body: one packet, one system call."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.joins = True
+        """Whether a body follows a head: not after HEAD."""
+        self._transport = transport
+        self._head = b""
+        self.is_closing = transport.is_closing  # type: ignore[method-assign]
+        self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
+        self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
+        self.resume_reading = transport.resume_reading  # type: ignore[method-assign]
+        self.abort = transport.abort  # type: ignore[method-assign]
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head + data)
+        elif self.joins and data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
+            self._head = data
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._head:
+            self.write(b"")
+        self._transport.close()
+
+
 class LimitedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with bounds on the URL, on number and size of headers, and on how long a request may take to arrive."""
+    """uvicorn's protocol with bounds on the URL, on number and size of headers, and on how long a request may take to arrive.
+
+    What comes in one read is bounded by the event loop (256 kB), so a head is judged when it is complete or goes on
+    in a second read.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.begun = self.loop.time()
-        """When the connection opened or its present request began; 0 while none is arriving."""
-        self._in_head = False
+        """When the connection opened or its last request began."""
+        self._in_head = True
         self._head_bytes = 0
         self._refusal: tuple[bytes, bytes] | None = None
 
+    @property
+    def arriving(self) -> bool:
+        """Whether a request, or the first one, is not here in full."""
+        return self._in_head or (self.cycle is not None and self.cycle.more_body)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
+        super().connection_made(_Joined(transport))  # type: ignore[arg-type]
         connection = transport.get_extra_info("socket")
         if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            # The parser holds an unfinished header where no callback sees it grow.
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_URL + MAX_HEADER_BYTES:
-                self._refusal = (b"431 Request Header Fields Too Large", b"the headers are too large")
-                self.send_400_response("")
-                return
+        # The parser holds an unfinished header where no callback sees it grow.
+        self._head_bytes = self._head_bytes + len(data) if self._in_head else len(data)
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES and self._head_bytes > len(data):
+            self._refuse(*_HEAD_TOO_LARGE)
+            self.send_400_response("")
+            return
         super().data_received(data)
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._refusal = (b"429 Too Many Requests", b"too many requests before the first answer")
+            self._refuse(b"429 Too Many Requests", b"too many requests before the first answer")
             raise _Refused
         super().on_message_begin()
         self.begun = self.loop.time()
         self._in_head = True
-        self._head_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        if len(self.url) + len(url) > MAX_URL:
-            self._refusal = (b"414 URI Too Long", b"the URL is too long")
-            raise _Refused
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value)
-        if len(self.headers) >= MAX_HEADERS or self._head_bytes > MAX_HEADER_BYTES:
-            self._refusal = (b"431 Request Header Fields Too Large", b"too many or too large headers")
-            raise _Refused
-        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if len(self.url) > MAX_URL:
+            self._refuse(b"414 URI Too Long", b"the URL is too long")
+            raise _Refused
+        if len(self.headers) > MAX_HEADERS or (self._head_bytes > MAX_HEAD_BYTES and self._size() > MAX_HEAD_BYTES):
+            self._refuse(*_HEAD_TOO_LARGE)
+            raise _Refused
         self._in_head = False
+        self.transport.joins = self.parser.get_method() != b"HEAD"  # type: ignore[attr-defined]
         super().on_headers_complete()
 
-    def on_message_complete(self) -> None:
-        self.begun = 0.0
-        super().on_message_complete()
+    def _size(self) -> int:
+        return sum(len(name) + len(value) for name, value in self.headers)
+
+    def _refuse(self, status: bytes, text: bytes) -> None:
+        self._refusal = (status, text)
 
     def send_400_response(self, msg: str) -> None:
         status, text = self._refusal or (b"400 Bad Request", b"this is no HTTP request")
@@ -101,11 +133,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
+_HEAD_TOO_LARGE = (b"431 Request Header Fields Too Large", b"too many or too large headers")
+
+
 def close_slow(connections: Iterable[Any], now: float) -> None:
     """End connections whose request does not come to an end."""
     for connection in list(connections):
-        begun = getattr(connection, "begun", 0.0)
-        if begun and now - begun > REQUEST_S:
+        if connection.arriving and now - connection.begun > REQUEST_S:
             connection.transport.abort()
 
 

@@ -17,9 +17,10 @@ from typing import Any
 import msgspec
 
 from stead.errors import Failed, SteadError, Unreachable, from_dict
-from stead.runtime import frames, protocols
+from stead.runtime import frames
 from stead.runtime.frames import Frame
 from stead.runtime.worker import BATCH, Facts
+from stead.serving.calls import Call, refusal
 
 WINDOW = 2 * BATCH
 """Frames that one worker holds at most: the batch that it computes and the next one. More wait here."""
@@ -37,71 +38,6 @@ _TAIL = 4000
 
 class WorkerLost(Exception):
     """The process ended while it was asked for something."""
-
-
-class Call:
-    """One request on its way through a worker."""
-
-    __slots__ = (
-        "alone",
-        "body",
-        "deaths",
-        "event_time",
-        "future",
-        "header_length",
-        "id",
-        "key",
-        "kind",
-        "model",
-        "name",
-        "number",
-        "protocol",
-        "received_ns",
-        "version",
-    )
-
-    def __init__(
-        self,
-        *,
-        kind: int,
-        number: int,
-        name: bytes,
-        model: str,
-        version: int,
-        prediction_id: str,
-        protocol: int,
-        body: bytes,
-        header_length: int,
-        event_time: int,
-        received_ns: int,
-        key: str | None,
-        future: asyncio.Future[Answer],
-    ) -> None:
-        self.kind = kind
-        self.number = number
-        self.name = name
-        self.model = model
-        self.version = version
-        self.id = prediction_id
-        self.protocol = protocol
-        self.body = body
-        self.header_length = header_length
-        self.event_time = event_time
-        self.received_ns = received_ns
-        self.key = key
-        self.future = future
-        self.deaths = 0
-        self.alone = False
-
-
-@dataclass(slots=True)
-class Answer:
-    """What a client gets."""
-
-    status: int
-    body: bytes
-    header_length: int = 0
-    retry: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,6 +71,8 @@ class Worker(asyncio.Protocol):
         self.gone = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport | None = None
         self._reader = frames.Reader()
+        self._outgoing: list[bytes] = []
+        self._seen = self._quiet = 0
         self._asked: dict[int, asyncio.Future[Frame]] = {}
         self._hello: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
 
@@ -207,6 +145,7 @@ class Worker(asyncio.Protocol):
             return future
         number = self.pool.next_number()
         self._asked[number] = future
+        self._flush()  # in the order of asking
         self._transport.write(frames.pack(kind, number, name, part=part))
         return future
 
@@ -215,7 +154,10 @@ class Worker(asyncio.Protocol):
         if not self.inflight:
             self.busy_since = time.monotonic()
         self.inflight[call.number] = call
-        self._transport.write(
+        if not self._outgoing:
+            self._seen = self._quiet = 0
+            asyncio.get_running_loop().call_soon(self._settle)
+        self._outgoing.append(
             frames.pack(
                 call.kind,
                 call.number,
@@ -227,6 +169,25 @@ class Worker(asyncio.Protocol):
                 body=call.body,
             )
         )
+
+    def _settle(self) -> None:
+        """Write when half of what is under way has gathered, or when two turns of the loop have brought nothing more.
+
+        The worker wakes once and finds a batch, and computes it while the other half is read and answered here. Where
+        the loop has nothing else to do this costs some microseconds; nobody waits for a timer.
+        """
+        gathered = len(self._outgoing)
+        if gathered >= self.pool.lump or self._quiet == 2:
+            self._flush()
+        elif gathered:
+            self._quiet = self._quiet + 1 if gathered == self._seen else 0
+            self._seen = gathered
+            asyncio.get_running_loop().call_soon(self._settle)
+
+    def _flush(self) -> None:
+        data, self._outgoing = b"".join(self._outgoing), []
+        if data and self._transport is not None:
+            self._transport.write(data)
 
     def kill(self) -> None:
         if self.process is not None and self.process.returncode is None:
@@ -262,6 +223,7 @@ class Worker(asyncio.Protocol):
                 asked.set_result(frame)
         self.busy_since = time.monotonic()
         if done:
+            self.pool.relax()
             self.cost += 0.1 * (done[0][1].cost - self.cost)
             self.pool.answered(done)
 
@@ -298,6 +260,8 @@ class Pool:
         self.facts: dict[bytes, Facts] = {}
         self.open = 0
         """Requests that are not answered yet."""
+        self.lump = 1
+        """How many frames are worth a write: half of the requests that were under way lately, a batch at most."""
         self.restarts = 0
         self._folders: dict[bytes, str] = {}
         self._size = size
@@ -307,6 +271,7 @@ class Pool:
         self._queue: deque[Call] = deque()
         self._targets: dict[bytes, list[Worker]] = {}
         self._number = 0
+        self._peak = 1
         self._stopping = False
         self._start_error: SteadError | None = None
         self._changed = asyncio.Event()
@@ -386,6 +351,9 @@ class Pool:
         if self._start_error is not None and not self._targets.get(call.name):
             raise Unreachable("worker-failed", self._start_error.message)
         self.open += 1
+        if self.open > self._peak:
+            self._peak = self.open
+            self.lump = min(BATCH, (self.open + 1) // 2)
         self._dispatch(call)
 
     def _dispatch(self, call: Call) -> None:
@@ -398,6 +366,11 @@ class Pool:
                 worker.send(call)
                 return
         self._queue.append(call)
+
+    def relax(self) -> None:
+        """Forget a peak of traffic, a little with each answer of a worker."""
+        self._peak = max(self.open, int(self._peak * 0.95), 1)
+        self.lump = min(BATCH, (self._peak + 1) // 2)
 
     def answered(self, done: Sequence[tuple[Call, Frame]]) -> None:
         self.open -= len(done)
@@ -552,12 +525,3 @@ async def _reap(worker: Worker) -> None:
 
 def _waiting(worker: Worker) -> int:
     return len(worker.inflight)
-
-
-def refusal(call: Call, error: SteadError, status: int | None = None) -> Frame:
-    """An error as the frame that a worker would have answered with."""
-    protocol = protocols.PROTOCOLS[call.protocol]
-    body = protocols.encode_error(protocol, error)
-    return Frame(
-        frames.ANSWER, call.number, call.name, b"", call.protocol, 0, status or error.http_status, 0, 0, b"", body
-    )
