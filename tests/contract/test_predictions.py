@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from traffic import DAY, HOUR, START, hours, label, log, request
 
+from stead import environments, models
 from stead.errors import InvalidInput
 from stead.predictions import (
     Counts,
@@ -229,6 +231,44 @@ def test_realised_loss_by_day_and_version(any_store: Store) -> None:
     assert restated.loss == (23 * 10 + 100) / 24
     assert unchanged == second
     assert (late.labelled, late.loss) == (1, 0.0)
+
+
+def test_the_loss_is_the_models_and_a_new_one_restates_every_day(any_store: Store, tmp_path: Path) -> None:
+    register(any_store, tmp_path, loss="wape")
+    ids = log(any_store, hours(48))
+    label(any_store, ids, [50.0] * 48)
+    refresh_performance(any_store)
+    first, second = performance(any_store, "bikes")
+    assert (first.measure, first.loss, second.measure) == ("wape", (24 * 50 + 276) / (24 * 50), "wape")
+    register(any_store, tmp_path, loss="error")
+    label(any_store, ids[30:31], [130.0])
+    refresh_performance(any_store)
+    assert [(day.measure, day.loss) for day in performance(any_store, "bikes")] == [("error", 1.0), ("error", 23 / 24)]
+
+
+def test_the_loss_of_texts_and_of_class_probabilities(any_store: Store, tmp_path: Path) -> None:
+    register(any_store, tmp_path, loss="error", model="pets")
+    register(any_store, tmp_path, loss="log_loss", model="odds")
+    ids = log(any_store, [request([["cat", "dog", "cat"][n]], model="pets") for n in range(3)])
+    label(any_store, ids, ["cat", "cat", 7])
+    ids = log(any_store, [request([[0.25, 0.75], [0.5, 0.5], 3.5], model="odds")])
+    label(any_store, [f"{ids[0]}.{row}" for row in range(3)], [1, 0, 1])
+    refresh_performance(any_store)
+    (day,) = performance(any_store, "pets")
+    assert (day.labelled, day.loss, day.prediction_sum) == (3, 2 / 3, 0)
+    (day,) = performance(any_store, "odds")
+    assert (day.labelled, day.weight_sum) == (3, 2)  # a probability of 3.5 has no meaning
+    assert day.loss == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2)
+
+
+def register(store: Store, tmp_path: Path, *, loss: str, model: str = "bikes") -> None:
+    folder = tmp_path / "model"
+    folder.mkdir(exist_ok=True)
+    (folder / "MLmodel").write_text("flavors:\n  sklearn:\n    pickled_model: model.pkl\n")
+    lock = store.blobs.put(f"x==1 --hash=sha256:{'0' * 64}\n".encode())
+    environment = environments.add(store, lock=lock, python="3.11", platform="linux-x86_64").digest
+    made = models.log_model(store, folder, name=model, environment=environment)
+    models.register(store, model, made.id, loss=loss)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 
-from stead.models.tables import models
+from stead.models import list_models
 from stead.predictions import frames
 from stead.predictions.index import StoredSegment, View, days_of, find, look
 from stead.predictions.reading import connect, paths, view_labels, view_predictions
@@ -133,13 +133,16 @@ def _day(time: int) -> int:
 
 def _measures(store: Store, names: Iterable[str]) -> dict[str, tuple[str, str | None]]:
     """By model the loss that it is judged by, and the one that its rows of `performance_days` were computed with."""
-    found = {}
+    wanted = list(names)
+    if not wanted:
+        return {}
+    losses = {model.name: model.loss for model in list_models(store)}
     with store.db.read() as tx:
-        for name in names:
-            loss = tx.execute(sa.select(models.c.loss).where(models.c.name == name)).scalar()
-            kept = tx.execute(sa.select(table.c.measure).where(table.c.model == name).limit(1)).scalar()
-            found[name] = (loss or DEFAULT_LOSS, kept)
-    return found
+        kept = {
+            name: tx.execute(sa.select(table.c.measure).where(table.c.model == name).limit(1)).scalar()
+            for name in wanted
+        }
+    return {name: (losses.get(name, DEFAULT_LOSS), kept[name]) for name in wanted}
 
 
 def _compute(store: Store, touched: Mapping[str, Days], measures: Mapping[str, str]) -> list[dict[str, Any]]:
