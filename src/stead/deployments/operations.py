@@ -328,7 +328,7 @@ def _was_live(store: Store, model: str, version: int) -> bool:
 
 
 def _last_good(store: Store, model: str, live: Deployment) -> int | None:
-    """The newest version that was live before the present one and was not itself rolled back."""
+    """The newest version that was live before the present one and was not rolled back when it last was."""
     query = (
         sa.select(deployments)
         .where(
@@ -340,9 +340,10 @@ def _last_good(store: Store, model: str, live: Deployment) -> int | None:
     )
     with store.db.read() as tx:
         earlier = [from_row(row, Deployment) for row in tx.execute(query).mappings()]
-    bad = {d.version for d in earlier if d.state == "rolled_back"}
-    good = [d.version for d in earlier if d.version not in bad and d.version != live.version]
-    return good[0] if good else None
+    last: dict[int, str] = {}
+    for deployment in earlier:
+        last.setdefault(deployment.version, deployment.state)
+    return next((v for v, state in last.items() if state == "replaced" and v != live.version), None)
 
 
 def _loaded_everywhere(store: Store, model: str, version: int) -> bool:

@@ -308,6 +308,9 @@ def test_killed_in_a_request_in_a_rollback_and_in_a_cancel(
     deployments.deploy(store, "m", version=2)
     work(store)
     since = ledger.list_entries(store, limit=1)[0].id
+    route = serving.get_route(store, "m")
+    assert route is not None and route.warm == [1], deployments.list_deployments(store, model="m", limit=4)
+    assert serving.gateways(store)[0].loaded.get("m@1") == "ready", serving.gateways(store)
     dies(store, f"deployments.rollback:{when}", "rollback")
     if not done:
         assert [e for e in ledger.list_entries(store, model="m") if e.id > since] == []
