@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -384,8 +386,6 @@ def test_bytes_on_s3(store: Store, s3: Any, tmp_path: Path) -> None:
 
 
 def test_labels_of_two_stores_and_threads_do_not_mix(store: Store, tmp_path: Path) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     ids = log(store, hours(40))
     with ThreadPoolExecutor(4) as pool:
         receipts = list(pool.map(lambda one: add_labels(store, [Label(one, 1.0)]), ids))
@@ -395,6 +395,44 @@ def test_labels_of_two_stores_and_threads_do_not_mix(store: Store, tmp_path: Pat
     seal_labels(other)
     assert counts(store, "bikes").labelled == 40
     assert read(store, "bikes")["label"].to_pylist() == [1.0] * 40
+
+
+def test_while_files_roll_and_are_compacted_every_row_is_read_once(any_store: Store) -> None:
+    """A reader sees at least what was logged before it looked, and never more than was logged when it had looked."""
+    done = threading.Event()
+    logged: list[str] = []
+
+    def write() -> None:
+        writer = PredictionLog(any_store, "gateway-1", roll_bytes=3000)
+        for each in hours(400):
+            writer.append([each])
+            logged.append(each.id)
+            if len(logged) % 5 == 0:
+                writer.sync()
+        writer.close()
+        done.set()
+
+    def keep() -> None:
+        while not done.is_set():
+            compact(any_store)
+            refresh_performance(any_store)
+
+    with ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(write), pool.submit(keep), pool.submit(keep)]
+        while not done.is_set() and not any(each.done() and each.exception() for each in running):
+            least = len(logged)
+            seen = counts(any_store, "bikes").logged
+            assert least <= seen <= len(logged) + 1
+            done.wait(0.01)
+        for each in running:
+            each.result()
+    compact(any_store)
+    refresh_performance(any_store)
+    assert sorted(read(any_store, "bikes")["id"].to_pylist()) == sorted(logged)
+    assert sum(day.predictions for day in performance(any_store, "bikes")) == 400
+    kept = performance(any_store, "bikes")
+    refresh_performance(any_store, model="bikes")
+    assert performance(any_store, "bikes") == kept
 
 
 def _numbers(day: Any) -> dict[str, Any]:
