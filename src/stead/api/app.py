@@ -53,7 +53,6 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     for operation in operations().values():
         _add(app, operation)
-    app.router.routes[:0] = hot.routes(store)
     app.add_route("/api/v1/blobs/{digest}", _blob, methods=["GET", "PUT"])
     app.add_route("/health", _health)
     app.add_route("/version", _version)
@@ -72,6 +71,7 @@ class Guard:
             *filter(None, (h.strip() for h in settings.allowed_hosts.split(","))),
         }
         self.limit = max(settings.max_body_bytes, 1 << 30)
+        self._deliveries = hot.Deliveries(store)
         # A store without tokens is asked for them once a second and when this process makes one, not at each request.
         self._open_until, self._open_since = 0.0, -1
 
@@ -87,6 +87,9 @@ class Guard:
             else:
                 who = await run_in_threadpool(self._identify, scope)
             scope["state"]["role"], scope["state"]["actor"] = who
+            if scope["path"] == hot.DELIVER:
+                await self._deliveries(scope, receive, send)
+                return
         except SteadError as error:
             response = _json(error.as_dict(), error.http_status)
             await response(scope, receive, send)
