@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds: to see that it works")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     options = parser.parse_args()
-    rounds, runs, batches = (2, 10, 10) if options.quick else (5, 60, 30)
+    rounds, runs, batches = (2, 10, 10) if options.quick else (5, 60, 20)
     with tempfile.TemporaryDirectory(prefix="stead-bench-") as place:
         folder = Path(place)
         with mlflow_server(folder / "mlflow") as theirs, stead_server(folder / "stead") as ours:
