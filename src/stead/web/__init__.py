@@ -1,22 +1,52 @@
-"""Pages, charts and partials: HTML made here, readable without script, with the same data as JSON by `?format=json`."""
+"""Pages, charts and partials: HTML made here, readable without script, with the same data as JSON by `?format=json`.
+
+A module a noun; each names its addresses in `ROUTES`. `frame` is what all pages share, `charts` draws, `live` streams.
+"""
 
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from stead.api.app import create_app
 from stead.config import Settings
 from stead.store import Store
 
 
+class _Assets(StaticFiles):
+    """Files whose address holds their content's digest, so that browsers keep them."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        kept = "public, max-age=31536000, immutable" if b"v=" in scope["query_string"] else "no-cache"
+        response.headers["cache-control"] = kept
+        response.headers["x-content-type-options"] = "nosniff"
+        return response
+
+
 def create_site(store: Store, settings: Settings) -> FastAPI:
     """API and pages in one application."""
-    from stead.web import deployments, errors, fleet, frame, ledger
+    from stead.web import (
+        compare,
+        data,
+        deployments,
+        errors,
+        fleet,
+        frame,
+        jobs,
+        ledger,
+        login,
+        models,
+        run,
+        runs,
+        version,
+    )
 
     app = create_app(store, settings)
-    app.mount("/static", StaticFiles(directory=frame.HERE / "static"))
-    for module in (fleet, deployments, ledger):
+    app.mount("/static", _Assets(directory=frame.HERE / "static"))
+    for module in (fleet, runs, compare, run, data, models, version, deployments, ledger, jobs, login):
         for path, endpoint, methods in module.ROUTES:
             app.add_route(path, endpoint, methods=methods, include_in_schema=False)
     errors.install(app)

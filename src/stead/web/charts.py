@@ -21,6 +21,8 @@ class Line:
     colour: str = "c1"
     label: str = ""
     dashed: bool = False
+    faint: bool = False
+    """Behind a smoothed curve: as recorded."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Axes:
     y_format: str = "{:.3g}"
     x_ticks: Sequence[tuple[float, str]] = field(default_factory=tuple)
     log: bool = False
+    most: int = 4
+    """Intervals between y ticks, about."""
 
 
 def line_chart(
@@ -76,7 +80,8 @@ def line_chart(
     out.append(f'<svg viewBox="0 0 1000 {height}" preserveAspectRatio="none" width="100%" height="{height}">')
     for line in lines:
         style = ' stroke-dasharray="4 3"' if line.dashed else ""
-        out.append(f'<path class="l {line.colour}" d="{_path(line.points, px, scale)}"{style}/>')
+        faint = " raw" if line.faint else ""
+        out.append(f'<path class="l {line.colour}{faint}" d="{_path(line.points, px, scale)}"{style}/>')
     out.append("</svg>")
     for mark in marks:
         if x_low <= mark.x <= x_high:
@@ -85,7 +90,7 @@ def line_chart(
             out.append(
                 f'<line class="{mark.kind}" x1="{x}%" x2="{x}%" y1="0" y2="{height}"/><text class="halo {anchor}" x="{x}%" y="-5">{escape(mark.label)}</text>'
             )
-    out += [_end(line, px, scale) for line in lines]
+    out += [_end(line, px, scale) for line in lines if not line.faint]
     return "".join([*out, "</svg>"])
 
 
@@ -100,24 +105,28 @@ class _Scale:
         if high <= low:
             high = low + (abs(low) or 1.0) * (9 if self.log else 1)
         self.height = height
+        self.step = nice_step((high - low) / axes.most)
         if self.log:
             self.low, self.high = math.log10(low), math.log10(high)
         else:
-            step = nice_step((high - low) / 4)
-            self.low, self.high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+            self.low = math.floor(low / self.step + 1e-9) * self.step
+            self.high = math.ceil(high / self.step - 1e-9) * self.step
 
     def __call__(self, value: float) -> float:
         value = math.log10(value) if self.log else value
         return round(self.height - (value - self.low) / (self.high - self.low) * self.height, 1)
 
     def ticks(self) -> list[tuple[float, float]]:
-        if self.log:
-            exponents = range(math.ceil(self.low), math.floor(self.high) + 1)
-            found = [10.0**e for e in exponents] or [10**self.low, 10**self.high]
-            return [(value, self(value)) for value in found]
-        step = nice_step((self.high - self.low) / 4)
-        count = round((self.high - self.low) / step)
-        return [(self.low + i * step, self(self.low + i * step)) for i in range(count + 1)]
+        if not self.log:
+            count = round((self.high - self.low) / self.step)
+            return [(self.low + i * self.step, self(self.low + i * self.step)) for i in range(count + 1)]
+        powers = range(math.floor(self.low), math.ceil(self.high) + 1)
+        for parts in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+            found = [n * 10.0**e for e in powers for n in parts]
+            inside = [v for v in found if self.low - 1e-9 <= math.log10(v) <= self.high + 1e-9]
+            if len(inside) > 2:
+                return [(value, self(value)) for value in inside]
+        return [(value, self(value)) for value in (10**self.low, 10**self.high)]
 
 
 def nice_step(rough: float) -> float:
@@ -234,3 +243,22 @@ def _columns(nodes: Sequence[Node], arrows: Sequence[tuple[str, str]]) -> dict[s
 
 def _short(text: str, most: int = 22) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, width: int = 120, height: int = 28) -> str:
+    """Bars whose area is the count: bins may be of unequal width.
+
+    >>> histogram([0, 1, 3], [4, 4], label="x").count("<rect")
+    2
+    """
+    if len(edges) < 2 or edges[-1] <= edges[0] or not any(counts):
+        return ""
+    span = edges[-1] - edges[0]
+    densities = [c / (b - a) if b > a else 0.0 for c, a, b in zip(counts, edges, edges[1:], strict=False)]
+    top = max(densities) or 1.0
+    out = [f'<svg class="bars" width="{width}" height="{height}" role="img" aria-label="{escape(label)}">']
+    for density, a, b in zip(densities, edges, edges[1:], strict=False):
+        x, w, h = (a - edges[0]) / span * width, (b - a) / span * width, density / top * height
+        if h:
+            out.append(f'<rect x="{x:.1f}" y="{height - h:.1f}" width="{max(w - 0.3, 0.3):.1f}" height="{h:.1f}"/>')
+    return "".join([*out, "</svg>"])

@@ -13,7 +13,7 @@ from stead.deployments import UNDER_WAY, Deployment
 from stead.predictions import DayLoss
 from stead.web import charts
 from stead.web.fleet import expected, mean_loss
-from stead.web.frame import back, need, number, render, store_of
+from stead.web.frame import back, form_of, need, number, render, store_of
 
 CHIPS = {
     "live": "ok",
@@ -193,15 +193,15 @@ def by_version(days: list[DayLoss]) -> list[tuple[int, int, int, int, float | No
 async def roll_back(request: Request) -> Response:
     """`POST /models/{model}/rollback`"""
     need(request, "write")
-    form = await request.form()
+    form = await form_of(request)
     store = store_of(request)
-    to = str(form.get("to") or "")
+    to = form.get("to", "")
     made = await run_in_threadpool(
         deployments.rollback,
         store,
         request.path_params["model"],
         to=int(to) if to.isdigit() else None,
-        reason=str(form.get("reason") or "") or None,
+        reason=form.get("reason") or None,
     )
     return back(request, f"/deployments/{made.id}")
 

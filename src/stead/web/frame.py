@@ -9,15 +9,18 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import jinja2
 import msgspec
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from stead import __version__, jobs, models
 from stead.api import tokens
 from stead.api.tokens import Role
+from stead.errors import InvalidInput
 from stead.runtime.clock import now_ms
 from stead.store import Store
 
@@ -36,13 +39,21 @@ KEYS = (
     ("next, previous row", ["j", "k"]),
     ("select row", ["x"]),
     ("compare selected", ["c"]),
-    ("go to runs, models, decisions", ["g r", "g m", "g d"]),
+    ("fleet, runs, data", ["g f", "g r", "g t"]),
+    ("models, deployments", ["g m", "g d"]),
+    ("decisions, jobs", ["g e", "g j"]),
+    ("this list", ["?"]),
 )
 HEADERS = {
-    "content-security-policy": "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; form-action 'self'; base-uri 'none'",
+    "content-security-policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; frame-ancestors 'none'; form-action 'self'; base-uri 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
+    "cache-control": "no-store",
 }
+"""No script or style in the page itself, nothing from elsewhere, in nobody's frame."""
+
+
+MAX_FORM = 64_000
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,8 @@ class Frame:
     version: str
     agent: str
     now: str
+    token: str | None
+    """Name of the token that a browser came with."""
     keys: tuple[tuple[str, list[str]], ...] = KEYS
 
 
@@ -77,27 +90,37 @@ def render(
 ) -> Response:
     """A page, or its data with `?format=json`."""
     if request.query_params.get("format") == "json" and data is not None:
-        return Response(
-            msgspec.json.format(msgspec.json.encode(data), indent=2), status_code=status, media_type="application/json"
-        )
-    query = {**request.query_params, "format": "json"}
-    text = (
-        _environment()
-        .get_template(template)
-        .render(
-            title=title,
-            crumbs=crumbs or [],
-            crumb=crumb,
-            frame=_frame(request),
-            json_link=str(request.url.replace_query_params(**query)).partition(request.url.netloc)[2]
-            if data is not None
-            else None,
-            role=request.state.role,
-            may=lambda needed: tokens.ROLES.index(request.state.role) >= tokens.ROLES.index(needed),
-            **values,
-        )
+        return as_json(data, status)
+    text = fragment(
+        template,
+        title=title,
+        crumbs=crumbs or [],
+        crumb=crumb,
+        frame=_frame(request),
+        json_link=here(request, format="json") if data is not None else None,
+        role=request.state.role,
+        may=lambda needed: tokens.ROLES.index(request.state.role) >= tokens.ROLES.index(needed),
+        **values,
     )
     return HTMLResponse(text, status_code=status, headers=HEADERS)
+
+
+def fragment(template: str, **values: Any) -> str:
+    """Rendered text: a page, or a part of one."""
+    return _environment().get_template(template).render(**values)
+
+
+def as_json(data: Any, status: int = 200) -> Response:
+    """Data that belongs to a page."""
+    text = msgspec.json.format(msgspec.json.encode(data), indent=2)
+    return Response(text, status_code=status, media_type="application/json", headers=HEADERS)
+
+
+def here(request: Request, **changes: str | None) -> str:
+    """This page's address with some parameters changed; None takes one away."""
+    pairs = [(name, value) for name, value in request.query_params.multi_items() if name not in changes]
+    pairs += [(name, value) for name, value in changes.items() if value is not None]
+    return request.url.path + (f"?{urlencode(pairs)}" if pairs else "")
 
 
 def store_of(request: Request) -> Store:
@@ -111,6 +134,16 @@ def need(request: Request, role: Role) -> None:
     tokens.permit(request.state.role, role)
 
 
+async def form_of(request: Request) -> dict[str, str]:
+    """The fields of a form that a page sent; none is longer than a person would type."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM:
+            raise InvalidInput("form-too-large", f"a form has at most {MAX_FORM} bytes")
+    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+
+
 def back(request: Request, path: str) -> Response:
     """After a form: the page that shows what it did."""
     return RedirectResponse(path, status_code=303)
@@ -118,11 +151,13 @@ def back(request: Request, path: str) -> Response:
 
 def _frame(request: Request) -> Frame:
     store: Store = request.app.state.store
-    here = "/" + request.url.path.strip("/").split("/")[0]
+    place = "/" + request.url.path.strip("/").split("/")[0]
     count = len(models.list_models(store))
-    items = [NavItem(name, href, count if name == "Models" and count else None) for name, href in NAV]
+    items = [NavItem(name, href, count if href == "/models" and count else None) for name, href in NAV]
     alive = "agent at work" if jobs.agent_alive(store) else "no agent runs: stead up"
-    return Frame(nav=items, here=here, version=__version__, agent=alive, now=when(now_ms()))
+    actor: str = request.state.actor
+    token = actor if actor.startswith("token:") else None
+    return Frame(nav=items, here=place, version=__version__, agent=alive, now=when(now_ms()), token=token)
 
 
 @lru_cache(maxsize=1)
@@ -134,7 +169,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["static"] = static
+    environment.globals.update(static=static, empty=Markup('<span class="dim">–</span>'))
     environment.filters.update(FILTERS)
     return environment
 
@@ -199,6 +234,30 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}".replace("%", " %")
 
 
+def short(identity: str) -> str:
+    """The end of an id: ids are ordered by time, so that beginnings are alike; every command takes the end.
+
+    >>> short("01a20fb43568753b87836635ca9e4d74")
+    'ca9e4d74'
+    """
+    return identity[-8:]
+
+
+def person(actor: str) -> str:
+    """Who did it, without the kind where that is a person: `person:ann` is ann, `token:ci` stays.
+
+    >>> person("person:ann"), person("token:ci")
+    ('ann', 'token:ci')
+    """
+    return actor.removeprefix("person:")
+
+
+def sentence(text: str) -> str:
+    """With a capital at the beginning, unless that is a name with an @."""
+    first = text.partition(" ")[0]
+    return text if "@" in first else text[:1].upper() + text[1:]
+
+
 FILTERS: dict[str, Callable[..., str]] = {
     "when": when,
     "day": day,
@@ -206,4 +265,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "took": took,
     "size": size,
     "percent": percent,
+    "short": short,
+    "person": person,
+    "sentence": sentence,
 }

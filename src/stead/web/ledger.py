@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from stead import ledger
 from stead.api.undoing import undo
-from stead.web.frame import back, day, need, render, store_of
+from stead.web.frame import back, day, form_of, need, render, store_of
 
 PAGE = 60
 
@@ -45,9 +45,9 @@ def decisions(request: Request) -> Response:
 async def take_back(request: Request) -> Response:
     """`POST /decisions/{number}/undo`"""
     need(request, "approve")
-    form = await request.form()
+    form = await form_of(request)
     number = request.path_params["number"]
-    await run_in_threadpool(undo, store_of(request), number, reason=str(form.get("reason") or "") or None)
+    await run_in_threadpool(undo, store_of(request), number, reason=form.get("reason") or None)
     return back(request, "/decisions")
 
 

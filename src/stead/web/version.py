@@ -1,0 +1,174 @@
+"""One version of a model: how good it was when it was made, what it takes, what it passed, where it came from."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from stead import deployments, environments, gates, jobs, models, runs
+from stead.environments import Difference
+from stead.errors import NotFound
+from stead.models import Edge, LoggedModel, Version
+from stead.store import Store
+from stead.web import charts
+from stead.web.frame import day, number, render, store_of
+from stead.web.models import VERDICTS, state_of
+
+EXAMPLE = "input_example.json"
+EXAMPLE_CHARS = 1_500
+MOST_NODES = 24
+
+
+def one(request: Request) -> Response:
+    """`/models/{model}/versions/{version}`"""
+    store, name = store_of(request), request.path_params["model"]
+    version = models.get_version(store, f"{name}@{request.path_params['version']}")
+    logged = models.get_logged_model(store, version.logged_model)
+    model = models.get_model(store, name)
+    made = [d for d in deployments.list_deployments(store, model=name, limit=200) if d.version == version.version]
+    edges = models.lineage(store, version.ref)
+    chip, state = state_of(version, made[0] if made else None)
+    return render(
+        request,
+        "version.html",
+        title=f"{name} v{version.version}",
+        crumbs=[("Models", "/models"), (name, f"/models/{name}")],
+        crumb=f"v{version.version}",
+        data={"version": version, "logged_model": logged, "lineage": edges},
+        version=version,
+        model=model,
+        logged=logged,
+        chip=chip,
+        state=state,
+        why=hold_outs(logged.metrics, model.loss),
+        trained_on=trained_on(logged),
+        inputs=(logged.signature or {}).get("inputs", []),
+        outputs=[describe(each) for each in (logged.signature or {}).get("outputs", [])],
+        example=example(store, logged),
+        verdicts=gates.list_verdicts(store, name, version=version.version),
+        verdict_chips=VERDICTS,
+        deployments=made,
+        differences=differences(store, version, logged),
+        environment=environments.get(store, logged.environment),
+        libraries=logged.info.get("libraries", {}),
+        lineage=lineage_graph(version.ref, edges),
+        size=sum(file.bytes for file in logged.files.values()),
+        pickle=bool(logged.info.get("pickle")),
+    )
+
+
+def hold_outs(metrics: dict[str, float], loss: str) -> tuple[str, str] | None:
+    """Both hold-outs in a sentence, and why they differ; None where they were not made."""
+    random, time = metrics.get("holdout_random"), metrics.get("holdout_time")
+    if random is None or time is None:
+        return None
+    told = f"{loss} is {number(random, 3)} on rows held out at random and {number(time, 3)} on the newest rows."
+    if time > random * 1.05:
+        return told, (
+            "A random row has neighbours from the same days among those it learned from; the newest rows have none, as in service, "
+            "so expect the second."
+        )
+    if time < random * 0.95:
+        return told, "The newest rows happen to be easier than the rest; in service expect neither to hold for sure."
+    return told, "Both agree: nothing here says that its rows change with time."
+
+
+def trained_on(logged: LoggedModel) -> str:
+    """Dataset and times that it learned from."""
+    found = logged.info.get("trained_on") or {}
+    if not found:
+        return ""
+    since, until = found.get("since"), found.get("until")
+    span = "".join(
+        [f", from {day(since)}" if since is not None else "", f", before {day(until)}" if until is not None else ""]
+    )
+    return f"{found.get('dataset', '')}{span}"
+
+
+def describe(spec: dict[str, object]) -> str:
+    """One output of the signature: name and type, or the shape of a tensor."""
+    tensor = spec.get("tensor-spec")
+    if isinstance(tensor, dict):
+        return f"{tensor.get('dtype')} {tensor.get('shape')}"
+    return " ".join(str(spec[key]) for key in ("name", "type") if spec.get(key))
+
+
+def example(store: Store, logged: LoggedModel) -> str:
+    """The input example as text, cut where it is long."""
+    file = logged.files.get(EXAMPLE)
+    if file is None or file.bytes > 1 << 20:
+        return ""
+    try:
+        text = msgspec.json.format(store.blobs.get(file.digest), indent=1).decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, NotFound):
+        return ""
+    return text if len(text) <= EXAMPLE_CHARS else text[:EXAMPLE_CHARS] + "\n…"
+
+
+def differences(store: Store, version: Version, logged: LoggedModel) -> list[Difference]:
+    """What differs between training, serving and this machine's interpreter; without what only the last has."""
+    found = environments.compare(
+        store,
+        [logged.environment, version.serving_environment],
+        here=True,
+        variables=[train_env(store, logged), version.serving_env],
+    )
+    return [row for row in found if row.values[0] is not None or row.values[1] is not None]
+
+
+def train_env(store: Store, logged: LoggedModel) -> dict[str, str]:
+    """Variables that its training saw besides the usual ones, as its job was told; empty where no job is known."""
+    if logged.run_id is None:
+        return {}
+    try:
+        run = runs.get_run(store, logged.run_id)
+        spec = jobs.get_job(store, run.job_id).payload.get("spec") if run.job_id else None
+    except NotFound:
+        return {}
+    return dict((spec or {}).get("train_env") or {})
+
+
+def lineage_graph(ref: str, edges: list[Edge]) -> str:
+    """What led to this version and what came of it; other versions' own origins are left out."""
+    me = f"version:{ref}"
+    near = _near(me, edges)
+    ends = list(dict.fromkeys([end for edge in near for end in (edge.source, edge.target)]))[:MOST_NODES]
+    nodes = [node(end, hot=end == me) for end in ends]
+    return charts.graph(nodes, [(e.source, e.target) for e in near], label=f"lineage of {ref}") if nodes else ""
+
+
+def _near(me: str, edges: list[Edge]) -> list[Edge]:
+    """Arrows into it and all before those that are no version, and the arrows out of it."""
+    kept, seen, front = [e for e in edges if e.source == me], {me}, [me]
+    while front:
+        at = front.pop()
+        for edge in edges:
+            if edge.target == at and edge not in kept:
+                kept.append(edge)
+                if edge.source not in seen and not edge.source.startswith("version:"):
+                    seen.add(edge.source)
+                    front.append(edge.source)
+    return kept
+
+
+def node(end: str, *, hot: bool = False) -> charts.Node:
+    """A box for one end of an arrow."""
+    kind, _, name = end.partition(":")
+    ref, _, number_ = name.partition("@")
+    if kind == "dataset":
+        return charts.Node(end, name, "data", f"/data/{ref}/{number_}")
+    if kind == "run":
+        return charts.Node(end, f"run {name[-8:]}", "run", f"/runs/{name}")
+    if kind == "version":
+        return charts.Node(
+            end,
+            f"{ref} v{number_}",
+            "version",
+            "" if hot else f"/models/{ref}/versions/{number_}",
+            "hot" if hot else "",
+        )
+    return charts.Node(end, f"{kind} {name[:8]}", kind)
+
+
+ROUTES = [("/models/{model}/versions/{version:int}", one, ["GET"])]
