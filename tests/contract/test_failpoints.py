@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from stead.runtime.failpoints import REGISTRY
+
 FOLDER = Path(__file__).parent / "failpoints"
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent), str(FOLDER.parent.parent)]
 
@@ -39,3 +41,22 @@ def test_killed_there_nothing_is_lost_or_doubled(name: str, when: str, tmp_path:
 def test_killed_there_later(name: str, nth: int, tmp_path: Path) -> None:
     for when in ("before", "after"):
         POINTS[name](tmp_path / when, f"{name}:{when}#{nth}")
+
+
+ELSEWHERE = {
+    "deployments.": "contract/serving/test_deployments.py",
+    "jobs.": "contract/test_jobs.py",
+    "models.": "contract/test_registry.py",
+    "environments.": "unit/environments/test_creation.py",
+    "pipelines.": "contract/test_pipelines.py",
+}
+"""Points that need more around them are shown in these files, by name."""
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_each_registered_point_is_shown_somewhere(name: str) -> None:
+    if name in POINTS:
+        return
+    part, _, rest = name.partition(".")
+    text = (FOLDER.parent.parent / ELSEWHERE[f"{part}."]).read_text()
+    assert f'"{name}' in text or f'"{rest}"' in text or f"{name}:" in text

@@ -133,12 +133,12 @@ class Keeper:
             start_new_session=True,
         )
         os.close(alive_read)
-        tail: list[str] = []
+        tail = ""
         try:
             assert process.stdout is not None
             for text in _lines(process, process.stdout.fileno()):
                 if text:
-                    tail = [*tail, *text.splitlines()][-30:]
+                    tail = (tail + text)[-8192:]
                     self.log(text)
                 if on_tick:
                     on_tick()
@@ -150,7 +150,7 @@ class Keeper:
             if process.stdout:
                 process.stdout.close()
         if code:
-            raise self._failure(name, code, [line for line in tail if line.strip()])
+            raise self._failure(name, code, [line for line in tail.splitlines() if line.strip()])
 
     def _failure(self, name: str, code: int, tail: list[str]) -> Failed:
         """What a command said last: its own `error:` and `hint:` lines, else the end of its output."""

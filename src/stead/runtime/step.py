@@ -20,6 +20,7 @@ import os
 import random
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,7 +45,17 @@ def main() -> int:
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
         return 1
+    except Exception as error:
+        traceback.print_exc()
+        print(f"error: {type(error).__name__}: {error}{_place(error, spec['code'])}", file=sys.stderr)
+        return 1
     return 0
+
+
+def _place(error: Exception, code: str) -> str:
+    """Where in the project's own code it happened."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(code)]
+    return f" ({Path(own[-1].filename).relative_to(code)}, line {own[-1].lineno})" if own else ""
 
 
 def follow_parent() -> None:

@@ -1,0 +1,152 @@
+"""Training as a job: what is packed, what a step may see, and kill -9 between its steps."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from stead import jobs, ledger, models, pipelines, runs
+from stead.config import load_project
+from stead.errors import InvalidInput, NotFound
+from stead.jobs.tables import jobs as job_table
+from stead.pipelines.packing import local_files
+from stead.processes.handlers import HANDLERS
+from stead.store import Store
+
+TOML = """[project]
+name = "tiny"
+requirements = ["pandas>=2.2", "pyarrow", "scikit-learn>=1.5"]
+
+[models.tiny]
+code = "tiny.py"
+target = "y"
+time = "t"
+loss = "mae"
+
+[models.tiny.train.env]
+SHIFT = "2"
+"""
+
+CODE = """import os
+
+import pandas as pd
+import stead
+from sklearn.linear_model import LinearRegression
+
+from helpers.shift import by
+
+
+def ingest(since, until):
+    t = pd.date_range(since, until, freq="h", inclusive="left", unit="us")
+    assert "SECRET" not in os.environ and "STEAD_TOKEN" not in os.environ
+    return pd.DataFrame({"t": t, "x": range(len(t)), "y": [2.0 * i + by() for i in range(len(t))]})
+
+
+def features(raw):
+    return raw[["x"]]
+
+
+def train(X, y):
+    for step in range(3):
+        stead.log({"seen": step}, step=step)
+    return LinearRegression().fit(X, y)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "tiny"
+    (root / "helpers").mkdir(parents=True)
+    (root / "stead.toml").write_text(TOML)
+    (root / "tiny.py").write_text(CODE)
+    (root / "helpers" / "__init__.py").write_text("")
+    (root / "helpers" / "shift.py").write_text("import os\n\n\ndef by():\n    return int(os.environ['SHIFT'])\n")
+    (root / "unused.py").write_text("raise SystemExit('never imported')")
+    return root
+
+
+def ask(store: Store, root: Path, *, until: int = 200 * 3_600_000) -> jobs.Job:
+    spec = pipelines.pack(load_project(root), "tiny", store.blobs.put)
+    return pipelines.train(store, "tiny", spec=spec, since=0, until=until)
+
+
+def test_only_what_is_imported_is_packed(project: Path, store: Store) -> None:
+    assert [str(path) for path in local_files(project, Path("tiny.py"))] == [
+        "helpers/__init__.py",
+        "helpers/shift.py",
+        "tiny.py",
+    ]
+    spec = pipelines.pack(load_project(project), "tiny", store.blobs.put)
+    assert store.blobs.get(spec.files["tiny.py"]) == CODE.encode()
+    with pytest.raises(NotFound, match="no model 'tinny'"):
+        pipelines.pack(load_project(project), "tinny", store.blobs.put)
+    (project / "tiny.py").write_text("def broken(:\n")
+    with pytest.raises(InvalidInput, match="line 1"):
+        pipelines.pack(load_project(project), "tiny", store.blobs.put)
+
+
+def test_without_requirements_it_says_what_to_write(project: Path, store: Store) -> None:
+    (project / "stead.toml").write_text(
+        TOML.replace('requirements = ["pandas>=2.2", "pyarrow", "scikit-learn>=1.5"]\n', "")
+    )
+    with pytest.raises(InvalidInput, match="which packages") as raised:
+        pipelines.pack(load_project(project), "tiny", store.blobs.put)
+    assert raised.value.hint is not None and "requirements = [" in raised.value.hint
+
+
+def test_a_range_that_is_none(project: Path, store: Store) -> None:
+    spec = pipelines.pack(load_project(project), "tiny", store.blobs.put)
+    with pytest.raises(InvalidInput, match="is not before"):
+        pipelines.train(store, "tiny", spec=spec, since=5, until=5)
+    with pytest.raises(NotFound):
+        pipelines.train(store, "tiny", spec=spec, data="tiny@7")
+    assert jobs.list_jobs(store) == []
+
+
+@pytest.mark.parametrize("code", ["return 5", "return raw.head(1)", "raise KeyError('wind')"])
+def test_a_failing_step_is_told_in_its_own_words(project: Path, store: Store, code: str) -> None:
+    (project / "tiny.py").write_text(CODE.replace("return raw[['x']]".replace("'", '"'), code))
+    ask(store, project)
+    done = jobs.work(store, HANDLERS, owner="me")
+    assert done is not None and done.state == "failed" and done.error is not None
+    said = done.error["message"]
+    assert said.startswith("features") and ("one row" in said or "row for each" in said or "KeyError: 'wind'" in said)
+    assert runs.get_run(store, done.id).status == "failed"
+    assert models.list_models(store) == []
+
+
+KILLED = """
+import sys; from pathlib import Path; from stead import jobs; from stead.config import load_settings
+from stead.processes.handlers import HANDLERS; from stead.store import open_store
+store = open_store(load_settings(environ={"STEAD_STORE": sys.argv[1], "STEAD_USER": "ada"}))
+jobs.work(store, HANDLERS, owner="dying")
+"""
+
+
+@pytest.mark.parametrize(
+    "point", ["pipelines.step:before#5", "pipelines.step:after#5", "models.register:after", "runs.deliver:after#3"]
+)
+def test_killed_in_training_it_goes_on_and_doubles_nothing(project: Path, store: Store, point: str) -> None:
+    job = ask(store, project)
+    environ = {**os.environ, "STEAD_FAILPOINT": point, "SECRET": "x"}
+    died = subprocess.run([sys.executable, "-c", KILLED, str(store.root)], env=environ, capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    with store.db.write("jobs.beat") as tx:
+        tx.execute(sa.update(job_table).where(job_table.c.id == job.id).values(lease_until=1))
+    done = jobs.work(store, HANDLERS, owner="me")
+    assert done is not None and done.state == "succeeded", done
+    log = "".join(text for _, _, text in jobs.job_log(store, job.id))
+    assert "not run again" in log, "finished steps are taken from what they left"
+    assert [v.version for v in models.list_versions(store, "tiny")] == [1]
+    assert [e.action for e in ledger.list_entries(store)] == ["version.registered"]
+    run = runs.get_run(store, job.id)
+    assert run.status == "finished"
+    (seen,) = runs.series(store, [job.id], "seen")
+    assert (seen.steps, seen.values) == ([0, 1, 2], [0.0, 1.0, 2.0])
+    assert run.metrics["holdout_time"].n == 1 and run.metrics["holdout_time"].last == pytest.approx(0, abs=1e-9)
