@@ -108,10 +108,12 @@ class Worker:
             batch.append(self._waiting.popleft())
         if not batch and self._waiting:
             frame = self._waiting.popleft()
-            answers = self._predict([frame]) if frame.kind == frames.PREDICT else [self._control(frame)]
+            if frame.kind == frames.PREDICT:
+                self._predict([frame])
+            else:
+                self._connection.sendall(self._control(frame))
         else:
-            answers = self._predict(batch)
-        self._connection.sendall(b"".join(answers))
+            self._predict(batch)
 
     def _control(self, frame: Frame) -> bytes:
         try:
@@ -146,7 +148,8 @@ class Worker:
         self._served[name] = Served(model, int(version), predictor, output_name, facts)
         return facts
 
-    def _predict(self, batch: Sequence[Frame]) -> list[bytes]:
+    def _predict(self, batch: Sequence[Frame]) -> None:
+        """Answer a batch; each version's requests as soon as they are computed."""
         answers: list[bytes] = []
         groups: dict[Any, list[_Asked]] = {}
         for frame in batch:
@@ -157,9 +160,10 @@ class Worker:
                 groups.setdefault((frame.name, _shape(columns)), []).append(_Asked(frame, request, columns))
             except Exception as error:
                 answers.append(_refusal(frame, _told(error, "the request could not be read")))
+        if answers:
+            self._connection.sendall(b"".join(answers))
         for group in groups.values():
-            answers += self._answer(group)
-        return answers
+            self._connection.sendall(b"".join(self._answer(group)))
 
     def _answer(self, group: list[_Asked]) -> list[bytes]:
         """Answers of one predict call; where it raises, each request is tried by itself, so that only the bad one fails."""

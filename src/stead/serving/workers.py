@@ -169,6 +169,8 @@ class Worker(asyncio.Protocol):
                 body=call.body,
             )
         )
+        if len(self._outgoing) >= self.pool.lump:
+            self._flush()  # the worker begins while the rest is still being read
 
     def _settle(self) -> None:
         """Write when half of what is under way has gathered, or when two turns of the loop have brought nothing more.
