@@ -238,6 +238,11 @@ def _columns(nodes: Sequence[Node], arrows: Sequence[tuple[str, str]]) -> dict[s
                 moved = True
         if not moved:
             break
+    led_to = {target for _, target in arrows}
+    for node in nodes:  # what nothing leads to stands right before what it leads to
+        nexts = [column[target] for source, target in arrows if source == node.id and target in column]
+        if node.id not in led_to and nexts:
+            column[node.id] = max(0, min(nexts) - 1)
     return column
 
 
@@ -245,20 +250,28 @@ def _short(text: str, most: int = 22) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, width: int = 120, height: int = 28) -> str:
-    """Bars whose area is the count: bins may be of unequal width.
+BARS = 24
 
-    >>> histogram([0, 1, 3], [4, 4], label="x").count("<rect")
-    2
+
+def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, width: int = 120, height: int = 28) -> str:
+    """Bars of equal width from bins of any; a bin's rows are spread evenly over it.
+
+    >>> histogram([0, 1, 4], [4, 4], label="x").count("<rect")
+    24
     """
     if len(edges) < 2 or edges[-1] <= edges[0] or not any(counts):
         return ""
-    span = edges[-1] - edges[0]
-    densities = [c / (b - a) if b > a else 0.0 for c, a, b in zip(counts, edges, edges[1:], strict=False)]
-    top = max(densities) or 1.0
+    low, span = edges[0], edges[-1] - edges[0]
+    heights = [0.0] * BARS
+    for count, a, b in zip(counts, edges, edges[1:], strict=False):
+        first, last = (a - low) / span * BARS, (b - low) / span * BARS
+        for bar in range(int(first), min(BARS, math.ceil(last) or 1)):
+            share = (min(last, bar + 1) - max(first, bar)) / (last - first) if last > first else 1.0
+            heights[bar] += count * max(0.0, share)
+    top, wide = max(heights) or 1.0, width / BARS
     out = [f'<svg class="bars" width="{width}" height="{height}" role="img" aria-label="{escape(label)}">']
-    for density, a, b in zip(densities, edges, edges[1:], strict=False):
-        x, w, h = (a - edges[0]) / span * width, (b - a) / span * width, density / top * height
-        if h:
-            out.append(f'<rect x="{x:.1f}" y="{height - h:.1f}" width="{max(w - 0.3, 0.3):.1f}" height="{h:.1f}"/>')
+    for at, rows in enumerate(heights):
+        if rows:
+            h = max(1.0, rows / top * height)
+            out.append(f'<rect x="{at * wide:.1f}" y="{height - h:.1f}" width="{wide - 0.5:.1f}" height="{h:.1f}"/>')
     return "".join([*out, "</svg>"])

@@ -12,7 +12,7 @@ from stead import datasets, models
 from stead.datasets import DatasetVersion
 from stead.store import Store
 from stead.web import charts
-from stead.web.frame import day, number, percent, render, store_of, when
+from stead.web.frame import day, number, percent, render, store_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ def tops(profile: dict[str, Any]) -> str:
     from markupsafe import escape
 
     n = profile.get("n") or 1
-    shown = [f"{str(level)[:24]} {percent(count / n)}" for level, count in profile["top"][:3]]
+    if not profile["top"] or profile["top"][0][1] / n < 0.02:
+        return "many levels, none frequent"
+    shown = [f"{str(level)[:16]} {percent(count / n)}" for level, count in profile["top"][:2]]
     more = len(profile["top"]) - len(shown) + bool(profile.get("other"))
     return str(escape(", ".join(shown) + (" …" if more else "")))
 
@@ -115,12 +117,12 @@ def verdict(version: DatasetVersion) -> tuple[str, str]:
 
 def source(version: DatasetVersion) -> list[tuple[str, str]]:
     """Where it came from, in words."""
-    words = {"since": "from", "until": "until", "appends": "appended to version"}
+    words = {"since": "from", "until": "before", "appends": "appends to", "entry": "code"}
     out = []
     for key, value in version.source.items():
-        if value is None:
+        if value is None or key == "job":
             continue
-        text = when(value) if key in ("since", "until") and isinstance(value, int) else str(value)
+        text = day(value) if key in ("since", "until") and isinstance(value, int) else str(value)
         out.append((words.get(key, key), text))
     return out
 

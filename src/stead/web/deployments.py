@@ -12,9 +12,11 @@ from stead import deployments, gates, ledger, models, predictions, serving
 from stead.deployments import UNDER_WAY, Deployment
 from stead.predictions import DayLoss
 from stead.web import charts
-from stead.web.fleet import expected, mean_loss
-from stead.web.frame import back, form_of, need, number, render, store_of
+from stead.web.fleet import DAY_MS, WORSE, expected, mean_loss, recent
+from stead.web.frame import back, figure, form_of, need, render, store_of
+from stead.web.ledger import chip as chip_of
 
+WAS_LIVE = ("live", "replaced", "rolled_back")
 CHIPS = {
     "live": "ok",
     "replaced": "idle",
@@ -23,7 +25,8 @@ CHIPS = {
     "failed": "bad",
     "cancelled": "idle",
 }
-COLOURS = ("c1", "c0", "c2", "c3", "c4", "c5", "c6")
+COLOURS = ("c0", "c2", "c3", "c4", "c5", "c6")
+"""Versions beside the one in question, newest first."""
 
 
 def listed(request: Request) -> Response:
@@ -69,10 +72,13 @@ def one(request: Request) -> Response:
         warm=route.warm if route else [],
         is_live=live is not None and live.id == deployment.id,
         under_way=deployment.state in UNDER_WAY,
-        loss_chart=loss_chart(deployment.model, days, all_of_model),
-        coverage_chart=coverage_chart(deployment.model, days),
+        loss_chart=loss_chart(deployment.model, days, deployment.version) if days else "",
+        coverage_chart=coverage_chart(deployment.model, days) if days else "",
         by_version=by_version(days),
-        events=ledger.list_entries(store, model=deployment.model, limit=12),
+        own=next((row for row in by_version(days) if row[0] == deployment.version), None),
+        was_live=sorted({d.version for d in all_of_model if d.state in WAS_LIVE} - {deployment.version}, reverse=True),
+        events=ledger.list_entries(store, model=deployment.model, limit=8),
+        event_chip=chip_of,
     )
 
 
@@ -85,53 +91,68 @@ def sentence(deployment: Deployment, days: list[DayLoss], test: float | None, lo
         ).get("message", "")
     if deployment.state in UNDER_WAY:
         return f"{ref} is on its way.", f"It is {deployment.state}; the present version answers meanwhile."
-    own = [d for d in days if d.version == deployment.version]
-    loss = mean_loss(own[-28:])
+    own = recent([d for d in days if d.version == deployment.version], 28)
+    loss, live = mean_loss(own), deployment.state == "live"
+    does = f"{ref} answers." if live else f"{ref} was {deployment.state.replace('_', ' ')}."
     if loss is None:
-        return (
-            f"{ref} answers." if deployment.state == "live" else f"{ref} {deployment.state.replace('_', ' ')}.",
-            "No label has come yet, so nobody can say how good it is.",
-        )
-    told = f"Its {loss_name} over its last {len(own[-28:])} days is {number(loss, 3)}"
+        return does, "No label of its answers has come yet, so nobody can say how good it is."
+    count = len({d.day for d in own})
+    span = f"last {count} days" if count != 1 else "last day"
+    told = f"Its {loss_name} over its {span} with answers is {figure(loss)}"
     if test is None:
-        return f"{ref} {'answers' if deployment.state == 'live' else deployment.state.replace('_', ' ')}.", told + "."
-    ratio = loss / test if test else float("inf")
-    told += f", expected was {number(test, 3)} (its hold-out in time)."
-    if ratio > 1.25:
-        return f"{ref} is worse than it was when it was trained.", told
-    return f"{ref} does what it did when it was trained.", told
+        return does, told + "."
+    told += f"; its hold-out in time promised {figure(test)}."
+    worse = loss > test * WORSE
+    if not live:
+        return does, told
+    return (f"{ref} is worse than promised." if worse else f"{ref} keeps its promise."), told
 
 
-def loss_chart(model: str, days: list[DayLoss], all_of_model: list[Deployment]) -> str:
-    """Loss by day of event time, a curve a version, weekly means where there are many days."""
+def loss_chart(model: str, days: list[DayLoss], hot: int | None, *, height: int = 220) -> str:
+    """Loss by day of event time, a curve a version, weekly where there are many days; `hot` is the one in question."""
     versions = sorted({d.version for d in days})
+    others = [version for version in reversed(versions) if version != hot]
+    colours = {version: COLOURS[at % len(COLOURS)] for at, version in enumerate(others)}
     width = bucket_days(days)
-    lines = []
-    for version in versions:
-        points = buckets([d for d in days if d.version == version], width)
-        newest = version == versions[-1]
-        lines.append(
-            charts.Line(
-                points,
-                "c1" if newest else COLOURS[1 + (len(versions) - 2 - versions.index(version)) % 6],
-                f"v{version}",
-            )
+    lines = [
+        charts.Line(
+            buckets([d for d in days if d.version == version], width), colours.get(version, "c1"), f"v{version}"
         )
-    first_day = {version: min(d.day for d in days if d.version == version) for version in versions}
-    marks = [charts.Mark(day, f"v{version}") for version, day in first_day.items()]
-    what = "day" if width == 1 else f"{width} days"
+        for version in versions
+    ]
+    what = {1: "day", 7: "week"}.get(width, f"{width} days")
     return charts.line_chart(
         lines,
         label=f"loss of {model} by {what} of event time",
-        height=220,
+        height=height,
         axes=charts.Axes(x_ticks=time_ticks(days)),
-        marks=marks,
+        marks=takeovers(days),
     )
+
+
+def takeovers(days: list[DayLoss]) -> list[charts.Mark]:
+    """Where another version answers most of a day's requests; takeovers near one another share a mark."""
+    most: dict[int, DayLoss] = {}
+    for d in days:
+        if d.day not in most or d.predictions > most[d.day].predictions:
+            most[d.day] = d
+    changes: list[tuple[int, int]] = []
+    for at in sorted(most):
+        if not changes or changes[-1][1] != most[at].version:
+            changes.append((at, most[at].version))
+    near = (max(most) - min(most)) * 0.04 if most else 0
+    marks: list[charts.Mark] = []
+    for at, version in changes:
+        if marks and at - marks[-1].x <= near:
+            marks[-1] = charts.Mark(marks[-1].x, f"{marks[-1].label} → v{version}")
+        else:
+            marks.append(charts.Mark(at, f"v{version}"))
+    return marks
 
 
 def coverage_chart(model: str, days: list[DayLoss]) -> str:
     """Share of predictions whose label has come, on the same axis."""
-    width = bucket_days(days) * 86_400_000
+    width = bucket_days(days) * DAY_MS
     sums: dict[int, list[int]] = {}
     for d in days:
         total = sums.setdefault(d.day // width * width, [0, 0])
@@ -142,7 +163,7 @@ def coverage_chart(model: str, days: list[DayLoss]) -> str:
         [charts.Line(points, "c0", "labelled")],
         label=f"share of {model}'s predictions with a label",
         height=60,
-        axes=charts.Axes(y_high=1.0, y_format="{:.0%}", x_ticks=time_ticks(days)),
+        axes=charts.Axes(y_high=1.0, y_format="{:.0%}", most=2, x_ticks=time_ticks(days)),
     )
 
 
@@ -150,17 +171,25 @@ def bucket_days(days: list[DayLoss]) -> int:
     """Days a point: at most some 200 points."""
     if not days:
         return 1
-    span = (max(d.day for d in days) - min(d.day for d in days)) // 86_400_000 + 1
+    span = (max(d.day for d in days) - min(d.day for d in days)) // DAY_MS + 1
     return 1 if span <= 120 else 7 if span <= 1400 else 28
 
 
 def buckets(days: list[DayLoss], width: int) -> list[charts.Point]:
+    """Loss over so many days each, at the first day with an answer; a gap where an answer is missing for longer."""
     sums: dict[int, list[float]] = {}
     for d in days:
-        total = sums.setdefault(d.day // (width * 86_400_000) * width * 86_400_000, [0.0, 0.0])
-        total[0] += d.loss_sum
-        total[1] += d.weight_sum
-    return [(float(day), loss / weight if weight else None) for day, (loss, weight) in sorted(sums.items())]
+        total = sums.setdefault(d.day // (width * DAY_MS), [d.day, 0.0, 0.0])
+        total[1] += d.loss_sum
+        total[2] += d.weight_sum
+    points: list[charts.Point] = []
+    last = None
+    for number_, (day, loss, weight) in sorted(sums.items()):
+        if last is not None and number_ - last > 1:
+            points.append((day, None))
+        points.append((day, loss / weight if weight else None))
+        last = number_
+    return points
 
 
 def time_ticks(days: list[DayLoss]) -> list[tuple[float, str]]:
@@ -169,7 +198,7 @@ def time_ticks(days: list[DayLoss]) -> list[tuple[float, str]]:
         return []
     low, high = min(d.day for d in days), max(d.day for d in days)
     places = [low + (high - low) * i / 4 for i in range(5)] if high > low else [float(low)]
-    form = "%b %Y" if high - low > 120 * 86_400_000 else "%-d %b"
+    form = "%b %Y" if high - low > 120 * DAY_MS else "%-d %b"
     return [(place, datetime.fromtimestamp(place / 1000, UTC).strftime(form)) for place in places]
 
 

@@ -15,6 +15,8 @@ from stead.web import charts
 from stead.web.frame import render, store_of
 
 SPARK_DAYS = 28
+WORSE = 1.25
+"""Loss above so many times the hold-out in time is told; a plain ratio, no test."""
 DAY_MS = 86_400_000
 
 
@@ -59,7 +61,8 @@ def fleet(request: Request) -> Response:
         return first_start(request, store)
     gateways = serving.gateways(store, alive=True)
     rows = [row(store, model, gateways) for model in known]
-    needs = [need for model in known for need in needs_of(store, model)]
+    needs = [need for model, each in zip(known, rows, strict=True) for need in needs_of(store, model, each)]
+    needs.sort(key=lambda need: ("bad", "warn", "note").index(need.chip))
     healthy = sum(r.chip == "ok" for r in rows)
     return render(
         request,
@@ -115,7 +118,7 @@ def row(store: Store, model: models.Model, gateways: list[serving.Gateway]) -> R
         predictions=sum(d.predictions for d in days),
         failed=sum(d.failed for d in days),
         last_day=max((d.day for d in days), default=None),
-        next=next_step(model, live, coming),
+        next=next_step(store, model, live, coming),
         href=f"/deployments/{live.id}" if live else f"/models/{model.name}",
     )
 
@@ -136,24 +139,32 @@ def health(
     return ("bad", "does not load") if any(isinstance(state, dict) for state in states) else ("active", "loading")
 
 
-def needs_of(store: Store, model: models.Model) -> list[Need]:
-    """What a person should look at: the last deployment was refused or failed."""
+def needs_of(store: Store, model: models.Model, row_: Row) -> list[Need]:
+    """What a person should look at: nothing answers, the last deployment did not go through, the loss is not as promised."""
+    out = []
+    if row_.chip in ("bad", "warn"):
+        out.append(Need(row_.chip, "not served", model.name, f"{row_.state}.", row_.href, "Look"))
     latest = deployments.list_deployments(store, model=model.name, limit=1)
-    if not latest or latest[0].state not in ("refused", "failed"):
-        return []
-    deployment = latest[0]
-    said = (deployment.error or {}).get("message", deployment.state)
-    return [Need("bad", deployment.state, model.name, said, f"/deployments/{deployment.id}", "Look")]
+    if latest and latest[0].state in ("refused", "failed"):
+        said = (latest[0].error or {}).get("message", latest[0].state)
+        out.append(Need("bad", latest[0].state, model.name, said, f"/deployments/{latest[0].id}", "Look"))
+    if row_.loss is not None and row_.test and row_.loss > WORSE * row_.test:
+        said = f"loses {row_.loss / row_.test:.1f} times what its hold-out in time promised, over the last {SPARK_DAYS} days."
+        out.append(Need("note", "loss", model.name, said, row_.href, "Look"))
+    return sorted(out, key=lambda each: ("bad", "warn", "note").index(each.chip))
 
 
-def next_step(model: models.Model, live: Deployment | None, coming: Deployment | None) -> str:
+def next_step(store: Store, model: models.Model, live: Deployment | None, coming: Deployment | None) -> str:
     """At the level `record` people act: say what they could do."""
     if coming is not None:
         return "the deployment goes on by itself"
     if live is None:
         return f"stead deploy {model.name}"
-    newest = model.versions
-    return f"v{newest} is not deployed" if newest > live.version and live.version + 1 <= newest else "nothing to do"
+    newest = models.get_version(store, f"{model.name}@latest").version
+    if newest <= live.version:
+        return "nothing to do"
+    tried = [d for d in deployments.list_deployments(store, model=model.name, limit=50) if d.version == newest]
+    return f"v{newest} was {tried[0].state.replace('_', ' ')}" if tried else f"v{newest} is not deployed"
 
 
 def recent(days: list[DayLoss], count: int) -> list[DayLoss]:

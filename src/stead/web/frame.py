@@ -191,6 +191,11 @@ def day(ms: int | None) -> str:
     return "–" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%-d %b %Y")
 
 
+def clock(ms: int) -> str:
+    """The time of a day, UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%H:%M")
+
+
 def number(value: Any, digits: int = 4) -> str:
     """A figure for reading: significant digits, thousands apart, – for nothing.
 
@@ -199,15 +204,29 @@ def number(value: Any, digits: int = 4) -> str:
     """
     if value is None or value != value:
         return "–"
-    if isinstance(value, int) or (abs(value) >= 1e4 and float(value).is_integer()):
+    if isinstance(value, int) or (abs(value) >= 1e3 and float(value).is_integer() and abs(value) < 1e15):
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:.{digits}g}"
+
+
+def figure(value: float | None) -> str:
+    """A loss: three decimals where it is small, so that a column lines up.
+
+    >>> figure(0.36), figure(12.345), figure(1234.5), figure(None)
+    ('0.360', '12.35', '1,234', '–')
+    """
+    if value is None or value != value:
+        return "–"
+    size = abs(value)
+    if 0 < size < 0.001:
+        return f"{value:.2e}"
+    return f"{value:.3f}" if size < 10 else f"{value:.2f}" if size < 1000 else f"{value:,.0f}"
 
 
 def took(ms: int | float | None) -> str:
     """A duration in the unit that reads best.
 
-    >>> took(350), took(65_000), took(None)
+    >>> took(420), took(65_000), took(None)
     ('0.4 s', '1 min 5 s', '–')
     """
     if ms is None:
@@ -262,6 +281,8 @@ FILTERS: dict[str, Callable[..., str]] = {
     "when": when,
     "day": day,
     "number": number,
+    "figure": figure,
+    "clock": clock,
     "took": took,
     "size": size,
     "percent": percent,

@@ -76,7 +76,7 @@ def one(request: Request) -> Response:
         made=sum(d.predictions for d in late),
         failed=sum(d.failed for d in late),
         labelled=sum(d.labelled for d in late),
-        loss_chart=loss_chart(model.name, days, made) if days else "",
+        loss_chart=loss_chart(model.name, days, live.version if live else None) if days else "",
         coverage_chart=coverage_chart(model.name, days) if days else "",
         verdict_chips=VERDICTS,
     )

@@ -12,7 +12,7 @@ from stead.errors import NotFound
 from stead.models import Edge, LoggedModel, Version
 from stead.store import Store
 from stead.web import charts
-from stead.web.frame import day, number, render, store_of
+from stead.web.frame import day, figure, render, store_of
 from stead.web.models import VERDICTS, state_of
 
 EXAMPLE = "input_example.json"
@@ -63,7 +63,7 @@ def hold_outs(metrics: dict[str, float], loss: str) -> tuple[str, str] | None:
     random, time = metrics.get("holdout_random"), metrics.get("holdout_time")
     if random is None or time is None:
         return None
-    told = f"{loss} is {number(random, 3)} on rows held out at random and {number(time, 3)} on the newest rows."
+    told = f"On rows held out at random its {loss} is {figure(random)}, on the newest rows {figure(time)}."
     if time > random * 1.05:
         return told, (
             "A random row has neighbours from the same days among those it learned from; the newest rows have none, as in service, "
@@ -107,14 +107,19 @@ def example(store: Store, logged: LoggedModel) -> str:
 
 
 def differences(store: Store, version: Version, logged: LoggedModel) -> list[Difference]:
-    """What differs between training, serving and this machine's interpreter; without what only the last has."""
+    """What differs between training and serving, then packages that this machine's interpreter has in another version."""
     found = environments.compare(
         store,
         [logged.environment, version.serving_environment],
         here=True,
         variables=[train_env(store, logged), version.serving_env],
     )
-    return [row for row in found if row.values[0] is not None or row.values[1] is not None]
+    told = [
+        row
+        for row in found
+        if row.values[0] != row.values[1] or (None not in row.values[:2] and not row.name.isupper() and row.values[2])
+    ]
+    return sorted(told, key=lambda row: row.values[0] == row.values[1])
 
 
 def train_env(store: Store, logged: LoggedModel) -> dict[str, str]:
@@ -168,7 +173,7 @@ def node(end: str, *, hot: bool = False) -> charts.Node:
             "" if hot else f"/models/{ref}/versions/{number_}",
             "hot" if hot else "",
         )
-    return charts.Node(end, f"{kind} {name[:8]}", kind)
+    return charts.Node(end, name[:8], kind)
 
 
 ROUTES = [("/models/{model}/versions/{version:int}", one, ["GET"])]
