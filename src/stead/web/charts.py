@@ -275,3 +275,62 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, widt
             h = max(1.0, rows / top * height)
             out.append(f'<rect x="{at * wide:.1f}" y="{height - h:.1f}" width="{wide - 0.5:.1f}" height="{h:.1f}"/>')
     return "".join([*out, "</svg>"])
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of a category; `note` is what stands on it."""
+
+    category: str
+    value: float
+    colour: str = "c0"
+    note: str = ""
+
+
+def bar_chart(bars: Sequence[Bar], *, label: str, height: int = 180, y_format: str = "{:.3g}") -> str:
+    """Bars beside one another, in order; a category's name stands under its first bar.
+
+    >>> bar_chart([Bar("2012 Q1", 0.3), Bar("2012 Q2", 0.4)], label="error").count('class="bar')
+    2
+    """
+    if not bars:
+        return f'<p class="mid small">{escape(label)}: nothing to draw yet</p>'
+    scale = _Scale([(0.0, bar.value) for bar in bars], Axes(), height)
+    wide = 100 / len(bars)
+    out = [f'<svg class="chart" height="{height}" role="img" aria-label="{escape(label)}">']
+    for value, y in scale.ticks():
+        kind = "ax" if y >= height - 0.5 else "g"
+        text = escape(y_format.format(value))
+        out.append(
+            f'<line class="{kind}" x2="100%" y1="{y}" y2="{y}"/><text class="ye" x="-8" y="{y + 3.5}">{text}</text>'
+        )
+    before = ""
+    for at, bar in enumerate(bars):
+        x, top = at * wide, scale(bar.value)
+        middle = round(x + wide / 2, 2)
+        out.append(
+            f'<rect class="bar {bar.colour}" x="{x + wide * 0.14:.2f}%" width="{wide * 0.72:.2f}%" y="{top}" height="{height - top:.1f}">'
+            f"<title>{escape(bar.category)} {escape(bar.note)}: {escape(y_format.format(bar.value))}</title></rect>"
+        )
+        if bar.note:
+            out.append(f'<text class="mid-a lab" x="{middle}%" y="{top - 5}">{escape(bar.note)}</text>')
+        if bar.category != before:
+            out.append(f'<text class="x mid-a" x="{middle}%" y="{height + 16}">{escape(bar.category)}</text>')
+        before = bar.category
+    return "".join([*out, "</svg>"])
+
+
+def interval(low: float, value: float, high: float, *, label: str) -> str:
+    """A value with its interval on an axis that shows zero."""
+    ends = [low, high, 0.0]
+    room = (max(ends) - min(ends)) * 0.1 or 1.0
+    left, span = min(ends) - room, max(ends) - min(ends) + 2 * room
+
+    def px(x: float) -> str:
+        return f"{(x - left) / span * 100:.1f}%"
+
+    return (
+        f'<svg class="ci" role="img" aria-label="{escape(label)}"><line x1="0" x2="100%" y1="10" y2="10"/>'
+        f'<line x1="{px(0)}" x2="{px(0)}" y1="0" y2="20"/><line class="iv" x1="{px(low)}" x2="{px(high)}" y1="10" y2="10"/>'
+        f'<circle class="pt" cx="{px(value)}" cy="10" r="4"/></svg>'
+    )
