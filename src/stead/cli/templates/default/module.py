@@ -16,8 +16,8 @@ def ingest(since: datetime, until: datetime) -> pd.DataFrame:
     since = max(since, until - timedelta(days=180))
     hours = pd.date_range(pd.Timestamp(since).ceil("h"), until, freq="h", inclusive="left", unit="us")
     noise = np.array([np.random.default_rng(int(t.timestamp())).normal() for t in hours])
-    temperature = 12 - 10 * np.cos(2 * np.pi * hours.dayofyear / 365) + 2 * noise
-    rush = np.where(np.isin(hours.hour, [8, 9, 17, 18]), 60, 0) * (hours.dayofweek < 5)
+    temperature = 12 - 10 * np.cos(2 * np.pi * hours.dayofyear.to_numpy() / 365) + 2 * noise
+    rush = 60 * np.isin(hours.hour, [8, 9, 17, 18]) * (hours.dayofweek < 5)
     demand = (80 + 3 * temperature + rush + 8 * noise).clip(0).round()
     return pd.DataFrame({"time": hours, "temperature": temperature.round(1), "demand": demand})
 
