@@ -101,13 +101,14 @@ class Sender:
             if self._silent:
                 tell("the run is delivered again")
             self._failures, self._silent = 0, False
-            if courier.has_ended:
+            if courier.has_ended or _is_gone(courier):
                 self._drop(courier)
 
     def _drop(self, courier: j.Courier) -> None:
         """All is delivered. Where a forked child still writes, the folder stays for it."""
-        if not any(j.is_alive(log) for log in j.logs_of(courier.folder)) and not courier.carry():
-            j.remove(courier.folder)
+        with suppress(Exception):  # what stays is a leftover that the next one delivers
+            if not any(j.is_alive(log) for log in j.logs_of(courier.folder)) and not courier.carry():
+                j.remove(courier.folder)
         with self._changed:
             self._couriers.pop(courier.folder, None)
 
@@ -122,10 +123,18 @@ class Sender:
                 self._changed.wait(min(self._pause(), 1.0))
 
     def _give_up(self, courier: j.Courier, error: SteadError) -> None:
+        if _is_gone(courier):
+            self._drop(courier)
+            return
         tell(f"run {courier.folder.name} cannot be delivered: {error.message}; its journal stays in {courier.folder}")
         with self._changed:
             self._refused.add(courier.folder)
             self._couriers.pop(courier.folder, None)
+
+
+def _is_gone(courier: j.Courier) -> bool:
+    """The agent, or another process, has found the closed journal first, delivered it whole and removed it."""
+    return not j.logs_of(courier.folder)
 
 
 def deliver(caller: Caller, run_id: str, writer: str, first: int, records: Sequence[j.Record]) -> int:

@@ -21,6 +21,7 @@ from stead.config import load_settings
 from stead.runs import Run
 from stead.runtime import journal as j
 from stead.sdk import sync_journals
+from stead.sdk.sender import Sender
 from stead.store import Store
 
 SERVER = Path(__file__).parents[2] / "support" / "api_server.py"
@@ -235,6 +236,19 @@ def test_the_next_run_delivers_what_a_dead_one_left(store: Store, start: Start) 
     start("import stead, time\nstead.init(project='p', watch=False)\ntime.sleep(60)")
     until(lambda: [run for run in runs.list_runs(store).runs if run.status == "killed"])
     assert len(runs.list_runs(store).runs) == 2
+
+
+def test_somebody_else_delivers_the_closed_journal_first(store: Store) -> None:
+    caller = connect(load_settings(environ={"STEAD_STORE": str(store.root)}))
+    journal = j.Journal(store.root / "journals" / ("b" * 32))
+    journal.append(j.Started(1, "p", "n"), j.Ended(2, "finished"))
+    journal.close()
+    assert sync_journals(caller, store.root) == 2
+    sender = Sender()
+    sender.add(journal.folder, lambda: caller)
+    assert sender.settle(journal.folder, 10)
+    assert only_run(store).status == "finished"
+    caller.close()
 
 
 def test_leftovers_of_the_living_are_left(store: Store, start: Start) -> None:
