@@ -136,6 +136,7 @@ class Run:
             self.config = params | self.config
 
     def set_tags(self, values: Mapping[str, Any]) -> None:
+        """Set tags; unlike a parameter a tag may change."""
         self._write(Tags(now_ms(), flat_texts(values)))
 
     def log_artifact(self, source: str | Path | bytes, name: str | None = None) -> None:
