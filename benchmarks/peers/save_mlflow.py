@@ -7,4 +7,5 @@ import mlflow.sklearn
 
 with open(sys.argv[1], "rb") as file:
     model = pickle.load(file)
-mlflow.sklearn.save_model(model, sys.argv[2], pip_requirements=["scikit-learn", "mlflow"])
+requirements = ["scikit-learn", "mlflow"]
+mlflow.sklearn.save_model(model, sys.argv[2], pip_requirements=requirements, serialization_format="cloudpickle")
