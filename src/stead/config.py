@@ -91,10 +91,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """How training or serving of a model differs from the rest: environment variables and further requirements."""
+    """How training or serving of a model differs from the rest: environment variables and other requirements."""
 
     env: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that are set there, by name."""
     requirements: tuple[str, ...] = ()
+    """Requirement lines that are used there instead of the project's."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,15 @@ class ModelConfig:
     time: str | None = None
     """Column with the event time of a row, or None for rows without one."""
     loss: str = "mae"
+    """What is measured at training and against labels: `wape`, `mae`, `mse`, `error`, `log_loss`, `brier`."""
     level: Level = "record"
+    """Who acts: at `record` people do."""
     dataset: str = ""
+    """Dataset that `ingest` adds to; the model's name where none is given."""
     label_delay: str = "0h"
     """How long after the event a label is known: `24h`, `7d`."""
     timeout_s: int = 3600
+    """Seconds after which a training is given up."""
     train: StageConfig = field(default_factory=StageConfig)
     serve: StageConfig = field(default_factory=StageConfig)
 
@@ -123,8 +129,10 @@ class Project:
     """A project: the folder with `stead.toml`, its environment and its models."""
 
     name: str
+    """Name of the project that runs are filed under; the folder's where none is given."""
     root: Path
     python: str | None
+    """Version of Python for training and serving, such as `3.12`; this one's where none is given."""
     requirements: tuple[str, ...] | str
     """Requirement lines, or the name of a file beside stead.toml (`requirements.txt`, `pyproject.toml`, a script)."""
     models: Mapping[str, ModelConfig]
@@ -212,12 +220,13 @@ class _Reader:
         self._known(settings, SETTINGS, "settings")
         for name, value in settings.items():
             if not isinstance(value, SETTINGS[name].type):
-                self._fail(f"settings.{name}", f"must be {SETTINGS[name].type.__name__}, not {value!r}")
+                problem = f"must be {SETTINGS[name].type.__name__}, not {value!r}"
+                self._fail(f"settings.{name}", problem, hint=SETTINGS[name].help)
         requirements = top.get("requirements", "")
         if not isinstance(requirements, str) and not (
             isinstance(requirements, list) and all(isinstance(r, str) for r in requirements)
         ):
-            self._fail("project.requirements", "must be a file name or a list of requirement lines")
+            self._fail("project.requirements", "must be a file name or a list of requirement lines", hint='["pandas"]')
         return Project(
             name=self._name(self._string(top, "name", "project", self.path.parent.name), "project.name"),
             root=self.path.parent,
@@ -234,7 +243,7 @@ class _Reader:
         self._known(table, ModelConfig.__dataclass_fields__.keys() - {"name"}, where)
         for key in ("code", "target"):
             if key not in table:
-                self._fail(where, f"needs {key!r}")
+                self._fail(where, f"needs {key!r}", hint=f'{key} = "…"')
         loss = self._string(table, "loss", where, "mae")
         if loss not in LOSSES:
             self._fail(
@@ -247,13 +256,17 @@ class _Reader:
             )
         timeout = table.get("timeout_s", 3600)
         if not isinstance(timeout, int) or timeout <= 0:
-            self._fail(f"{where}.timeout_s", f"must be a positive number of seconds, not {timeout!r}")
+            self._fail(
+                f"{where}.timeout_s", f"must be a positive number of seconds, not {timeout!r}", hint="timeout_s = 3600"
+            )
         code = self._string(table, "code", where, "")
         resolved = (self.path.parent / code).resolve()
         if not resolved.is_relative_to(self.path.parent.resolve()):
-            self._fail(f"{where}.code", f"{code!r} lies outside the project")
+            self._fail(f"{where}.code", f"{code!r} lies outside the project", hint="a path relative to stead.toml")
         if not resolved.is_file():
-            self._fail(f"{where}.code", f"there is no file {code!r}")
+            self._fail(
+                f"{where}.code", f"there is no file {code!r}", hint="a Python file with ingest, features and train"
+            )
         delay = self._string(table, "label_delay", where, "0h")
         try:
             duration_ms(delay)
@@ -283,19 +296,23 @@ class _Reader:
                 self._fail(f"{where}.env.{name}", f"must be a string, not {value!r}", hint=f'{name} = "{value}"')
         requirements = stage.get("requirements", [])
         if not isinstance(requirements, list) or not all(isinstance(r, str) for r in requirements):
-            self._fail(f"{where}.requirements", "must be a list of requirement lines")
+            self._fail(f"{where}.requirements", "must be a list of requirement lines", hint='requirements = ["pandas"]')
         return StageConfig(env=dict(env), requirements=tuple(requirements))
 
     def _table(self, parent: dict[str, Any], key: str, where: str) -> dict[str, Any]:
         value = parent.get(key, {})
         if not isinstance(value, dict):
-            self._fail(f"{where}.{key}".lstrip("."), f"must be a table, not {value!r}")
+            self._fail(
+                f"{where}.{key}".lstrip("."),
+                f"must be a table, not {value!r}",
+                hint=f"[{where}.{key}]".replace("[.", "["),
+            )
         return value  # type: ignore[no-any-return]
 
     def _string(self, table: dict[str, Any], key: str, where: str, default: str) -> str:
         value = table.get(key, default)
         if not isinstance(value, str):
-            self._fail(f"{where}.{key}", f"must be a string, not {value!r}")
+            self._fail(f"{where}.{key}", f"must be a string, not {value!r}", hint=f'{key} = "{value}"')
         return value  # type: ignore[no-any-return]
 
     def _name(self, name: str, where: str) -> str:

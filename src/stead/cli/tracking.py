@@ -23,7 +23,7 @@ def runs() -> None:
 @output.json_option
 def runs_list(project: str | None, where: str | None, order: str | None, limit: int, as_json: bool) -> Any:
     """Runs, newest first."""
-    arguments = {"project": project, "where": where, "order": order, "limit": limit}
+    arguments = {"project": project, "filter": where, "order": order, "limit": limit}
     found = connect().call("runs.list_runs", **{key: value for key, value in arguments.items() if value is not None})
     if as_json:
         return found

@@ -83,10 +83,11 @@ class _Training:
 
     def work(self, since: int | None, until: int | None, data: str | None) -> dict[str, Any]:
         spec, store, keeper = self.spec, self.store, self.keeper
+        self._start()
         keeper.report("locking the environment", 0, STEPS)
         environment = lock(store, spec, spec.train_requirements)
         serving = lock(store, spec, spec.serve_requirements) if spec.serve_requirements else environment
-        self._start(environment.digest)
+        _note(store, self.run_id, "environment", journal.Facts(now_ms(), {}, environment.digest))
         keeper.report("creating the environment", 1, STEPS)
         with Workshop(
             store, keeper, spec, environment=environment.digest, variables=spec.train_env, run_id=self.run_id
@@ -114,7 +115,7 @@ class _Training:
             "metrics": metrics,
         }
 
-    def _start(self, environment: str) -> None:
+    def _start(self) -> None:
         spec, job = self.spec, self.keeper.job
         runs.start(
             self.store,
@@ -122,7 +123,6 @@ class _Training:
             project=spec.project,
             name=f"train {spec.model}",
             job=job.id,
-            environment=environment,
             source={"kind": "pipeline", "entry": spec.entry, "files": spec.files, "requested_by": job.requested_by},
         )
 

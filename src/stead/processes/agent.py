@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from stead import jobs, ledger, predictions
+from stead import jobs, ledger, predictions, runs
 from stead.api.caller import Embedded
 from stead.config import load_settings
 from stead.errors import SteadError
@@ -46,7 +46,7 @@ class Agent:
         )
         self._thread("observe", lambda: self._every(1.0, self._observe))
         self._thread("journals", lambda: self._every(5.0, lambda: sync_journals(self.caller, self.store.root)))
-        self._thread("seal", lambda: self._every(60.0, lambda: ledger.checkpoint(self.store)))
+        self._thread("seal", lambda: self._every(60.0, self._seal))
 
     def stop(self) -> None:
         """Let the jobs go: another agent takes them up where they are."""
@@ -74,6 +74,10 @@ class Agent:
     def _observe(self) -> None:
         predictions.compact(self.store)
         predictions.refresh_performance(self.store)
+
+    def _seal(self) -> None:
+        ledger.checkpoint(self.store)
+        runs.end_silent(self.store)
 
     def _quietly(self, what: Callable[[], object]) -> object:
         """One failing duty is told and tried again; it ends neither the others nor the agent."""

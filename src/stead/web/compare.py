@@ -62,12 +62,12 @@ def compared(request: Request) -> Response:
 
 
 def metric_of(wanted: str, found: list[Run]) -> str:
-    """The metric asked for, else the one with most points that most runs have. Raises NotFound (`metric-unknown`)."""
-    known: dict[str, tuple[bool, int, int]] = {}
+    """The metric asked for, else one that most runs have, judged on held-out rows by its name, with most points. Raises NotFound (`metric-unknown`)."""
+    known: dict[str, tuple[bool, int, bool, int]] = {}
     for run in found:
         for key, summary in run.metrics.items():
-            _, count, points = known.get(key, (False, 0, 0))
-            known[key] = (not key.startswith("system/"), count + 1, points + summary.n)
+            _, count, judged, points = known.get(key, (False, 0, "val" in key or "test" in key, 0))
+            known[key] = (not key.startswith("system/"), count + 1, judged, points + summary.n)
     if wanted and wanted not in known:
         raise NotFound("metric-unknown", f"none of these runs has a metric {wanted!r}", hint="/runs")
     return wanted or max(sorted(known), key=lambda key: known[key], default="")

@@ -14,6 +14,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from stead import environments, jobs, models, runs
 from stead.errors import NotFound
 from stead.runs import Run
+from stead.runtime.clock import now_ms
 from stead.store import Store
 from stead.web import curves, live
 from stead.web.frame import fragment, number, render, store_of
@@ -32,6 +33,7 @@ class Figure:
     unit: str
     svg: str
     series: str
+    colour: str
 
 
 def one(request: Request) -> Response:
@@ -54,7 +56,7 @@ def one(request: Request) -> Response:
         run=run,
         chip=CHIPS[run.status],
         under_way=run.status == "running",
-        took=(run.ended_at or run.beat_at) - run.started_at,
+        took=(run.ended_at or now_ms()) - run.started_at,
         became=became(store, run.id),
         figures=figures(store, run, how),
         how=how,
@@ -83,7 +85,13 @@ def figures(store: Store, run: Run, how: curves.How) -> list[Figure]:
         found = curves.curves(store, [run], key, used, points=150)
         name, unit = key.removeprefix("system/"), "seconds since it began" if machine else ""
         out.append(
-            Figure(name, unit, curves.chart(found, key, used, grey=machine), curves.address([run.id], key, used))
+            Figure(
+                name,
+                unit,
+                curves.chart(found, key, used, grey=machine),
+                curves.address([run.id], key, used),
+                "c0" if machine else "c1",
+            )
         )
     return out
 
@@ -91,7 +99,7 @@ def figures(store: Store, run: Run, how: curves.How) -> list[Figure]:
 def metrics(run: Run) -> list[tuple[str, str, str, str, int]]:
     """Name, last, least and greatest with their steps, number of points."""
     out = []
-    for key, s in sorted(run.metrics.items()):
+    for key, s in sorted(run.metrics.items(), key=lambda item: (item[0].startswith("system/"), item[0])):
         low = f"{number(s.min)} @ {s.min_step}" if s.n > 1 and s.min is not None else ""
         high = f"{number(s.max)} @ {s.max_step}" if s.n > 1 and s.max is not None else ""
         last = "NaN" if s.last is None or math.isnan(s.last) else number(s.last)

@@ -67,7 +67,7 @@
     const raw = curves.some((c) => c.raw.length);
     const data = uPlot.join(tables(curves, log).map(unique));
     const line = (c, faint) => {
-      const stroke = colour(figure.querySelector("path.c0:not(.raw)") && curves.length === 1 ? "--base" : strokes[c.colour]);
+      const stroke = colour(strokes[figure.dataset.colour || c.colour]);
       return { label: c.label, stroke, width: faint ? 1 : 1.5, alpha: faint ? 0.28 : 1, spanGaps: true, points: { show: false } };
     };
     const axis = { stroke: colour("--ink-3"), grid: { stroke: colour("--grid"), width: 1 }, ticks: { show: false }, font: "11px " + getComputedStyle(document.body).fontFamily };
@@ -76,7 +76,7 @@
     const old = figure.querySelector(".plot, svg.chart");
     const height = Number(figure.dataset.height) + 40;
     const options = {
-      width: figure.clientWidth, height,
+      width: figure.clientWidth, height, padding: [8, 12, 0, 0],
       scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
       series: [{ label: x === "step" ? "step" : "s" }, ...curves.flatMap((c) => (raw ? [line(c, true), line(c)] : [line(c)]))],
       axes: [{ ...axis, size: 28 }, { ...axis, size: 46 }],

@@ -1,0 +1,214 @@
+"""Nonsense and faults at the door: each gives one clear error with a hint and an exit code, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.acceptance.life import Life
+from tests.conftest import free_ports
+
+TOML = """[project]
+name = "p"
+requirements = ["pandas>=2.2", "pyarrow", "scikit-learn>=1.5"]
+
+[models.p]
+code = "p.py"
+target = "demand"
+time = "time"
+"""
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Iterator[Life]:
+    """An empty project of the default template."""
+    first, second = free_ports(2)
+    made = Life(tmp_path / "p", (first, second))
+    made.folder.mkdir()
+    made.run("init", "--name", "p")
+    yield made
+    subprocess.run([sys.executable, "-m", "stead", "down"], cwd=made.folder, env=made.environ, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[project\nname = "p"', "stead.toml: Expected ']'"),
+        (TOML.replace("target =", "targett ="), "line 7: models.p.targett is not known"),
+        (TOML.replace('time = "time"', "time = 5"), "line 8: models.p.time must be a string"),
+        (TOML + 'loss = "wap"\n', "line 9: models.p.loss is 'wap'"),
+        (TOML.replace("p.py", "../p.py"), "line 6: models.p.code '../p.py' lies outside the project"),
+        (TOML.replace("p.py", "q.py"), "line 6: models.p.code there is no file 'q.py'"),
+        (TOML.replace('target = "demand"\n', ""), "line 5: models.p needs 'target'"),
+        (TOML + "[models.p.serve.env]\nTZ = 5\n", "line 10: models.p.serve.env.TZ must be a string"),
+        (TOML + 'label_delay = "soon"\n', "line 9: models.p.label_delay 'soon' is no duration"),
+        (TOML + "[settings]\nport = 'x'\n", "line 10: settings.port must be int"),
+        (TOML.replace("[models.p]", '[models."../p"]'), "'../p' is no name"),
+    ],
+)
+def test_a_broken_stead_toml_is_told_with_file_line_key_and_hint(life: Life, text: str, said: str) -> None:
+    (life.folder / "stead.toml").write_text(text)
+    told = life.run("train", "p", code=2)
+    assert said in told and "hint: " in told
+    assert "Traceback" not in told
+    assert not (life.folder / ".stead").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (["trian", "p"], 2, "did you mean 'train'"),
+        (["train", "q"], 3, "no model 'q'"),
+        (["deploy", "q"], 3, "no model 'q'"),
+        (["deploy", "p@x"], 2, "no version number"),
+        (["rollback", "p"], 3, "no model"),
+        (["models", "show", "q@1"], 3, "no model"),
+        (["data", "show", "nothing"], 3, "nothing"),
+        (["runs", "show", "f" * 32], 3, "run"),
+        (["runs", "list", "--where", "metrics. ="], 2, ""),
+        (["compare", "p@1", "p"], 2, "names no version"),
+        (["undo", "77"], 3, "no decision 77"),
+        (["label", "not-an-id", "5"], 2, "not-an-id"),
+        (["label", "0" * 31, "5"], 2, ""),
+        (["train", "p", "--since", "yesterday"], 2, "is not a time"),
+        (["train", "p", "--since", "2020-01-02", "--until", "2020-01-01"], 2, "is not before"),
+        (["init", "--name", "p"], 1, "exists already"),
+        (["init", "x", "--template", "defualt"], 3, "did you mean 'default'"),
+        (["data", "add", "d", "missing.csv"], 2, "missing.csv"),
+        (["predict", "p", "--row", "{"], 2, "not JSON"),
+        (["replay", "missing.csv", "--model", "p"], 3, ""),
+        (["jobs", "show", "zzz"], 3, "job"),
+        (["tokens", "revoke", "nobody"], 3, "nobody"),
+        (["up", "--host", "0.0.0.0"], 2, "no token"),
+    ],
+)
+def test_a_command_that_makes_no_sense(life: Life, command: list[str], code: int, said: str) -> None:
+    told = life.run(*command, code=code)
+    assert told.startswith("error: ") and said in told
+    assert "Traceback" not in told and "Error: " not in told.split("\n")[0]
+
+
+def test_errors_have_one_shape_in_json(life: Life) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "stead", "models", "show", "q", "--json"],
+        cwd=life.folder,
+        env=life.environ,
+        capture_output=True,
+        text=True,
+    )
+    error = json.loads(done.stdout)["error"]
+    assert (error["code"], error["kind"]) == ("model-unknown", "NotFound")
+    assert error["hint"] and done.returncode == 3
+
+
+def test_a_label_of_an_unknown_prediction_is_kept(life: Life) -> None:
+    told = life.run("label", "01a20faac4227f0c82e4d450af24882f", "5")
+    assert "1 labels kept" in told and "not known yet" in told
+
+
+def test_a_port_in_use_and_a_second_up(life: Life) -> None:
+    with socket.create_server(("127.0.0.1", life.ports[0])):
+        told = life.run("up", "--background", code=1)
+        assert f"port {life.ports[0]}" in told and "--port" in told
+    with socket.create_server(("127.0.0.1", life.ports[1])):
+        told = life.run("up", "--background", code=1)
+        assert f"port {life.ports[1]}" in told and "--gateway-port" in told
+    life.run("up", "--background")
+    told = life.run("up", code=1)
+    assert "is up" in told and "stead down" in told
+    life.run("up", "--background")
+    assert life.json("status")["up"] is True
+
+
+def test_ctrl_c_ends_everything(life: Life) -> None:
+    up = life.begin("up")
+    deadline = time.monotonic() + 60
+    while not life.json("status")["gateways"]:
+        assert time.monotonic() < deadline and up.poll() is None
+    pids = life.pids()
+    up.send_signal(signal.SIGINT)
+    _, said = up.communicate(timeout=30)
+    assert up.returncode == 0 and "stead is down" in said and "Traceback" not in said
+    for pid in pids.values():
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_ctrl_c_in_a_training_cancels_it(life: Life) -> None:
+    code = life.folder / "p.py"
+    code.write_text(
+        code.read_text().replace("    return HistGradient", "    import time; time.sleep(600)\n    return HistGradient")
+    )
+    train = life.begin("train", "p", "--since", "2026-01-01", "--until", "2026-02-01")
+    deadline = time.monotonic() + 120
+    while not any((j["progress"] or {}).get("doing") == "evaluate" for j in life.json("jobs", "list")):
+        assert time.monotonic() < deadline and train.poll() is None, train.communicate()
+    train.send_signal(signal.SIGINT)
+    _, said = train.communicate(timeout=30)
+    assert train.returncode == 130 and "Traceback" not in said
+    assert life.json("jobs", "list")[0]["state"] == "cancelled"
+    assert life.json("models", "list") == []
+
+
+def test_no_network_is_one_clear_error(life: Life) -> None:
+    toml = life.folder / "stead.toml"
+    toml.write_text(toml.read_text().replace('"pyarrow"', '"pyarrow", "six>=1.0"'))
+    away = {
+        "UV_INDEX_URL": "http://127.0.0.1:9/simple",
+        "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple",
+        "UV_CACHE_DIR": str(life.folder / "c"),
+        "UV_HTTP_TIMEOUT": "2",
+    }
+    offline = Life(life.folder, life.ports, extra={**away, "UV_HTTP_RETRIES": "0"})
+    told = offline.run("train", "p", code=5)
+    assert told.count("error: ") == 1 and "hint: " in told and "Traceback" not in told
+    assert life.json("models", "list") == []
+
+
+def test_a_disk_that_is_full_for_a_moment(life: Life, tmp_path: Path) -> None:
+    """A file size limit stands for it: the command says so, and the same command works when there is room."""
+    life.run("status")
+    big = tmp_path / "big.csv"
+    big.write_text("a,b\n" + "\n".join(f"{i},{i * 7919 % 10007}" for i in range(400_000)))
+    script = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000)); from stead.cli import main; sys.argv = ['stead', 'data', 'add', 'd', sys.argv[1]]; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(big)], cwd=life.folder, env=life.environ, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "error: " in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert life.json("data", "list") == []
+    life.run("data", "add", "d", str(big))
+    assert life.json("data", "list")[0]["rows"] == 400_000
+
+
+def test_bad_rows_at_the_gateway(life: Life) -> None:
+    life.run("train", "p", "--since", "2026-01-01", "--until", "2026-02-01")
+    life.run("deploy", "p")
+    url = f"http://127.0.0.1:{life.ports[1]}/predict/p"
+    good = {"time": "2026-03-01T12:00:00", "temperature": 5.0}
+    assert httpx.post(url, json={"row": good}).status_code == 200
+    for row, said in (
+        ({"time": "2026-03-01T12:00:00"}, "temperature"),
+        ({**good, "temperature": "warm"}, "temperature"),
+        ({**good, "temperature": None}, "temperature"),
+        ({**good, "time": "noon"}, "time"),
+        ([1, 2], ""),
+    ):
+        answer = httpx.post(url, json={"row": row})
+        assert answer.status_code == 400 and said in answer.text, (row, answer.text)
+    nan = httpx.post(url, content=b'{"row": {"time": "2026-03-01T12:00:00", "temperature": NaN}}')
+    assert nan.status_code == 400
+    assert httpx.post(url, content=b"{").status_code == 400
+    assert httpx.post(url + "q", json={"row": good}).status_code == 404
+    assert httpx.post(url, json={"row": good}, headers={"host": "evil.example"}).status_code == 403
+    assert httpx.post(url, json={"row": {**good, "extra": 1}}).status_code == 200
+    counts = life.json("predictions", "counts", "p")
+    assert counts["failed"] == 0 or counts["failed"] >= 5
