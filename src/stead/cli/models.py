@@ -158,7 +158,7 @@ def env_show(digest: str) -> None:
 
 @env.command("diff")
 @click.argument("ref", metavar="MODEL@VERSION")
-@click.option("--all", "everything", is_flag=True, help="Also what is the same.")
+@click.option("--all", "everything", is_flag=True, help="Also what is the same, and what only one of them has.")
 @output.json_option
 def env_diff(ref: str, everything: bool, as_json: bool) -> Any:
     """Training, serving and this machine in one table."""
@@ -166,7 +166,11 @@ def env_diff(ref: str, everything: bool, as_json: bool) -> Any:
     version = caller.call("models.get_version", ref=ref)
     logged = caller.call("models.get_logged_model", id=version.logged_model)
     found = caller.call("environments.compare", digests=[logged.environment, version.serving_environment], here=True)
-    shown = [d for d in found if everything or len(set(d.values[:2])) > 1 or d.values[2] not in (None, d.values[0])]
+    shown = [
+        d
+        for d in found
+        if everything or len(set(d.values[:2])) > 1 or (None not in d.values and d.values[2] != d.values[0])
+    ]
     if as_json:
         return shown
     output.table(
