@@ -145,14 +145,14 @@ def follow(request: Request) -> Response:
     store = store_of(request)
     run_id, how = request.path_params["run_id"], curves.how_of(request)
     runs.get_run(store, run_id)
-    seen = {"beat": -1}
+    seen: dict[str, Run | None] = {"run": None}
 
     def look() -> tuple[live.Events, bool]:
         run = runs.get_run(store, run_id)
         ended = run.status != "running"
-        if run.beat_at == seen["beat"] and not ended:
+        if run == seen["run"] and not ended:
             return [], False
-        seen["beat"] = run.beat_at
+        seen["run"] = run
         values = {"figures": figures(store, run, how), "metrics": metrics(run), "console": console(store, run)}
         state = fragment("_run_state.html", run=run, chip=CHIPS[run.status])
         return [("now", fragment("_run_now.html", how=how, **values)), ("state", state)], ended

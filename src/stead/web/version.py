@@ -44,6 +44,7 @@ def one(request: Request) -> Response:
         why=hold_outs(logged.metrics, model.loss),
         trained_on=trained_on(logged),
         inputs=(logged.signature or {}).get("inputs", []),
+        describe=describe,
         outputs=[describe(each) for each in (logged.signature or {}).get("outputs", [])],
         example=example(store, logged),
         verdicts=gates.list_verdicts(store, name, version=version.version),
@@ -86,12 +87,12 @@ def trained_on(logged: LoggedModel) -> str:
     return f"{found.get('dataset', '')}{span}"
 
 
-def describe(spec: dict[str, object]) -> str:
-    """One output of the signature: name and type, or the shape of a tensor."""
+def describe(spec: dict[str, object], *, named: bool = True) -> str:
+    """One input or output of the signature: name and type, or the type and shape of a tensor."""
     tensor = spec.get("tensor-spec")
     if isinstance(tensor, dict):
         return f"{tensor.get('dtype')} {tensor.get('shape')}"
-    return " ".join(str(spec[key]) for key in ("name", "type") if spec.get(key))
+    return " ".join(str(spec[key]) for key in (("name", "type") if named else ("type",)) if spec.get(key))
 
 
 def example(store: Store, logged: LoggedModel) -> str:

@@ -1,0 +1,286 @@
+"""Every page, parsed: what it says, that nothing that people write runs, roles, forms, errors, headers, weight."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import re
+from urllib.parse import urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+from world import EVIL, World
+
+from conftest import Site
+from stead import deployments, jobs, ledger
+from stead.api import tokens
+from stead.web import frame
+
+PAGES = range(24)
+KB = 1024
+
+
+@pytest.mark.parametrize("number", PAGES)
+def test_every_page_is_sound(site: Site, world: World, number: int) -> None:
+    path = world.pages()[number]
+    answer = site.ask(path)
+    assert answer.status_code == 200, answer.text[:2000]
+    assert len(gzip.compress(answer.content)) < 60 * KB
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    page = BeautifulSoup(answer.text, "html.parser")
+    sound(page)
+    assert not page.find_all("script", src=False), "a script in the page"
+    assert "alert('x')" not in "".join(str(tag) for tag in page.find_all("script"))
+    assert site.ask(path + ("&" if "?" in path else "?") + "format=json").headers["content-type"] == "application/json"
+
+
+def test_the_list_above_is_whole(world: World) -> None:
+    assert len(world.pages()) == len(PAGES)
+
+
+def sound(page: BeautifulSoup) -> None:
+    """What axe would look for that text alone can tell."""
+    assert page.html is not None and page.html["lang"] == "en" and page.title is not None
+    assert len(page.find_all("main")) == 1
+    levels = [int(tag.name[1]) for tag in page.find_all(re.compile(r"^h[1-6]$"))]
+    assert levels[0] == 1 and levels.count(1) == 1, levels
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels)), levels
+    for control in page.select("input:not([type=hidden]), select, textarea"):
+        labelled = control.find_parent("label") or control.get("aria-label")
+        assert labelled or page.find("label", attrs={"for": control.get("id") or "none"}), control
+    for picture in page.select("svg"):
+        assert picture.get("aria-hidden") or picture.get("aria-label") or picture.find_parent("svg"), picture
+    for link in page.select("a, button"):
+        assert link.get_text(strip=True) or link.get("aria-label"), link
+    for row in page.select("thead th"):
+        assert row.get("scope") == "col"
+    ids = [tag["id"] for tag in page.select("[id]")]
+    assert len(ids) == len(set(ids)), "an id twice"
+    for tag in page.select("[style], [onclick], [onchange], style"):
+        raise AssertionError(f"style or script inline: {tag}")
+    for tag in page.select("pre, .scroll"):
+        assert tag.get("tabindex") == "0", "what scrolls can be reached by keys"
+
+
+def test_links_lead_somewhere(site: Site, world: World) -> None:
+    seen: set[str] = set()
+    for path in world.pages():
+        page = site.page(path)
+        for tag, attribute in (("a", "href"), ("link", "href"), ("script", "src"), ("figure", "data-plot")):
+            for found in page.find_all(tag, attrs={attribute: True}):
+                address = str(found[attribute]).partition("#")[0]
+                assert not urlsplit(address).netloc, "nothing from elsewhere"
+                if address and not address.startswith("data:"):
+                    seen.add(address)
+    assert len(seen) > 60
+    for address in sorted(seen):
+        assert site.ask(address).status_code == 200, address
+
+
+def test_what_people_write_is_text(site: Site, world: World) -> None:
+    for path in (
+        f"/runs/{world.failed}",
+        "/decisions",
+        f"/jobs/{world.job}",
+        "/models/trips/versions/1",
+        "/data/trips",
+    ):
+        answer = site.ask(path)
+        assert "<script>alert" not in answer.text and "<b>north" not in answer.text
+    assert EVIL in site.page(f"/runs/{world.failed}").get_text()
+    assert EVIL in site.page("/models/trips/versions/1").get_text()
+
+
+def test_overview_says_what_needs_a_person(site: Site) -> None:
+    page = site.page("/")
+    assert "no gateway runs" in page.get_text()
+    row = page.select_one("table tbody tr")
+    assert row is not None and "v2" in row.get_text() and row.select_one("svg.spark") is not None
+    names = [a.get_text(strip=True) for a in page.select("nav[aria-label=Main] a")]
+    assert names == ["Fleet", "Runs", "Data", "Models1", "Deployments", "Decisions", "Jobs"]
+
+
+def test_runs_shows_only_what_differs(site: Site, world: World) -> None:
+    page = site.page("/runs")
+    heads = [th.get_text(strip=True) for th in page.select("thead th")]
+    assert "depth" in heads and "seed" not in heads
+    assert "seed" in page.select_one("details.more").get_text()  # type: ignore[union-attr]
+    page = site.page("/runs?metric=loss&value=min")
+    best = page.select(".best")
+    assert len(best) == 1 and best[0].get_text() == "0.05"
+    assert len(site.page("/runs?filter=params.depth = 4").select("tbody tr")) == 1
+    page = site.page("/runs?filter=params.depth lt 4", 400)
+    assert "character" in page.select_one("#problem").get_text()  # type: ignore[union-attr]
+    assert page.select_one("input[name=filter]")["value"] == "params.depth lt 4"  # type: ignore[index]
+
+
+def test_compare_puts_runs_side_by_side(site: Site, world: World) -> None:
+    page = site.page(f"/compare?run={world.finished}&run={world.failed}&metric=loss")
+    assert "2 runs" in page.h1.get_text()  # type: ignore[union-attr]
+    assert len(page.select("svg.chart path.l")) == 2
+    differ = page.select("section")[1].get_text(" ")
+    assert "depth" in differ
+    assert site.ask("/compare").status_code == 303
+    assert "no run" in site.page("/compare?run=nothing", 404).get_text()
+    numbers = site.ask(page.select_one("figure[data-plot]")["data-plot"]).json()  # type: ignore[index]
+    assert [len(curve["x"]) for curve in numbers["curves"]] == [40, 40]
+    assert numbers["curves"][0]["y"][9] is None
+
+
+def test_a_run_with_all_that_it_recorded(site: Site, world: World) -> None:
+    page = site.page(f"/runs/{world.finished}")
+    assert len(page.select("figure svg.chart")) == 2
+    assert "line one" in page.get_text() and "changed since the commit" in page.get_text()
+    (link,) = page.select("a[download]")
+    answer = site.ask(str(link["href"]))
+    assert answer.content == b"notes"
+    assert (
+        answer.headers["content-disposition"].startswith("attachment")
+        and "sandbox" in answer.headers["content-security-policy"]
+    )
+    assert site.ask(f"/runs/{world.finished[-8:]}").headers["location"] == f"/runs/{world.finished}"
+    assert "trips v1" in page.get_text()
+
+
+def test_a_run_under_way_is_followed(own: Site, world: World) -> None:
+    page = own.page(f"/runs/{world.running}")
+    assert page.select_one(f"[sse-connect='/runs/{world.running}/live']")
+    from stead import runs
+
+    runs.end(own.store, world.running)
+    answer = own.ask(f"/runs/{world.running}/live")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert [line[7:] for line in answer.text.splitlines() if line.startswith("event: ")] == ["now", "state", "end"]
+    assert "<script>alert" not in answer.text
+
+
+def test_a_version_says_why_its_hold_outs_differ(site: Site) -> None:
+    text = site.page("/models/trips/versions/1").get_text()
+    assert "0.140" in text and "0.320" in text and "expect the second" in text
+    assert "a pickle" in text
+    graph = site.page("/models/trips/versions/2").select_one("svg.graph")
+    assert graph is not None and "trips@1" in graph.get_text()
+
+
+def test_a_deployment_has_loss_labels_and_steps(site: Site, world: World) -> None:
+    page = site.page(f"/deployments/{world.live}")
+    assert [li.strong.get_text() for li in page.select("ol.steps li")] == ["requested", "live"]  # type: ignore[union-attr]
+    charts = page.select("svg.chart")
+    assert "loss of trips by day" in charts[0]["aria-label"]
+    assert {text.get_text() for text in charts[0].select("text.lab")} == {"v1", "v2"}
+    assert (
+        "keeps its promise" in page.select_one(".verdict").get_text()
+        or "worse" in page.select_one(".verdict").get_text()
+    )  # type: ignore[union-attr]
+
+
+def test_roll_back_by_form(own: Site, world: World) -> None:
+    page = own.page(f"/deployments/{world.live}")
+    form = page.select_one("form[method=post]")
+    assert form is not None
+    answer = own.ask(str(form["action"]), "POST", data={"reason": "wrong since Monday", "to": "1"})
+    assert answer.status_code == 303, answer.text
+    made = deployments.list_deployments(own.store)[0]
+    assert (made.kind, made.version, made.reason) == ("rollback", 1, "wrong since Monday")
+    assert answer.headers["location"] == f"/deployments/{made.id}"
+    again = own.ask(str(form["action"]), "POST", data={})
+    assert again.status_code == 409
+    assert "Nothing was changed" in again.text
+
+
+def test_undo_and_cancel_by_form(own: Site, world: World) -> None:
+    entry = next(
+        e for e in ledger.list_entries(own.store) if e.action == "version.registered" and e.subject == "trips@1"
+    )
+    answer = own.ask(f"/decisions/{entry.id}/undo", "POST", data={"reason": "not needed"})
+    assert answer.status_code == 303, answer.text
+    assert ledger.get_entry(own.store, entry.id).undone_by is not None
+    assert own.ask(f"/decisions/{entry.id}/undo", "POST").status_code == 409
+    assert own.ask(f"/jobs/{world.job}/cancel", "POST").status_code == 303
+    assert jobs.get_job(own.store, world.job).state == "cancelled"
+
+
+def test_forms_from_elsewhere_are_refused(own: Site) -> None:
+    for headers in ({"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}):
+        assert own.ask("/models/trips/rollback", "POST", headers=headers).status_code == 403
+    assert len(deployments.list_deployments(own.store)) == 2
+    too_long = own.ask("/models/trips/rollback", "POST", data={"reason": "x" * 70_000})
+    assert too_long.status_code == 400
+
+
+def test_roles(own: Site, world: World) -> None:
+    reader = tokens.create_token(own.store, "reader", role="read").secret
+    writer = tokens.create_token(own.store, "writer", role="write").secret
+    assert own.ask("/").status_code == 403
+    assert own.ask("/login").status_code == 200
+    assert own.ask("/login", "POST", data={"token": "stead-no-good"}).status_code == 403
+    answer = own.ask("/login", "POST", data={"token": reader})
+    cookie = answer.headers["set-cookie"]
+    assert answer.status_code == 303 and "HttpOnly" in cookie and "SameSite=strict" in cookie
+    for secret, may in ((reader, False), (writer, True)):
+        headers = {"cookie": f"stead_token={secret}"}
+        page = BeautifulSoup(own.ask(f"/deployments/{world.live}", headers=headers).text, "html.parser")
+        assert bool(page.select("form[action$=rollback]")) is may
+        assert not BeautifulSoup(own.ask("/decisions", headers=headers).text, "html.parser").select(
+            "form[action$=undo]"
+        )
+        assert own.ask("/decisions/1/undo", "POST", headers=headers).status_code == 403
+    refused = own.ask("/models/trips/rollback", "POST", headers={"cookie": f"stead_token={reader}"})
+    assert refused.status_code == 403 and "role-too-low" in refused.text
+    assert "token:reader" in own.ask("/", headers={"cookie": f"stead_token={reader}"}).text
+    out = own.ask("/logout", "POST", headers={"cookie": f"stead_token={reader}"})
+    assert 'stead_token=""' in out.headers["set-cookie"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says"),
+    [
+        ("/nothing", 404, "there is no page"),
+        ("/runs/none", 404, "run-unknown"),
+        ("/models/none", 404, "model-unknown"),
+        ("/models/trips/versions/9", 404, "version-unknown"),
+        ("/deployments/99", 404, "deployment-unknown"),
+        ("/data/none", 404, "dataset-unknown"),
+        ("/jobs/none", 404, "job-unknown"),
+        ("/runs?value=median", 400, "value-unknown"),
+        ("/runs?after=nonsense", 400, "page-invalid"),
+        ("/series?run=x", 400, "series-invalid"),
+        (f"/runs/none/artifacts/{EVIL}", 404, "run-unknown"),
+        ("/compare?run=none&smooth=2", 404, "run-unknown"),
+    ],
+)
+def test_errors_say_what_happened(site: Site, path: str, status: int, says: str) -> None:
+    answer = site.ask(path)
+    assert answer.status_code == status
+    assert says in answer.text and "nothing was changed" in answer.text
+    sound(BeautifulSoup(answer.text, "html.parser"))
+    as_json = site.ask(path, headers={"accept": "application/json"})
+    assert as_json.status_code == status and as_json.json()["error"]["message"]
+
+
+def test_an_empty_store_says_what_to_do(bare: Site) -> None:
+    page = bare.page("/")
+    assert "Nothing is registered yet" in page.get_text()
+    sound(page)
+    from stead.cli import COMMANDS
+
+    for code in page.select("pre.code, code.cmd"):
+        for line in code.get_text().splitlines():
+            if line.startswith("stead "):
+                assert line.split()[1] in COMMANDS, line
+    for path in ("/runs", "/data", "/models", "/deployments", "/decisions", "/jobs"):
+        sound(bare.page(path))
+
+
+def test_assets_are_light_and_kept(site: Site) -> None:
+    files = ["tokens.css", "stead.css", "pages.css", "stead.js"]
+    vendor = ["vendor/htmx.min.js", "vendor/sse.min.js", "vendor/uPlot.min.js", "vendor/uPlot.min.css"]
+    weight = sum(len(gzip.compress((frame.HERE / "static" / name).read_bytes())) for name in [*files, *vendor])
+    assert weight < 60 * KB
+    assert len((frame.HERE / "static" / "stead.js").read_text().splitlines()) <= 200
+    answer = site.ask(frame.static("stead.css"))
+    assert "immutable" in answer.headers["cache-control"] and answer.headers["x-content-type-options"] == "nosniff"
+    assert site.ask("/static/stead.css").headers["cache-control"] == "no-cache"
+    assert site.ask("/static/../__init__.py").status_code == 404

@@ -1,0 +1,181 @@
+"""A store filled through public operations: what a team has after a while, with names that try to break a page."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from stead import datasets, deployments, environments, gates, jobs, ledger, models, predictions, runs
+from stead.deployments.operations import switch
+from stead.gates import Verdict
+from stead.predictions import Label, Logged, PredictionLog
+from stead.runtime import journal as j
+from stead.runtime.clock import now_ms, to_ms
+from stead.runtime.ids import new_id
+from stead.store import Store
+
+EVIL = "<script>alert('x')</script>\"'&"
+START = to_ms("2012-01-01")
+HOUR, DAY = 3_600_000, 86_400_000
+MLMODEL = "flavors:\n  sklearn:\n    pickled_model: model.pkl\n    serialization_format: pickle\n"
+SIGNATURE = {"inputs": [{"name": EVIL, "type": "double", "required": True}], "outputs": [{"type": "double"}]}
+
+
+@dataclass(frozen=True)
+class World:
+    """Where to look."""
+
+    finished: str
+    failed: str
+    running: str
+    job: str
+    live: int
+    first: int
+
+    def pages(self) -> list[str]:
+        """An address of every page, with filters and choices."""
+        return [
+            "/",
+            "/runs",
+            "/runs?filter=params.depth = 3&order=metrics.loss&value=min&curves=1",
+            "/runs?metric=loss&value=max&project=iris",
+            f"/compare?run={self.finished}&run={self.failed}&smooth=0.5&log=1&x=time",
+            f"/compare?run={self.finished}",
+            f"/runs/{self.finished}",
+            f"/runs/{self.failed}",
+            f"/runs/{self.running}",
+            "/data",
+            "/data/trips",
+            "/data/trips/1",
+            "/models",
+            "/models/trips",
+            "/models/trips/versions/1",
+            "/models/trips/versions/2",
+            "/deployments",
+            f"/deployments/{self.first}",
+            f"/deployments/{self.live}",
+            "/decisions",
+            "/decisions?model=trips",
+            "/jobs",
+            "/jobs?state=cancelled",
+            f"/jobs/{self.job}",
+        ]
+
+
+def fill(store: Store, folder: Path) -> World:
+    """Two versions that were live, with labelled predictions; runs of every state; data; jobs; decisions."""
+    made = [a_run(store, n) for n in range(3)]
+    runs.end(store, made[0])
+    runs.end(store, made[1], status="failed", error=f"ValueError: {EVIL}")
+    a_dataset(store)
+    versions = [a_version(store, folder, made[0], n) for n in (1, 2)]
+    live = [go_live(store, version) for version in versions]
+    predict(store)
+    waiting = jobs.enqueue(store, "train", {"note": EVIL}, model="trips")
+    return World(made[0], made[1], made[2], waiting.id, live[1], live[0])
+
+
+def a_run(store: Store, n: int) -> str:
+    """40 steps with a NaN among them, two parameters that differ and one that does not."""
+    config = {"depth": str(3 + n), "seed": "7", "note": EVIL}
+    source = {"git": {"commit": "4be1c07" * 5, "dirty": True, "branch": EVIL, "untracked": [EVIL]}}
+    run = runs.start(store, project="iris", name=f"gbm {n} {EVIL}", config=config, source=source)
+    at = run.started_at
+    records: list[j.Record] = [
+        j.Metrics(at + step * 1000, step, {"loss": math.nan if step == 9 else 2 / (1 + step) + n / 10})
+        for step in range(40)
+    ]
+    records += [j.Metrics(at + step * 1000, step, {"system/memory_mb": 500.0 + step}) for step in range(40)]
+    records += [j.Metrics(at, 0, {"accuracy": 0.9 + n / 100}), j.Text(at, f"line one\n{EVIL}\n")]
+    digest = store.blobs.put(b"notes")
+    records += [j.File(at, "plots/notes & more.txt", "f1", 5, digest)]
+    runs.deliver(store, run.id, writer="w", first=1, records=records)
+    return run.id
+
+
+def a_dataset(store: Store) -> None:
+    import pyarrow as pa
+
+    hours = pa.array([START + n * HOUR for n in range(48)], pa.timestamp("ms"))
+    columns = {
+        "ts": hours,
+        "temp": [None if n == 5 else n / 2 for n in range(48)],
+        "place": ["<b>north</b>", "south"] * 24,
+    }
+    datasets.add(store, "trips", pa.table(columns), time_column="ts")
+
+
+def a_version(store: Store, folder: Path, run_id: str, n: int) -> models.Version:
+    made = folder / f"model-{n}"
+    made.mkdir(parents=True)
+    (made / "MLmodel").write_text(MLMODEL)
+    (made / "model.pkl").write_bytes(b"model %d" % n)
+    (made / "input_example.json").write_text(json.dumps({"columns": [EVIL], "data": [[1.5]]}))
+    lock = store.blobs.put(f"x=={n} --hash=sha256:{'0' * 64}\n".encode())
+    environment = environments.add(store, lock=lock, python="3.11", platform="linux-x86_64").digest
+    logged = models.log_model(
+        store,
+        made,
+        name="trips",
+        run_id=run_id,
+        environment=environment,
+        metrics={"holdout_random": 0.14, "holdout_time": 0.32 / n},
+        info={"signature": SIGNATURE, "trained_on": {"dataset": "trips@1", "since": None, "until": START}},
+    )
+    settings = {"target": "count", "time": "ts"}
+    version = models.register(
+        store,
+        "trips",
+        logged.id,
+        loss="mae",
+        settings=settings,
+        serving_env={"TZ": "UTC"},
+        inputs=["dataset:trips@1"],
+        description=EVIL,
+    )
+    outcome = "passed" if n == 1 else "failed"
+    gates.keep_verdict(store, "trips", version.version, Verdict("parity", outcome, f"rows answer {EVIL}"))
+    return version
+
+
+def go_live(store: Store, version: models.Version) -> int:
+    """What the agent does with a deployment, without a gateway: the swap itself."""
+    asked = deployments.deploy(store, version.model, version=version.version, reason=f"because {EVIL}")
+    with store.db.write("deployments.switch") as tx:
+        switch(tx, store, asked)
+    for job in jobs.open_jobs(store, kind="deploy"):
+        jobs.cancel_job(store, job.id)
+    return asked.id
+
+
+def predict(store: Store) -> None:
+    """Ten days of version 1, ten of version 2, one request a six hours, most of them labelled."""
+    log = PredictionLog(store, "gateway-1")
+    requests = [
+        Logged(
+            id=new_id(),
+            model="trips",
+            version=1 if n < 40 else 2,
+            event_time=START + n * 6 * HOUR,
+            received_at=now_ms(),
+            latency_us=900,
+            status=200,
+            protocol="stead",
+            key=None,
+            header_length=0,
+            body=b'{"row": {"temp": 1.5}}',
+            outputs=msgspec.msgpack.encode([float(n)]),
+        )
+        for n in range(80)
+    ]
+    log.append(requests)
+    log.close()
+    predictions.add_labels(store, [Label(each.id, n + 0.5) for n, each in enumerate(requests) if n % 4])
+    predictions.seal_labels(store)
+    predictions.compact(store)
+    predictions.refresh_performance(store)
+    assert len(ledger.list_entries(store)) > 4
