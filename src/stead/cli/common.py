@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -64,7 +65,20 @@ def gateway_url(caller: Caller) -> str:
     alive = caller.call("serving.gateways", alive=True)
     if not alive:
         raise Unreachable("gateway-missing", "no gateway runs", hint="stead up --background")
-    return str(alive[0].url)
+    return _reachable(str(alive[0].url), caller.url)
+
+
+def _reachable(gateway: str, server: str | None) -> str:
+    """A gateway that listens on every address is reached by the name that the server was reached by.
+
+    >>> _reachable("http://0.0.0.0:7701", "http://ml.example:7700"), _reachable("http://0.0.0.0:7701", None)
+    ('http://ml.example:7701', 'http://127.0.0.1:7701')
+    """
+    parts = urlsplit(gateway)
+    if parts.hostname not in ("0.0.0.0", "::"):
+        return gateway
+    host = urlsplit(server).hostname if server else "127.0.0.1"
+    return f"{parts.scheme}://{f'[{host}]' if host and ':' in host else host}:{parts.port}"
 
 
 def ensure_up(caller: Caller) -> str | None:

@@ -28,7 +28,9 @@ def predict(ref: str, row: str | None, file: str | None, as_json: bool) -> Any:
     rows = [_parsed(row, "--row")] if row is not None else _rows(str(file))
     caller = connect()
     path = f"/predict/{model}" + (f"/versions/{version}" if version else "")
-    answer = httpx.post(gateway_url(caller) + path, json={"rows": rows}, timeout=60, trust_env=False)
+    token = caller.settings.token
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    answer = httpx.post(gateway_url(caller) + path, json={"rows": rows}, headers=headers, timeout=60, trust_env=False)
     if answer.status_code >= 400:
         body = answer.json()
         from stead.errors import from_dict

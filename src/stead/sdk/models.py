@@ -91,9 +91,10 @@ def predict(name: str, rows: Any, *, timeout_s: float = 30.0) -> list[Any]:
     url = f"{_gateway(str(settings.url), settings.gateway_port)}/predict/{name}"
     body = msgspec.json.encode({"rows": as_rows(rows)}, enc_hook=_plain)
     try:
-        answer = httpx.post(
-            url, content=body, headers={"content-type": "application/json"}, timeout=timeout_s, trust_env=False
-        )
+        headers = {"content-type": "application/json"}
+        if settings.token:
+            headers["authorization"] = f"Bearer {settings.token}"
+        answer = httpx.post(url, content=body, headers=headers, timeout=timeout_s, trust_env=False)
     except httpx.TransportError as error:
         raise Unreachable(
             "gateway-unreachable", f"the gateway {url} does not answer: {error}", hint=f"stead deploy {name}"

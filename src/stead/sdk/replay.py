@@ -92,7 +92,7 @@ def replay(
     holder = f"replay-{new_id()[-12:]}"
     due: list[tuple[int, dict[str, Any]]] = []
     started = time.monotonic()
-    sender = _Sender(gateway, model, connections)
+    sender = _Sender(gateway, model, connections, str(caller.settings.token))
     try:
         position = 0
         tick = times[0] // tick_ms * tick_ms
@@ -180,10 +180,11 @@ def _await_timed_jobs(caller: Caller, model: str, holder: str, tick: int) -> Non
 class _Sender:
     """A few kept-alive connections, each in a thread of its own; a request is tried once."""
 
-    def __init__(self, gateway: str, model: str, connections: int) -> None:
+    def __init__(self, gateway: str, model: str, connections: int, token: str = "") -> None:
         parts = urlsplit(gateway)
         self.address = (parts.hostname or "127.0.0.1", parts.port or 80)
         self.path = f"/predict/{model}"
+        self.headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
         self.pool = ThreadPoolExecutor(connections, thread_name_prefix="replay")
         self.free: queue.SimpleQueue[http.client.HTTPConnection] = queue.SimpleQueue()
         for _ in range(connections):
@@ -212,9 +213,7 @@ class _Sender:
         body = self.encode({"row": {name: value for name, value in row.items() if name != target}})
         connection = self.free.get()
         try:
-            connection.request(
-                "POST", self.path, body, {"content-type": "application/json", "x-stead-event-time": str(at)}
-            )
+            connection.request("POST", self.path, body, self.headers | {"x-stead-event-time": str(at)})
             answer = connection.getresponse()
             text = answer.read()
             if answer.status == 200:
