@@ -143,7 +143,7 @@ def _programs() -> list[Check]:
 
 
 PACKAGES = (
-    ("psycopg", "PostgreSQL as database", "pip install 'stead[postgres]'"),
+    ("psycopg", "PostgreSQL as database", "pip install 'psycopg[binary]'"),
     ("pandas", "ingest and features in a notebook here; jobs have their own", "pip install pandas"),
     ("scikit-learn", "stead.log_model of its models from this interpreter", "pip install scikit-learn"),
     ("xgboost", "the same", "pip install xgboost-cpu"),

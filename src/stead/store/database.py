@@ -63,7 +63,7 @@ class Database:
                 raise InvalidInput(
                     "driver-missing",
                     f"the database {_hide(url)} needs {error.name}",
-                    hint="pip install 'stead[postgres]'",
+                    hint="pip install 'psycopg[binary]'",
                 ) from None
         self._writing = self.engine.execution_options(stead_write=True)
 
