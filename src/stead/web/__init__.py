@@ -5,8 +5,12 @@ A module a noun; each names its addresses in `ROUTES`. `frame` is what all pages
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fastapi import FastAPI
-from starlette.responses import Response
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -16,12 +20,18 @@ from stead.store import Store
 
 
 class _Assets(StaticFiles):
-    """Files whose address holds their content's digest, so that browsers keep them."""
+    """Files whose address holds their content's digest, so that browsers keep them; compressed."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
-        kept = "public, max-age=31536000, immutable" if b"v=" in scope["query_string"] else "no-cache"
-        response.headers["cache-control"] = kept
+        if isinstance(response, FileResponse) and scope["method"] == "GET" and path.endswith((".css", ".js")):
+            from stead.web import frame
+
+            text = await run_in_threadpool(Path(response.path).read_bytes)
+            kept = Response(text, media_type=response.media_type)
+            response = await run_in_threadpool(frame.packed, Request(scope), kept)
+        keep = "public, max-age=31536000, immutable" if b"v=" in scope["query_string"] else "no-cache"
+        response.headers["cache-control"] = keep
         response.headers["x-content-type-options"] = "nosniff"
         return response
 

@@ -19,7 +19,7 @@ from stead.web.frame import as_json, number, store_of
 
 POINTS = 300
 """Stretches a curve is thinned to in the page; each gives its least and greatest value."""
-FINE = 800
+FINE = 500
 """The same for uPlot, which can zoom."""
 MOST = 50
 """Runs in one chart."""
@@ -161,7 +161,7 @@ def numbers(request: Request) -> Response:
         raise InvalidInput("series-invalid", "a series has runs and a metric", hint="/series?run=ID&metric=loss")
     how = how_of(request)
     found = curves(store, runs.get_runs(store, run_ids), key, how, points=FINE)
-    return as_json({"metric": key, "x": how.x, "log": how.log, "curves": found})
+    return as_json(request, {"metric": key, "x": how.x, "log": how.log, "curves": found}, indent=0)
 
 
 ROUTES = [("/series", numbers, ["GET"])]
