@@ -20,7 +20,9 @@ from tests.conftest import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = tuple(p for p in ("README.md", "docs/tutorial.md", "docs/how-to.md") if (ROOT / p).exists())
-PART = re.compile(r"<!--\s*(?P<verb>not run|file|run):\s*(?P<what>.*?)\s*-->|^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
+PART = re.compile(
+    r"<!--\s*(?P<verb>not run|file|run):\s*(?P<what>.*?)\s*-->|^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S
+)
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -95,9 +97,7 @@ def test_examples_run(page: str, tmp_path: Path) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
     try:
-        done = subprocess.run(
-            ["bash", "-c", script], cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        done = subprocess.run(["bash", "-c", script], cwd=folder, env=environ, capture_output=True, text=True)
     finally:
         for place in [folder, *(p.parent for p in folder.rglob("stead.toml"))]:
             for environment in (environ, {k: v for k, v in environ.items() if k != "STEAD_STORE"}):
