@@ -220,6 +220,7 @@ class Raised:
     kind: str
     places: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
 
 
 def errors() -> str:
@@ -244,21 +245,28 @@ def errors() -> str:
         kind = KINDS[found.kind]
         places = ", ".join(f"`{place}`" for place in found.places)
         hints = "<br>".join(cell(hint) for hint in found.hints)
-        lines.append(f"| `{found.code}` | {found.kind} | {kind.exit_code} | {kind.http_status} | {places} | {hints} |")
+        status = ", ".join(map(str, sorted(found.statuses)))
+        lines.append(f"| `{found.code}` | {found.kind} | {kind.exit_code} | {status} | {places} | {hints} |")
     return MADE + "\n".join(lines) + "\n"
 
 
 def every_error() -> list[Raised]:
     """All error codes in the source, by name: literal ones, patterns, and those handed to a function that raises them."""
+    from stead.errors import KINDS
+
     found: dict[tuple[str, str], Raised] = {}
     for path in sorted(SOURCE.rglob("*.py")):
         if "templates" in path.parts:
             continue
-        for code_, kind, hint in errors_in(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        narrower = narrower_kinds(tree)
+        for code_, told, hint in errors_in(tree):
+            kind, status = narrower.get(told, (told, KINDS[told].http_status if told in KINDS else 0))
             raised = found.setdefault((code_, kind), Raised(code_, kind))
             place = path.relative_to(SOURCE).as_posix()
             raised.places += [place] * (place not in raised.places)
             raised.hints += [hint] * (bool(hint) and hint not in raised.hints)
+            raised.statuses += [status] * (status not in raised.statuses)
     return sorted(found.values(), key=lambda r: (r.code, r.kind))
 
 
@@ -266,6 +274,7 @@ def errors_in(tree: ast.Module) -> Iterator[tuple[str, str, str]]:
     """(code, kind, hint) of each error made in a module."""
     from stead.errors import KINDS
 
+    narrower = narrower_kinds(tree)
     helpers: dict[str, tuple[int, str, str]] = {}  # function → position of the code, kind, hint
     for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
         names = [a.arg for a in function.args.args if a.arg != "self"]
@@ -281,10 +290,25 @@ def errors_in(tree: ast.Module) -> Iterator[tuple[str, str, str]]:
         if not isinstance(node, ast.Call):
             continue
         name = name_of(node.func)
-        if name in KINDS and node.args and (text := pattern(node.args[0])):
+        if (name in KINDS or name in narrower) and node.args and (text := pattern(node.args[0])):
             yield text, name, hint_of(node)
         elif name in helpers and len(node.args) > helpers[name][0] and (text := pattern(node.args[helpers[name][0]])):
             yield text, helpers[name][1], helpers[name][2]
+
+
+def narrower_kinds(tree: ast.Module) -> dict[str, tuple[str, int]]:
+    """Classes of a module that narrow a kind of error: the kind, and the HTTP status of their own."""
+    from stead.errors import KINDS
+
+    found = {}
+    for made in (n for n in tree.body if isinstance(n, ast.ClassDef)):
+        kind = next((name_of(base) for base in made.bases if name_of(base) in KINDS), None)
+        if kind is not None:
+            values = [
+                n.value.value for n in made.body if isinstance(n, ast.Assign) and isinstance(n.value, ast.Constant)
+            ]
+            found[made.name] = (kind, next((v for v in values if isinstance(v, int)), KINDS[kind].http_status))
+    return found
 
 
 def hint_of(call: ast.Call) -> str:
