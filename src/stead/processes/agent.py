@@ -21,7 +21,7 @@ from stead.runtime.ids import new_id
 from stead.sdk import sync_journals
 from stead.store import Store, open_store
 
-POLL_S = 0.1
+POLL_S = 0.2
 
 
 class Agent:
