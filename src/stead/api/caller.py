@@ -70,8 +70,12 @@ class Remote:
     """Operations over HTTP: reads are tried again when the server is away for a moment, changes are not."""
 
     def __init__(self, settings: Settings) -> None:
+        import logging
+
         import httpx
 
+        # each wait of a retry is worth a line in a log, and none to a person where no log is set up
+        logging.getLogger("stamina").addHandler(logging.NullHandler())
         self.settings = settings
         self.url = str(settings.url).rstrip("/")
         # msgpack answers keep infinities, which JSON has no word for

@@ -8,7 +8,7 @@ import click
 
 from stead.cli import output
 from stead.cli.common import connect, split_ref
-from stead.errors import InvalidInput
+from stead.errors import InvalidInput, NotFound
 
 
 @click.group()
@@ -165,7 +165,12 @@ def env_diff(ref: str, everything: bool, as_json: bool) -> Any:
     caller = connect()
     version = caller.call("models.get_version", ref=ref)
     logged = caller.call("models.get_logged_model", id=version.logged_model)
-    found = caller.call("environments.compare", digests=[logged.environment, version.serving_environment], here=True)
+    found = caller.call(
+        "environments.compare",
+        digests=[logged.environment, version.serving_environment],
+        here=True,
+        variables=[_training_variables(caller, logged), dict(version.serving_env)],
+    )
     shown = [
         d
         for d in found
@@ -176,6 +181,16 @@ def env_diff(ref: str, everything: bool, as_json: bool) -> Any:
     output.table(
         ("package or fact", "training", "serving", "here"), [(d.name, *d.values) for d in shown], empty="all the same"
     )
-    for name, value in version.serving_env.items():
-        output.note(f"{name}={value} is set when it serves")
     return None
+
+
+def _training_variables(caller: Any, logged: Any) -> dict[str, str]:
+    """Environment variables that `stead.toml` set for the training; empty where the version comes from a notebook."""
+    if logged.run_id is None:
+        return {}
+    try:
+        job_id = caller.call("runs.get_run", run_id=logged.run_id).job_id
+        spec = caller.call("jobs.get_job", job_id=job_id).payload.get("spec", {}) if job_id else {}
+    except NotFound:
+        return {}
+    return dict(spec.get("train_env", {}))
