@@ -103,7 +103,7 @@ def day_chart(days: list[DayLoss]) -> tuple[str, str]:
     beyond = [d for d in days if d.loss is not None and d.loss > top]
     worst = max(beyond, key=lambda d: d.loss or 0.0, default=None)
     told = (
-        f"{len(beyond)} days are beyond {top:g}, the worst {frame.day(worst.day)} with {frame.figure(worst.loss)}: hardly a ride."
+        f"{len(beyond)} days are beyond {top:g}, the worst {frame.day(worst.day)} with {frame.figure(worst.loss)} on {worst.weight_sum:,.0f} rides."
         if worst
         else ""
     )

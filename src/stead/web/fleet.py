@@ -82,14 +82,13 @@ def fleet(request: Request) -> Response:
 def first_start(request: Request, store: Store) -> Response:
     """Nothing is registered yet: the things to do now."""
     listed = runs.list_runs(store, limit=1)
-    settings = request.app.state.settings
     return render(
         request,
         "start.html",
         title="Start",
         data={"models": []},
         runs=bool(listed.runs),
-        address=f"{settings.host}:{settings.port}",
+        address=request.url.netloc,
         agent=jobs.agent_alive(store),
         gateways=bool(serving.gateways(store, alive=True)),
     )
@@ -149,7 +148,7 @@ def needs_of(store: Store, model: models.Model, row_: Row) -> list[Need]:
         said = (latest[0].error or {}).get("message", latest[0].state)
         out.append(Need("bad", latest[0].state, model.name, said, f"/deployments/{latest[0].id}", "Look"))
     if row_.loss is not None and row_.test and row_.loss > WORSE * row_.test:
-        said = f"loses {row_.loss / row_.test:.1f} times what its hold-out in time promised, over the last {SPARK_DAYS} days."
+        said = f"has a loss of {row_.loss / row_.test:.1f} times what its hold-out in time promised, over the last {SPARK_DAYS} days."
         out.append(Need("note", "loss", model.name, said, row_.href, "Look"))
     return sorted(out, key=lambda each: ("bad", "warn", "note").index(each.chip))
 
