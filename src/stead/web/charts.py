@@ -160,7 +160,7 @@ def _end(line: Line, px: object, scale: _Scale) -> str:
     if last is None or last[1] is None:
         return ""
     x, y = px(last[0]), scale(last[1])  # type: ignore[operator]
-    text = f'<text class="lab" x="{x}%" dx="10" y="{y + 4:.1f}">{escape(line.label)}</text>' if line.label else ""
+    text = f'<text class="lab halo" x="{x}%" dx="10" y="{y + 4:.1f}">{escape(line.label)}</text>' if line.label else ""
     return f'<circle class="{line.colour}" cx="{x}%" cy="{y}" r="3"/>{text}'
 
 

@@ -49,7 +49,8 @@ def install(app: FastAPI) -> None:
 
 def wants_page(request: Request) -> bool:
     """Whether a browser asks, for something that is no API."""
-    return not request.url.path.startswith("/api/") and "text/html" in request.headers.get("accept", "")
+    asks_data = request.url.path.startswith("/api/") or request.query_params.get("format") == "json"
+    return not asks_data and "text/html" in request.headers.get("accept", "")
 
 
 def page(request: Request, error: SteadError, status: int) -> Response:

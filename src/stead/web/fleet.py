@@ -8,13 +8,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stead import deployments, jobs, models, predictions, runs, serving
-from stead.deployments import Deployment
+from stead.deployments import UNDER_WAY, Deployment
 from stead.predictions import DayLoss
 from stead.store import Store
 from stead.web import charts
 from stead.web.frame import render, store_of
 
 SPARK_DAYS = 28
+MANY = 5_000
+"""Deployments that the overview reads at once."""
 WORSE = 1.25
 """Loss above so many times the hold-out in time is told; a plain ratio, no test."""
 DAY_MS = 86_400_000
@@ -60,8 +62,11 @@ def fleet(request: Request) -> Response:
     if not known:
         return first_start(request, store)
     gateways = serving.gateways(store, alive=True)
-    rows = [row(store, model, gateways) for model in known]
-    needs = [need for model, each in zip(known, rows, strict=True) for need in needs_of(store, model, each)]
+    made = deployments_of(store, [model.name for model in known])
+    rows = [row(store, model, made[model.name], gateways) for model in known]
+    needs = [need for each in rows for need in needs_of(each, made[each.model])]
+    if not gateways and any(r.live for r in rows):
+        needs.append(Need("bad", "not served", "No gateway runs,", "so no model answers: stead up.", "/models", "Look"))
     needs.sort(key=lambda need: ("bad", "warn", "note").index(need.chip))
     healthy = sum(r.chip == "ok" for r in rows)
     return render(
@@ -94,11 +99,29 @@ def first_start(request: Request, store: Store) -> Response:
     )
 
 
-def row(store: Store, model: models.Model, gateways: list[serving.Gateway]) -> Row:
+def deployments_of(store: Store, names: list[str]) -> dict[str, list[Deployment]]:
+    """Deployments of each model, newest first: one question for the whole fleet, a further one where that was cut off."""
+    found = deployments.list_deployments(store, limit=MANY)
+    by_model: dict[str, list[Deployment]] = {name: [] for name in names}
+    for deployment in found:
+        by_model.setdefault(deployment.model, []).append(deployment)
+    if len(found) == MANY:
+        for name in names:
+            if not any(d.state == "live" for d in by_model[name]):
+                by_model[name] = deployments.list_deployments(store, model=name, limit=MANY)
+    return by_model
+
+
+def now_of(made: list[Deployment]) -> tuple[Deployment | None, Deployment | None]:
+    """The one that is live and the one that is under way."""
+    live = next((d for d in made if d.state == "live"), None)
+    return live, next((d for d in made if d.state in UNDER_WAY), None)
+
+
+def row(store: Store, model: models.Model, made: list[Deployment], gateways: list[serving.Gateway]) -> Row:
     """Health first: what answers, how good it was lately, what comes next."""
-    live = deployments.live_deployment(store, model.name)
-    coming = deployments.under_way(store, model.name)
-    days = recent(predictions.performance(store, model.name), SPARK_DAYS)
+    live, coming = now_of(made)
+    days = recent(predictions.performance(store, model.name), SPARK_DAYS) if made else []
     chip, state = health(model.name, live, coming, gateways)
     loss = mean_loss(days)
     return Row(
@@ -113,11 +136,11 @@ def row(store: Store, model: models.Model, gateways: list[serving.Gateway]) -> R
             label=f"loss of {model.name} by day",
         ),
         loss=loss,
-        test=expected(store, model.name, live),
+        test=expected(store, model.name, live) if days else None,
         predictions=sum(d.predictions for d in days),
         failed=sum(d.failed for d in days),
         last_day=max((d.day for d in days), default=None),
-        next=next_step(store, model, live, coming),
+        next=next_step(model, live, coming, made),
         href=f"/deployments/{live.id}" if live else f"/models/{model.name}",
     )
 
@@ -138,31 +161,30 @@ def health(
     return ("bad", "does not load") if any(isinstance(state, dict) for state in states) else ("active", "loading")
 
 
-def needs_of(store: Store, model: models.Model, row_: Row) -> list[Need]:
+def needs_of(row_: Row, made: list[Deployment]) -> list[Need]:
     """What a person should look at: nothing answers, the last deployment did not go through, the loss is not as promised."""
     out = []
-    if row_.chip in ("bad", "warn"):
-        out.append(Need(row_.chip, "not served", model.name, f"{row_.state}.", row_.href, "Look"))
-    latest = deployments.list_deployments(store, model=model.name, limit=1)
-    if latest and latest[0].state in ("refused", "failed"):
-        said = (latest[0].error or {}).get("message", latest[0].state)
-        out.append(Need("bad", latest[0].state, model.name, said, f"/deployments/{latest[0].id}", "Look"))
+    if row_.chip == "bad":
+        out.append(Need(row_.chip, "not served", row_.model, f"{row_.state}.", row_.href, "Look"))
+    if made and made[0].state in ("refused", "failed"):
+        said = (made[0].error or {}).get("message", made[0].state)
+        out.append(Need("bad", made[0].state, row_.model, said, f"/deployments/{made[0].id}", "Look"))
     if row_.loss is not None and row_.test and row_.loss > WORSE * row_.test:
         said = f"has a loss of {row_.loss / row_.test:.1f} times what its hold-out in time promised, over the last {SPARK_DAYS} days."
-        out.append(Need("note", "loss", model.name, said, row_.href, "Look"))
+        out.append(Need("note", "loss", row_.model, said, row_.href, "Look"))
     return sorted(out, key=lambda each: ("bad", "warn", "note").index(each.chip))
 
 
-def next_step(store: Store, model: models.Model, live: Deployment | None, coming: Deployment | None) -> str:
+def next_step(model: models.Model, live: Deployment | None, coming: Deployment | None, made: list[Deployment]) -> str:
     """At the level `record` people act: say what they could do."""
     if coming is not None:
         return "the deployment goes on by itself"
     if live is None:
         return f"stead deploy {model.name}"
-    newest = models.get_version(store, f"{model.name}@latest").version
+    newest = model.versions  # numbers have no gaps
     if newest <= live.version:
         return "nothing to do"
-    tried = [d for d in deployments.list_deployments(store, model=model.name, limit=50) if d.version == newest]
+    tried = [d for d in made if d.version == newest]
     return f"v{newest} was {tried[0].state.replace('_', ' ')}" if tried else f"v{newest} is not deployed"
 
 

@@ -13,7 +13,7 @@ from stead.gates import Verdict
 from stead.models import LoggedModel, Version
 from stead.store import Store
 from stead.web.deployments import CHIPS, coverage_chart, loss_chart
-from stead.web.fleet import health, mean_loss, recent
+from stead.web.fleet import deployments_of, health, mean_loss, now_of, recent
 from stead.web.frame import day, render, store_of
 
 VERDICTS = {"passed": "ok", "failed": "bad", "overridden": "warn", "skipped": "idle"}
@@ -40,11 +40,11 @@ def listed(request: Request) -> Response:
     store = store_of(request)
     found = models.list_models(store)
     gateways = serving.gateways(store, alive=True)
+    made = deployments_of(store, [model.name for model in found])
     rows = []
     for model in found:
-        live = deployments.live_deployment(store, model.name)
-        chip, state = health(model.name, live, deployments.under_way(store, model.name), gateways)
-        rows.append((model, live, chip, state))
+        live, coming = now_of(made[model.name])
+        rows.append((model, live, *health(model.name, live, coming, gateways)))
     return render(request, "models.html", title="Models", data=found, rows=rows)
 
 
