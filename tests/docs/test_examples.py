@@ -7,6 +7,7 @@ anywhere (what a reader has no need to see). Ports are replaced by free ones.
 
 from __future__ import annotations
 
+import doctest
 import os
 import re
 import shlex
@@ -74,6 +75,10 @@ def matches(wanted: str, printed: str) -> bool:
     """
     pieces = (re.escape(" ".join(piece.split())) for piece in wanted.split("…"))
     return re.fullmatch(r"\s*.*?".join(pieces).replace(r"\ ", r"\s+"), " ".join(printed.split()), re.S) is not None
+
+
+def test_examples_of_this_file_run() -> None:
+    assert doctest.testmod(sys.modules[__name__]).failed == 0
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -35,7 +35,7 @@ def test_commands_options_and_settings_exist(page: Path) -> None:
     for name in re.findall(r"\bSTEAD_([A-Z_]+)\b", text):
         assert name.lower() in SETTINGS or name.startswith(("JOURNAL", "COMPLETE")), f"STEAD_{name}"
     for line in re.findall(r"(?:^|[`$(] ?)stead ([a-z][^`\n]*)", text, re.M):
-        words = re.split(r"[|#;]|\s{2,}|&&", line)[0].split()
+        words = re.split(r"[|#;$]|\s{2,}|&&", line)[0].split()
         if not words or words[0] not in COMMANDS:
             continue
         command = cli.get_command(click.Context(cli), words[0])
