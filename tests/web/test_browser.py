@@ -101,6 +101,17 @@ def test_curves_are_drawn_and_can_be_read_without_script(
     assert page.locator("figure svg.chart").count() == 0
     page.locator("figure .u-over").hover(position={"x": 200, "y": 100})
     assert "at " in page.locator("figure p.legend").inner_text()
+    box = page.locator("figure .u-over").bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 50, steps=8)
+    page.wait_for_function("document.querySelector('.u-select').offsetWidth > 0")
+    page.mouse.up()
+    page.wait_for_url("**since=*until=*")
+    page.reload()
+    page.wait_for_selector("figure .uplot canvas")
+    page.locator("figure .u-over").dblclick()
+    page.wait_for_url("**metric=loss")
     quiet = Tab(browser, place[1], java_script_enabled=False)
     plain = quiet.open(f"/compare?run={world.finished}&run={world.failed}&metric=loss")
     assert plain.locator("figure svg.chart path.l").count() == 2

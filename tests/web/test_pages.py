@@ -131,6 +131,10 @@ def test_compare_puts_runs_side_by_side(site: Site, world: World) -> None:
     numbers = site.ask(page.select_one("figure[data-plot]")["data-plot"]).json()  # type: ignore[index]
     assert [len(curve["x"]) for curve in numbers["curves"]] == [40, 40]
     assert numbers["curves"][0]["y"][9] is None
+    zoomed = site.page(f"/compare?run={world.finished}&metric=loss&since=10&until=19")
+    numbers = site.ask(zoomed.select_one("figure[data-plot]")["data-plot"]).json()  # type: ignore[index]
+    assert numbers["curves"][0]["x"] == list(range(10, 20))
+    assert zoomed.find("a", string="Whole range") is not None
 
 
 def test_a_run_with_all_that_it_recorded(site: Site, world: World) -> None:
@@ -158,6 +162,14 @@ def test_a_run_under_way_is_followed(own: Site, world: World) -> None:
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert [line[7:] for line in answer.text.splitlines() if line.startswith("event: ")] == ["now", "state", "end"]
     assert "<script>alert" not in answer.text
+
+
+def test_a_job_under_way_is_followed(own: Site, world: World) -> None:
+    assert own.page(f"/jobs/{world.job}").select_one(f"[sse-connect='/jobs/{world.job}/live']")
+    jobs.cancel_job(own.store, world.job)
+    answer = own.ask(f"/jobs/{world.job}/live")
+    assert [line[7:] for line in answer.text.splitlines() if line.startswith("event: ")][-2:] == ["state", "end"]
+    assert not own.page(f"/jobs/{world.job}").select("[sse-connect]")
 
 
 def test_a_version_says_why_its_hold_outs_differ(site: Site) -> None:
@@ -251,6 +263,7 @@ def test_roles(own: Site, world: World) -> None:
         ("/runs?value=median", 400, "value-unknown"),
         ("/runs?after=nonsense", 400, "page-invalid"),
         ("/series?run=x", 400, "series-invalid"),
+        ("/series?run=x&metric=y&since=soon", 400, "step-invalid"),
         (f"/runs/none/artifacts/{EVIL}", 404, "run-unknown"),
         ("/compare?run=none&smooth=2", 404, "run-unknown"),
     ],

@@ -12,7 +12,7 @@ from stead.errors import NotFound
 from stead.runs import Comparison, Run
 from stead.store import Store
 from stead.web import curves
-from stead.web.frame import number, render, store_of
+from stead.web.frame import here, number, render, store_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ def compared(request: Request) -> Response:
         metric=key,
         metrics=sorted({name for run in found for name in run.metrics}),
         how=how,
+        whole=here(request, since=None, until=None) if (how.since, how.until) != (None, None) else "",
         chart=curves.chart(shown, key, how, height=300, labels=len(shown) <= 7) if shown else "",
         series=curves.address([run.id for run in found[: curves.MOST]], key, how) if shown else "",
         only_point=bool(drawn) and not shown,

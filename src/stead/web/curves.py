@@ -33,10 +33,14 @@ class How:
     x: str = "step"
     log: bool = False
     smooth: float = 0.0
+    since: int | None = None
+    until: int | None = None
+    """Steps between which it is zoomed, both included."""
 
     def query(self) -> list[tuple[str, str]]:
         pairs = [("x", self.x)] if self.x != "step" else []
         pairs += [("log", "1")] if self.log else []
+        pairs += [(name, str(v)) for name, v in (("since", self.since), ("until", self.until)) if v is not None]
         return pairs + ([("smooth", f"{self.smooth:g}")] if self.smooth else [])
 
 
@@ -54,7 +58,7 @@ class Curve:
 
 
 def how_of(request: Request) -> How:
-    """From the address. Raises InvalidInput (`smooth-invalid`, `x-invalid`)."""
+    """From the address. Raises InvalidInput (`smooth-invalid`, `x-invalid`, `step-invalid`)."""
     asked = request.query_params
     try:
         smooth = float(asked.get("smooth") or 0)
@@ -65,7 +69,17 @@ def how_of(request: Request) -> How:
     x = asked.get("x") or "step"
     if x not in ("step", "time"):
         raise InvalidInput("x-invalid", f"a curve has no x {x!r}", hint="step or time")
-    return How(x, bool(asked.get("log")), smooth)
+    return How(x, bool(asked.get("log")), smooth, _step(asked.get("since")), _step(asked.get("until")))
+
+
+def _step(text: str | None) -> int | None:
+    try:
+        step = int(text) if text else None
+    except ValueError:
+        step = 1 << 63
+    if step is not None and abs(step) >= 1 << 63:
+        raise InvalidInput("step-invalid", f"{text!r} is no step", hint="since=100&until=200")
+    return step
 
 
 def smoothed(values: Sequence[float | None], weight: float) -> list[float | None]:
@@ -88,7 +102,10 @@ def smoothed(values: Sequence[float | None], weight: float) -> list[float | None
 
 def curves(store: Store, found: Sequence[Run], key: str, how: How, *, points: int = POINTS) -> list[Curve]:
     """The series of one metric of several runs, in their order."""
-    by_run = {series.run_id: series for series in runs.series(store, [run.id for run in found], key, points=points)}
+    series_ = runs.series(
+        store, [run.id for run in found], key, points=points, since_step=how.since, until_step=how.until
+    )
+    by_run = {series.run_id: series for series in series_}
     out = []
     for at, run in enumerate(found):
         if (series := by_run.get(run.id)) is not None:

@@ -81,7 +81,7 @@ def figures(store: Store, run: Run, how: curves.How) -> list[Figure]:
     out = []
     for key in keys[:MOST_CURVES]:
         machine = key.startswith("system/")
-        used = curves.How("time" if machine else how.x, how.log and not machine, 0 if machine else how.smooth)
+        used = curves.How("time") if machine else how
         found = curves.curves(store, [run], key, used, points=150)
         name, unit = key.removeprefix("system/"), "seconds since it began" if machine else ""
         out.append(

@@ -91,6 +91,20 @@
       const values = u.series.slice(1).map((s, i) => (s.alpha < 1 || u.data[i + 1][at] == null ? null : `${curves.length > 1 ? s.label + " " : ""}${Number(u.data[i + 1][at].toPrecision(5))}`));
       says.textContent = `at ${Number(u.data[0][at].toPrecision(6))}: ${values.filter(Boolean).join(", ")}`;
     }] };
+    options.hooks.setSelect = [(u) => { // the zoom goes into the address, so that it can be sent
+      if (x !== "step" || u.select.width < 2) return;
+      const url = new URL(location);
+      url.searchParams.set("since", Math.floor(u.posToVal(u.select.left, "x")));
+      url.searchParams.set("until", Math.ceil(u.posToVal(u.select.left + u.select.width, "x")));
+      history.replaceState(null, "", url);
+    }];
+    box.addEventListener("dblclick", () => {
+      const url = new URL(location);
+      url.searchParams.delete("since");
+      url.searchParams.delete("until");
+      if (figure.dataset.plot.includes("since=")) location.assign(url);
+      else history.replaceState(null, "", url);
+    });
     const svg = old && old.getAttribute("aria-label");
     old?.replaceWith(box);
     figure.querySelector("p.legend")?.remove();
