@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import uvicorn
+from asking import Site, opened
 from world import World
 
-from conftest import Site, opened
 from stead import deployments
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import click
 import pytest
+from asking import Site
 from bs4 import BeautifulSoup
 from world import EVIL, World
 
-from conftest import Site
 from stead import deployments, jobs, ledger
 from stead.api import tokens
 from stead.cli import cli
