@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from tests.conftest import new_store
 
-from conftest import new_store
 from stead.errors import Conflict, Failed, InvalidInput, Unreachable
 from stead.ledger.tables import checkpoints as points
 from stead.store import Database, Store, migrate, open_store

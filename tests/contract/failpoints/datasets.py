@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pyarrow as pa
 from dying import Scenario, dies
+from tests.conftest import new_store
 
-from conftest import new_store
 from stead import datasets
 from stead.errors import NotFound
 
 _ADD = """
-import sys; from pathlib import Path; import pyarrow as pa; from conftest import new_store; from stead import datasets
+import sys; from pathlib import Path; import pyarrow as pa; from tests.conftest import new_store; from stead import datasets
 datasets.add(new_store(Path(sys.argv[1])), "x", pa.table({"a": [1, 2, 3]}))
 """
 
@@ -32,7 +32,7 @@ def _add(root: Path, point: str) -> None:
 
 
 _MATERIALISE = """
-import sys; from pathlib import Path; from conftest import new_store; from stead import datasets
+import sys; from pathlib import Path; from tests.conftest import new_store; from stead import datasets
 datasets.materialise(new_store(Path(sys.argv[1])), "x", Path(sys.argv[2]))
 """
 

@@ -17,7 +17,7 @@ CONTRACT = Path(__file__).parent.parent
 
 def dies(point: str, script: str, *arguments: str) -> str:
     """Run a script with a point armed; it must be killed there. Returns what it had printed."""
-    path = os.pathsep.join([str(CONTRACT), str(CONTRACT.parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(CONTRACT), str(CONTRACT.parent.parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments],
         env={**os.environ, "STEAD_FAILPOINT": point, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},

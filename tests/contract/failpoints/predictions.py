@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from dying import Scenario, dies
+from tests.conftest import new_store
 
-from conftest import new_store
 from stead.predictions import compact, counts, performance, read, refresh_performance
 
 # three rounds, the third of which makes segments enough to be merged; each acknowledgement is printed
 _SCRIPT = """
 import sys
 from pathlib import Path
-from conftest import new_store
+from tests.conftest import new_store
 from traffic import hours, label, log
 from stead.predictions import compact, refresh_performance
 from stead.predictions import compaction

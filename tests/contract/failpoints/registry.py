@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dying import Scenario, dies
+from tests.conftest import new_store
 
-from conftest import new_store
 from stead import environments, gates, jobs, ledger, models, serving
 from stead.api.tokens import list_tokens
 from stead.demo.data import SOURCES, cache
@@ -18,7 +18,7 @@ from stead.processes import lifeline
 from stead.store import Store
 
 BEGIN = """
-import sys; from pathlib import Path; from conftest import new_store
+import sys; from pathlib import Path; from tests.conftest import new_store
 from stead import environments, gates, jobs, models, serving
 from stead.gates import Verdict
 store = new_store(Path(sys.argv[1]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from dying import Scenario, dies
+from tests.conftest import new_store
 
-from conftest import new_store
 from stead import ledger
 from stead.runtime.recordlog import RecordLog, read_records
 from stead.store import Blobs, digest_of
@@ -24,7 +24,7 @@ def _put(root: Path, point: str) -> None:
 def _migrate(root: Path, point: str) -> None:
     dies(
         point,
-        "import sys; from conftest import new_store; from pathlib import Path; new_store(Path(sys.argv[1]))",
+        "import sys; from tests.conftest import new_store; from pathlib import Path; new_store(Path(sys.argv[1]))",
         str(root),
     )
     store = new_store(root)
@@ -33,7 +33,7 @@ def _migrate(root: Path, point: str) -> None:
 
 
 _CHECKPOINT = """
-import sys; from pathlib import Path; from conftest import new_store; from stead import ledger
+import sys; from pathlib import Path; from tests.conftest import new_store; from stead import ledger
 ledger.checkpoint(new_store(Path(sys.argv[1])))
 """
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from dying import Scenario, dies
 from test_tracking_kill import SYNC, TRAIN, check, environ
+from tests.conftest import new_store
 
-from conftest import new_store
 from stead import runs
 from stead.errors import NotFound
 from stead.store import Store
@@ -36,9 +36,7 @@ def _in(store: Store, script: str) -> str:
 
 def _change(code: str, before: Callable[[Store], None], happened: Callable[[Store], bool]) -> Scenario:
     """`code` dies at the point; afterwards its change has happened or has not, and doing it again ends in the same."""
-    script = (
-        f"import sys\nfrom pathlib import Path\nfrom conftest import new_store\nfrom stead import runs\nrun = {RUN!r}\n"
-    )
+    script = f"import sys\nfrom pathlib import Path\nfrom tests.conftest import new_store\nfrom stead import runs\nrun = {RUN!r}\n"
     script += f"store = new_store(Path(sys.argv[1]))\n{code}\n"
 
     def scenario(root: Path, point: str) -> None:

@@ -15,9 +15,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from sklearn.linear_model import LogisticRegression
+from tests.conftest import free_ports
 
 import stead
-from conftest import free_ports
 from stead import datasets, models, runs
 from stead.errors import InvalidInput, NotFound, Unreachable
 from stead.sdk import connection
