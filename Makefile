@@ -11,7 +11,7 @@ demo:  ## the whole way on real data; UP=1 leaves the pages running
 
 test:
 	@$(PYTHON) tools/prepare.py test
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check:
 	@$(PYTHON) tools/prepare.py test
