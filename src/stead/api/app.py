@@ -91,7 +91,7 @@ class Guard:
                 await self._deliveries(scope, receive, send)
                 return
         except SteadError as error:
-            response = _json(error.as_dict(), error.http_status)
+            response = _refusal(scope, error)
             await response(scope, receive, send)
             return
         await self.app(scope, receive, send)
@@ -108,11 +108,7 @@ class Guard:
             )
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             for name, value in scope["headers"]:
-                if (
-                    name == b"origin"
-                    and value != b"null"
-                    and _host(value.decode("latin-1").rpartition("://")[2]) not in self.hosts
-                ):
+                if name == b"origin" and _host(value.decode("latin-1").rpartition("://")[2]) not in self.hosts:
                     raise Forbidden("origin-foreign", f"requests from {value.decode('latin-1')!r} are refused")
                 if name == b"sec-fetch-site" and value == b"cross-site":
                     raise Forbidden("origin-foreign", "requests from other sites are refused")
@@ -129,14 +125,22 @@ class Guard:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             secret = request.cookies.get("stead_token", "")
+        if scope["path"] in ("/health", "/version", "/login") or scope["path"].startswith("/static/"):
+            return "read", "nobody"
         if not secret:
-            if scope["path"] in ("/health", "/version", "/login") or scope["path"].startswith("/static/"):
-                return "read", "nobody"
             raise Forbidden(
                 "token-missing", "this server wants a token", hint="STEAD_TOKEN=…, or open /login in a browser"
             )
         token = tokens.authenticate(self.store, secret)
         return token.role, f"token:{token.name}"
+
+
+def _refusal(scope: Scope, error: SteadError) -> Response:
+    """Programs get the error; a browser that lacks a valid token is sent to where it can give one."""
+    accepts = any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
+    if accepts and scope["method"] == "GET" and error.code in ("token-missing", "token-invalid"):
+        return Response(status_code=303, headers={"location": "/login"})
+    return _json(error.as_dict(), error.http_status)
 
 
 def _host(authority: str) -> str:

@@ -125,7 +125,9 @@ class Remote:
                     )
         except httpx.TransportError as error:
             raise Unreachable(
-                "server-unreachable", f"{self.url} does not answer: {error}", hint="stead status"
+                "server-unreachable",
+                f"{self.url} does not answer: {error}",
+                hint="is stead up there, and STEAD_URL right?",
             ) from error
         if answer.status_code >= 400:
             try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from stead import environments, models
+from stead import environments, models, serving
 from stead.errors import Failed, Unreachable
 from stead.gates.golden import compare_golden
 from stead.gates.tables import verdicts
@@ -31,7 +31,9 @@ def parity(store: Store, version_ref: str, *, gateway_url: str, deployment: int 
         verdict = Verdict("parity", "skipped", "the model was saved without rows to compare")
     else:
         golden = json.loads(store.blobs.get(file.digest))
-        verdict = _ask(f"{gateway_url.rstrip('/')}/explain/{version.model}/versions/{version.version}", golden)
+        gateway_url = gateway_url.rstrip("/")
+        secret = serving.gateway_secret(store, gateway_url)
+        verdict = _ask(f"{gateway_url}/explain/{version.model}/versions/{version.version}", golden, secret)
         if isinstance(verdict, dict):
             packages = environments.get(store, logged.environment).packages
             libraries = verdict.get("libraries") or {}
@@ -86,13 +88,14 @@ def as_rows(inputs: Any) -> list[Any]:
     return [dict(zip(inputs, values, strict=True)) for values in zip(*inputs.values(), strict=True)]
 
 
-def _ask(url: str, golden: dict[str, Any]) -> Any:
+def _ask(url: str, golden: dict[str, Any], secret: str | None) -> Any:
     """The gateway's explanation of the golden rows, or the verdict that there is none."""
     import httpx
 
+    headers = {"authorization": f"Bearer {secret}"} if secret else {}
     try:
         # Straight to our own gateway: a proxy for the internet has no business between.
-        with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
+        with httpx.Client(timeout=TIMEOUT_S, trust_env=False, headers=headers) as client:
             answer = client.post(url, json={"rows": as_rows(golden["inputs"])})
     except httpx.HTTPError as error:
         raise Unreachable(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hmac
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -68,7 +70,9 @@ def _serve(store: Store, settings: Any, listener: socket.socket, host: str) -> i
     from stead.serving.http import LimitedProtocol, close_slow
 
     url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-    app = Gateway(store, settings, url=url, names=[host], authorize=None if host in LOCAL else _Tokens(store).check)
+    secret = secrets.token_urlsafe(32)
+    authorize = None if host in LOCAL else _Tokens(store, secret).check
+    app = Gateway(store, settings, url=url, names=[host], authorize=authorize, secret=secret)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -112,13 +116,14 @@ def _serve(store: Store, settings: Any, listener: socket.socket, host: str) -> i
 class _Tokens:
     """Bearer tokens, remembered for a few seconds so that a prediction does not pay for a query."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, secret: str) -> None:
         self._store = store
+        self._secret = secret
         self._good: dict[str, float] = {}
 
     async def check(self, secret: str) -> None:
         """Raises Forbidden (`token-invalid`, `role-too-low`)."""
-        if self._good.get(secret, 0.0) > time.monotonic():
+        if self._good.get(secret, 0.0) > time.monotonic() or hmac.compare_digest(secret, self._secret):
             return
         token = await asyncio.to_thread(tokens.authenticate, self._store, secret)
         tokens.permit(token.role, "read")

@@ -74,7 +74,8 @@ class Run:
         self.id = journal.folder.name
         self.project = project
         self.name = name or self.id[-8:]
-        self.config: dict[str, str] = {}
+        self.config: dict[str, Any] = {}
+        self._params: dict[str, str] = {}
         self.status = "running"
         self._journal = journal
         self._in_job = in_job
@@ -95,7 +96,8 @@ class Run:
         if labels:
             first.append(Tags(self._began, labels))
         journal.append(*first)
-        self.config |= params
+        self.config |= as_mapping(config)
+        self._params |= params
         self._console = capture.Console(self._keep_text)
         self._system = capture.System() if watch else None
         _runs.add(self)
@@ -128,12 +130,13 @@ class Run:
     def log_params(self, values: Any) -> None:
         """Record parameters: a mapping, a dataclass or parsed arguments. A parameter keeps its first value."""
         params = flat_texts(values)
-        changed = [key for key, value in params.items() if self.config.get(key, value) != value]
+        changed = [key for key, value in params.items() if self._params.get(key, value) != value]
         if changed:
             tell(f"parameter {changed[0]!r} has a value already and keeps it; the new one is kept beside it as a tag")
         if params:
             self._write(Params(now_ms(), params))
-            self.config = params | self.config
+            self._params = params | self._params
+            self.config = as_mapping(values) | self.config
 
     def set_tags(self, values: Mapping[str, Any]) -> None:
         """Set tags; unlike a parameter a tag may change."""
@@ -354,25 +357,33 @@ def flat_texts(values: Any) -> dict[str, str]:
     >>> flat_texts({"lr": 0.1, "net": {"layers": [64, 32], "bias": True}})
     {'lr': '0.1', 'net.layers': '[64,32]', 'net.bias': 'True'}
     """
-    if values is None:
-        return {}
-    if is_dataclass(values) and not isinstance(values, type):
-        values = asdict(values)
-    elif not isinstance(values, Mapping):
-        try:
-            values = vars(values)
-        except TypeError:
-            raise InvalidInput(
-                "config-invalid",
-                f"a config is a mapping, a dataclass or parsed arguments, not {type(values).__name__}",
-            ) from None
     flat: dict[str, str] = {}
-    for key, value in values.items():
+    for key, value in as_mapping(values).items():
         if isinstance(value, Mapping) and value:
             flat |= {f"{key}.{inner}": text for inner, text in flat_texts(value).items()}
         else:
             flat[checked_key(str(key))] = _text(value)
     return flat
+
+
+def as_mapping(values: Any) -> dict[str, Any]:
+    """A config as a mapping, its values as they were given. Raises InvalidInput (`config-invalid`).
+
+    >>> as_mapping({"depth": 3})
+    {'depth': 3}
+    """
+    if values is None:
+        return {}
+    if is_dataclass(values) and not isinstance(values, type):
+        return asdict(values)
+    if isinstance(values, Mapping):
+        return {str(key): value for key, value in values.items()}
+    try:
+        return dict(vars(values))
+    except TypeError:
+        raise InvalidInput(
+            "config-invalid", f"a config is a mapping, a dataclass or parsed arguments, not {type(values).__name__}"
+        ) from None
 
 
 def number(key: str, value: Any) -> float:

@@ -6,6 +6,7 @@ The gateway itself is in `stead.serving.gateway`, loaded by the process that run
 """
 
 from stead.serving.operations import (
+    gateway_secret,
     gateways,
     get_route,
     list_routes,
@@ -27,6 +28,7 @@ __all__ = [
     "Gateway",
     "Route",
     "Served",
+    "gateway_secret",
     "gateways",
     "get_route",
     "list_routes",

@@ -43,7 +43,13 @@ class Follower:
     """
 
     def __init__(
-        self, store: Store, me: Gateway, *, make_pool: Callable[[Launch], Pool], allow: tuple[str, ...]
+        self,
+        store: Store,
+        me: Gateway,
+        *,
+        make_pool: Callable[[Launch], Pool],
+        allow: tuple[str, ...],
+        secret: str | None = None,
     ) -> None:
         self.splits: dict[str, Split] = {}
         self.targets: dict[tuple[str, int], Target] = {}
@@ -55,6 +61,7 @@ class Follower:
         self._me = me
         self._make_pool = make_pool
         self._allow = allow
+        self._secret = secret
         self._routes: dict[str, Route] = {}
         self._seen = 0
         self._states: dict[str, Any] = {}
@@ -68,7 +75,9 @@ class Follower:
     async def start(self) -> None:
         """Read the routes once, so that the models are known, and follow them from then on."""
         await self._poll()
-        await asyncio.to_thread(operations.write_gateway, self._store, self._described(), first=True)
+        await asyncio.to_thread(
+            operations.write_gateway, self._store, self._described(), first=True, secret=self._secret
+        )
         self._loops = [asyncio.create_task(self._polling()), asyncio.create_task(self._telling())]
 
     async def stop(self) -> None:

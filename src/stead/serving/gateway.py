@@ -50,9 +50,10 @@ class Gateway:
         url: str,
         names: Sequence[str] = (),
         authorize: Callable[[str], Awaitable[None]] | None = None,
+        secret: str | None = None,
     ) -> None:
         """`names` are further hosts that requests may carry. `authorize` gets each request's bearer token and raises
-        where it does not permit; without one nobody is asked for a token."""
+        where it does not permit; without one nobody is asked for a token. `secret` opens it for stead's own processes."""
         self.metrics = Metrics()
         self._store = store
         self._limit = int(settings.max_body_bytes)
@@ -64,7 +65,7 @@ class Gateway:
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         row = Row(self._name, url, socket.gethostname(), os.getpid(), 0, {}, {}, {}, now_ms())
         allow = tuple(name.strip() for name in settings.env_allow.split(",") if name.strip())
-        self.follower = Follower(store, row, make_pool=self._pool, allow=allow)
+        self.follower = Follower(store, row, make_pool=self._pool, allow=allow, secret=secret)
         self.follower.stats = self._stats
         self._log = PredictionLog(store, self._name)
         self._finished: list[tuple[Call, Frame]] = []

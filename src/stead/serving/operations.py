@@ -24,6 +24,9 @@ ALIVE_MS = 10_000
 """A gateway whose last sign of life is older does not count."""
 
 
+_TOLD = [column for column in gateways_table.columns if column.name != "secret"]
+
+
 def get_route(store: Store, model: str) -> Route | None:
     """The route of a model, or None where nothing was ever deployed."""
     with store.db.read() as tx:
@@ -105,7 +108,7 @@ def served(store: Store, model: str, version: int) -> Served:
 def gateways(store: Store, *, alive: bool = True) -> list[Gateway]:
     """Gateways that gave a sign of life in the last ten seconds; with `alive=False` all that are written down."""
     with store.db.read() as tx:
-        rows = tx.execute(sa.select(gateways_table).order_by(gateways_table.c.url)).mappings().all()
+        rows = tx.execute(sa.select(*_TOLD).order_by(gateways_table.c.url)).mappings().all()
     found = [from_row(row, Gateway) for row in rows]
     return [gateway for gateway in found if _lives(gateway)] if alive else found
 
@@ -124,14 +127,22 @@ def _lives(gateway: Gateway) -> bool:
     return True
 
 
-def write_gateway(store: Store, gateway: Gateway, *, first: bool = False) -> None:
+def gateway_secret(store: Store, url: str) -> str | None:
+    """The token that opens a gateway for stead's own processes, which can read the store; never given out over HTTP."""
+    query = sa.select(gateways_table.c.secret).where(gateways_table.c.url == url)
+    with store.db.read() as tx:
+        return tx.execute(query.order_by(gateways_table.c.beat_at.desc()).limit(1)).scalar()
+
+
+def write_gateway(store: Store, gateway: Gateway, *, first: bool = False, secret: str | None = None) -> None:
     """A gateway's own description of itself; with `first` it takes the place of an earlier one at the same address."""
     with store.db.write("serving.gateway") as tx:
         if first:
             same = (gateways_table.c.url == gateway.url) & (gateways_table.c.id != gateway.id)
             old = gateways_table.c.beat_at < now_ms() - 24 * 3_600_000
             tx.execute(sa.delete(gateways_table).where(same | old))
-        store.db.upsert(tx, gateways_table, msgspec.to_builtins(gateway), ["id"])
+        values = msgspec.to_builtins(gateway) | ({"secret": secret} if secret is not None else {})
+        store.db.upsert(tx, gateways_table, values, ["id"])
 
 
 def remove_gateway(store: Store, gateway_id: str) -> None:

@@ -32,5 +32,6 @@ gateways = sa.Table(
     sa.Column("followed", sa.JSON, nullable=False),  # model -> revision of its route that answers now
     sa.Column("loaded", sa.JSON, nullable=False),  # "model@version" -> ready | loading | {error, revision}
     sa.Column("stats", sa.JSON, nullable=False),
+    sa.Column("secret", sa.Text, nullable=True),  # opens it for whoever can read the store: the parity gate
     sa.Column("beat_at", sa.BigInteger, nullable=False),
 )

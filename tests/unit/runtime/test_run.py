@@ -91,12 +91,12 @@ def test_parameters_from_whatever_holds_them(run: sdk.Run) -> None:
     run.log_params(argparse.Namespace(depth=3, name=None))
     run.log_params({"net": {"act": "relu"}, "empty": {}})
     assert run.config == {
-        "lr": "0.1",
-        "layers": "[64,32]",
-        "depth": "3",
-        "name": "None",
-        "net.act": "relu",
-        "empty": "{}",
+        "lr": 0.1,
+        "layers": (64, 32),
+        "depth": 3,
+        "name": None,
+        "net": {"act": "relu"},
+        "empty": {},
     }
     with pytest.raises(InvalidInput):
         run.log_params(3)
@@ -105,7 +105,7 @@ def test_parameters_from_whatever_holds_them(run: sdk.Run) -> None:
 def test_a_changed_parameter_is_told(run: sdk.Run, capsys: pytest.CaptureFixture[str]) -> None:
     run.log_params({"lr": 0.1})
     run.log_params({"lr": 0.2})
-    assert run.config == {"lr": "0.1"}
+    assert run.config == {"lr": 0.1}
     assert "'lr' has a value already" in capsys.readouterr().err
 
 

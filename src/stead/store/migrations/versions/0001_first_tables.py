@@ -79,6 +79,7 @@ def upgrade() -> None:
         sa.Column("followed", sa.JSON(), nullable=False),
         sa.Column("loaded", sa.JSON(), nullable=False),
         sa.Column("stats", sa.JSON(), nullable=False),
+        sa.Column("secret", sa.Text(), nullable=True),
         sa.Column("beat_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_gateways")),
     )
