@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from tests.acceptance.life import Life
 from tests.conftest import free_ports
 

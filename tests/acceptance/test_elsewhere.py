@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from tests.acceptance.life import Life
 from tests.conftest import free_ports
 

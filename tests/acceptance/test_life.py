@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+
 from tests.acceptance.life import Life, make
 from tests.conftest import free_ports
 

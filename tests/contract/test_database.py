@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from tests.conftest import new_store
 
 from stead.errors import Conflict, Failed, InvalidInput, Unreachable
 from stead.ledger.tables import checkpoints as points
 from stead.store import Database, Store, migrate, open_store
 from stead.store.opening import schema_state
 from stead.store.types import Store as StoreType
+from tests.conftest import new_store
 
 NAME = "ledger.checkpoint"  # any registered name
 """The transactions below are named after one that exists."""

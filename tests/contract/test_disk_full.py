@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.conftest import new_store
 from traffic import hours, log
 
 from stead.errors import Failed
 from stead.predictions import Label, PredictionLog, add_labels, compact, counts, seal_labels
+from tests.conftest import new_store
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import free_ports
 
 ROOT = Path(__file__).parent.parent.parent

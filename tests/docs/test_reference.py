@@ -14,13 +14,13 @@ import click
 import httpx
 import msgspec
 import pytest
-from tests.conftest import free_ports, new_store
-from tools import docs
 
 from stead.api import Embedded, Remote
 from stead.api.table import Operation, operations
 from stead.config import SETTINGS, Settings, load_settings
 from stead.errors import SteadError
+from tests.conftest import free_ports, new_store
+from tools import docs
 
 OPERATIONS = sorted(operations().values(), key=lambda o: o.name)
 

@@ -76,7 +76,7 @@ def story(told: Told) -> list[str]:
     if told.refusal:
         out.append(
             "Version 3 computed a feature differently in serving and was refused before any request reached it; "
-            f"forced through, it answered one day, and a roll-back took {told.rollback_seconds:.1f} s, start of the command included."
+            f"forced through, it answered one day, and a roll-back took {told.rollback_seconds:.2f} s."
         )
     return out
 

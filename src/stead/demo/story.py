@@ -40,6 +40,9 @@ class Told:
     swap: dict[str, Any] = field(default_factory=dict)
     wrong_day: str = ""
     rollback_seconds: float = 0.0
+    """From the wish to the moment when every gateway answered with the old version, as the command tells it."""
+    command_seconds: float = 0.0
+    """The same with the start of the command."""
     days: list[dict[str, Any]] = field(default_factory=list)
     counts: dict[str, Any] = field(default_factory=dict)
     decisions: list[dict[str, Any]] = field(default_factory=list)
@@ -145,8 +148,9 @@ class Story:
             self.told.wrong_day = "2014-07-01"
             self._replay("2014-07-01", "2014-07-02")
             started = time.perf_counter()
-            self._run("rollback", "bikes", "--reason", "answers are wrong since version 3")
-            self.told.rollback_seconds = time.perf_counter() - started
+            said = self._run("rollback", "bikes", "--reason", "answers are wrong since version 3")
+            self.told.command_seconds = time.perf_counter() - started
+            self.told.rollback_seconds = float(said.rpartition("after ")[2].partition(" s")[0])
             code.write_text(text)
             self._replay("2014-07-02", "2015-01-01")
             self._run("decisions", "--model", "bikes")
@@ -230,15 +234,28 @@ class Story:
         yield
         self.told.seconds[title[3:]] = time.monotonic() - started
 
-    def _run(self, *arguments: str) -> None:
+    def _run(self, *arguments: str) -> str:
+        """A command, as a user sees it; returns what it printed to stdout."""
         self.say(f"$ stead {shlex.join(arguments)}")
-        done = subprocess.run([sys.executable, "-m", "stead", *arguments], cwd=self.folder, env=self.environ)
-        if done.returncode:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stead", *arguments],
+            cwd=self.folder,
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            self.say(line.rstrip("\n"))
+        if process.wait():
             raise Failed(
                 "demo-step",
-                f"stead {shlex.join(arguments)} ended with {done.returncode}",
+                f"stead {shlex.join(arguments)} ended with {process.returncode}",
                 hint=f"the folder is kept: {self.folder}",
             )
+        return "".join(said)
 
     def _fails(self, *arguments: str) -> tuple[int, str]:
         """A command that must be refused: its exit code and what it said."""

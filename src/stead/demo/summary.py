@@ -69,7 +69,7 @@ def lines(told: Told) -> list[str]:
     )
     out.append(f"version 3: {told.refusal} (exit code {told.refused_with})")
     out.append(
-        f"forced through, it answered {told.wrong_day}; `stead rollback bikes` took {told.rollback_seconds:.2f} s, start of the command included"
+        f"forced through, it answered {told.wrong_day}; rolled back in {told.rollback_seconds:.2f} s ({told.command_seconds:.2f} s with the start of the command)"
     )
     counts = totals(told)
     names = ("sent", "answered", "logged", "labelled")

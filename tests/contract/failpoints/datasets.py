@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 from dying import Scenario, dies
-from tests.conftest import new_store
 
 from stead import datasets
 from stead.errors import NotFound
+from tests.conftest import new_store
 
 _ADD = """
 import sys; from pathlib import Path; import pyarrow as pa; from tests.conftest import new_store; from stead import datasets

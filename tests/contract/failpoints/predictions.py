@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from dying import Scenario, dies
-from tests.conftest import new_store
 
 from stead.predictions import compact, counts, performance, read, refresh_performance
+from tests.conftest import new_store
 
 # three rounds, the third of which makes segments enough to be merged; each acknowledgement is printed
 _SCRIPT = """

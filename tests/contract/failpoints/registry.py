@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dying import Scenario, dies
-from tests.conftest import new_store
 
 from stead import environments, gates, jobs, ledger, models, serving
 from stead.api.tokens import list_tokens
 from stead.demo.data import SOURCES, cache
 from stead.processes import lifeline
 from stead.store import Store
+from tests.conftest import new_store
 
 BEGIN = """
 import sys; from pathlib import Path; from tests.conftest import new_store

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from dying import Scenario, dies
-from tests.conftest import new_store
 
 from stead import ledger
 from stead.runtime.recordlog import RecordLog, read_records
 from stead.store import Blobs, digest_of
+from tests.conftest import new_store
 
 
 def _put(root: Path, point: str) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from dying import Scenario, dies
 from test_tracking_kill import SYNC, TRAIN, check, environ
-from tests.conftest import new_store
 
 from stead import runs
 from stead.errors import NotFound
 from stead.store import Store
+from tests.conftest import new_store
 
 NTH = {"journal.append": 30, "journal.file": 2}
 RUN = "0" * 31 + "1"

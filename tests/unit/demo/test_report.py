@@ -67,6 +67,7 @@ def told(**changed: Any) -> Told:
         "refused_with": 4,
         "wrong_day": "2012-10-27",
         "rollback_seconds": 0.7,
+        "command_seconds": 1.1,
         "days": days,
         "decisions": [decision | {"event_time": None}],
     }

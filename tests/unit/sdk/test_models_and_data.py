@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from sklearn.linear_model import LogisticRegression
-from tests.conftest import free_ports
 
 import stead
 from stead import datasets, models, runs
@@ -24,6 +23,7 @@ from stead.sdk import connection
 from stead.sdk.data import dataset_files
 from stead.sdk.models import as_rows
 from stead.store import Store
+from tests.conftest import free_ports
 
 SERVER = Path(__file__).parents[2] / "support" / "api_server.py"
 
