@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -319,6 +320,15 @@ def test_start_log_end_and_silence(any_store: Store) -> None:
     assert runs.end(any_store, run.id).status == "failed"
 
 
+def carry(store: Store, folder: Path) -> None:
+    """What an executor does with the journal of a step."""
+
+    def deliver(writer: str, first: int, records: Sequence[j.Record]) -> int:
+        return runs.deliver(store, folder.name, writer=writer, first=first, records=records).seq
+
+    j.Courier(folder, deliver, store.blobs.put).carry()
+
+
 def test_a_journal_reaches_nothing_outside_its_folder(any_store: Store, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     for number, name in enumerate(["../../secret", "/etc/passwd", "f" * 64]):
@@ -327,7 +337,7 @@ def test_a_journal_reaches_nothing_outside_its_folder(any_store: Store, tmp_path
         (journal.folder / "files").mkdir()
         (journal.folder / "files" / ("f" * 64)).symlink_to(tmp_path / "secret")
         with pytest.raises(InvalidInput, match="outside of it"):
-            runs.deliver_journal(any_store, journal.folder)
+            carry(any_store, journal.folder)
         journal.close()
 
 
@@ -337,11 +347,12 @@ def test_a_journal_folder_is_carried_whole(any_store: Store, tmp_path: Path) -> 
     journal.append(j.Started(AT, "bikes", "x"), j.Metrics(AT, 0, {"loss": 1.0}))
     (tmp_path / "plot.png").write_bytes(b"picture")
     journal.add_file(tmp_path / "plot.png", "plots/a.png", AT)
-    runs.deliver_journal(any_store, journal.folder)
+    carry(any_store, journal.folder)
     (tmp_path / "plot.png").write_bytes(b"another")
     journal.add_file(tmp_path / "plot.png", "plots/b.png", AT)
     journal.close()
-    runs.deliver_journal(any_store, journal.folder, status="killed", error="out of time")
+    carry(any_store, journal.folder)
+    runs.end(any_store, run_id, status="killed", error="out of time")
     run = runs.get_run(any_store, run_id)
     assert (run.status, run.error) == ("killed", "out of time")
     assert [a.path for a in runs.list_artifacts(any_store, run_id, path="plots")] == ["plots/a.png", "plots/b.png"]

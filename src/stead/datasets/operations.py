@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from stead.config import checked_name
 from stead.datasets import manifests, profile, schemas, sources
 from stead.datasets.manifests import Manifest
+from stead.datasets.rows import read_manifest
 from stead.datasets.tables import dataset_versions as versions
 from stead.datasets.tables import datasets
 from stead.datasets.types import Column, DatasetVersion, Part
@@ -266,8 +267,6 @@ def _profile(store: Store, base: DatasetVersion | None, manifest: Manifest, news
         return profile.profile_of(table)
     rows = (base.rows or 0) + table.num_rows
     if profile.worn(base.profile, rows):
-        from stead.datasets.reading import read_manifest
-
         return profile.profile_of(read_manifest(store, manifest))
     return profile.merge(base.profile, profile.profile_of(table, base.profile))
 

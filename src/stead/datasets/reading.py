@@ -7,13 +7,13 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import blake3
 
-from stead.datasets import manifests, schemas, sources
-from stead.datasets.manifests import Manifest
+from stead.datasets import manifests, sources
 from stead.datasets.operations import get_version
+from stead.datasets.rows import read_manifest
 from stead.datasets.types import Part
 from stead.errors import Failed, InvalidInput, NotFound, did_you_mean
 from stead.runtime.failpoints import failpoint
@@ -55,28 +55,6 @@ def read(
                 hint=did_you_mean(name, names) or f"columns: {', '.join(names)}",
             )
     return read_manifest(store, manifests.get(store, version.manifest), since=since, until=until, columns=columns)
-
-
-def read_manifest(
-    store: Store,
-    manifest: Manifest,
-    *,
-    since: int | None = None,
-    until: int | None = None,
-    columns: Sequence[str] | None = None,
-) -> pa.Table:
-    """The rows of a manifest, with its types."""
-    import pyarrow as pa
-
-    schema = manifests.unpacked(manifest.schema)
-    wanted = list(columns) if columns is not None else schema.names
-    tables = [
-        _rows(store, part, schema, wanted, manifest.time_column, since, until)
-        for part in manifest.parts
-        if _overlaps(part, since, until)
-    ]
-    kept = pa.schema([schema.field(name) for name in wanted])
-    return pa.concat_tables(tables) if tables else kept.empty_table()
 
 
 def materialise(store: Store, ref: str, folder: Path) -> list[Path]:
@@ -122,46 +100,6 @@ def _problem(store: Store, part: Part) -> str | None:
     except NotFound:
         return "is missing"
     return None if hasher.hexdigest() == part.digest else "was altered"
-
-
-def _overlaps(part: Part, since: int | None, until: int | None) -> bool:
-    if part.time_min is None or part.time_max is None:
-        return since is None and until is None
-    return (since is None or part.time_max >= since) and (until is None or part.time_min < until)
-
-
-def _rows(
-    store: Store,
-    part: Part,
-    schema: pa.Schema,
-    wanted: Sequence[str],
-    time_column: str | None,
-    since: int | None,
-    until: int | None,
-) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    by = time_column if since is not None or until is not None else None
-    names = [*wanted, by] if by is not None and by not in wanted else list(wanted)
-    try:
-        table = sources.plain(pq.read_table(store.blobs.path(part.digest), columns=names))
-    except (pa.ArrowException, OSError) as error:
-        raise Failed(
-            "dataset-corrupt", f"the part {part.path} cannot be read: {error}", hint="stead data verify"
-        ) from error
-    table = schemas.fitted(table, pa.schema([schema.field(name) for name in names]), part.path, "the version")
-    if by is not None:
-        table = table.filter(_between(sources.times_ms(table[by], by, part.path), since, until))
-    return table.select(list(wanted))
-
-
-def _between(times: Any, since: int | None, until: int | None) -> Any:
-    import pyarrow.compute
-
-    pc: Any = pyarrow.compute
-    least, end = (-(1 << 62) if since is None else since), (1 << 62 if until is None else until)
-    return pc.and_(pc.greater_equal(times, least), pc.less(times, end))
 
 
 def _place(store: Store, part: Part, target: Path) -> None:

@@ -4,7 +4,7 @@ A run's points lie packed in blocks with a summary beside them, so that lists an
 entities are MLflow's: experiment, run, parameter, metric, tag, dataset input, artifact.
 """
 
-from stead.runs.delivery import deliver, deliver_journal
+from stead.runs.delivery import deliver
 from stead.runs.experiments import (
     create_experiment,
     delete_experiment,
@@ -54,7 +54,6 @@ __all__ = [
     "delete_experiment",
     "delete_run",
     "deliver",
-    "deliver_journal",
     "end",
     "end_silent",
     "get_artifact",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -48,27 +47,6 @@ def deliver(store: Store, run_id: str, *, writer: str, first: int, records: Sequ
         remember = _CHANGE_JOURNAL if known else _NEW_JOURNAL
         remember.run(tx, {"run_id": run_id, "writer": writer, "seq": last, "run": run_id, "by": writer})
     return Receipt(last, told)
-
-
-def deliver_journal(
-    store: Store, folder: Path, *, run_id: str | None = None, status: str | None = None, error: str | None = None
-) -> str:
-    """Store what a journal folder holds, then mark the run as ended with `status` unless the journal says how it ended.
-
-    For whoever started the process that wrote it and knows that it is over. Returns the run's id.
-    """
-    from stead.runs.operations import end
-
-    run_id = run_id or folder.name
-    courier = j.Courier(
-        folder,
-        lambda writer, first, records: deliver(store, run_id, writer=writer, first=first, records=records).seq,
-        store.blobs.put,
-    )
-    courier.carry()
-    if status is not None and not courier.has_ended:
-        end(store, run_id, status=status, error=error)
-    return run_id
 
 
 def begin(tx: sa.Connection, run_id: str, started: j.Started, further: Sequence[j.Record] = ()) -> bool:

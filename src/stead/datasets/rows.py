@@ -1,0 +1,77 @@
+"""The rows of a manifest: only the parts and columns that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from stead.datasets import manifests, schemas, sources
+from stead.datasets.manifests import Manifest
+from stead.datasets.types import Part
+from stead.errors import Failed
+from stead.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def read_manifest(
+    store: Store,
+    manifest: Manifest,
+    *,
+    since: int | None = None,
+    until: int | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """The rows of a manifest, with its types."""
+    import pyarrow as pa
+
+    schema = manifests.unpacked(manifest.schema)
+    wanted = list(columns) if columns is not None else schema.names
+    tables = [
+        _rows(store, part, schema, wanted, manifest.time_column, since, until)
+        for part in manifest.parts
+        if _overlaps(part, since, until)
+    ]
+    kept = pa.schema([schema.field(name) for name in wanted])
+    return pa.concat_tables(tables) if tables else kept.empty_table()
+
+
+def _overlaps(part: Part, since: int | None, until: int | None) -> bool:
+    if part.time_min is None or part.time_max is None:
+        return since is None and until is None
+    return (since is None or part.time_max >= since) and (until is None or part.time_min < until)
+
+
+def _rows(
+    store: Store,
+    part: Part,
+    schema: pa.Schema,
+    wanted: Sequence[str],
+    time_column: str | None,
+    since: int | None,
+    until: int | None,
+) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    by = time_column if since is not None or until is not None else None
+    names = [*wanted, by] if by is not None and by not in wanted else list(wanted)
+    try:
+        table = sources.plain(pq.read_table(store.blobs.path(part.digest), columns=names))
+    except (pa.ArrowException, OSError) as error:
+        raise Failed(
+            "dataset-corrupt", f"the part {part.path} cannot be read: {error}", hint="stead data verify"
+        ) from error
+    table = schemas.fitted(table, pa.schema([schema.field(name) for name in names]), part.path, "the version")
+    if by is not None:
+        table = table.filter(_between(sources.times_ms(table[by], by, part.path), since, until))
+    return table.select(list(wanted))
+
+
+def _between(times: Any, since: int | None, until: int | None) -> Any:
+    import pyarrow.compute
+
+    pc: Any = pyarrow.compute
+    least, end = (-(1 << 62) if since is None else since), (1 << 62 if until is None else until)
+    return pc.and_(pc.greater_equal(times, least), pc.less(times, end))
