@@ -363,8 +363,8 @@ class _Reader:
 def checked_name(name: str) -> str:
     """A name fit for a model, dataset or project. Raises InvalidInput (`name-invalid`).
 
-    >>> checked_name("bikes-2")
-    'bikes-2'
+    >>> checked_name("demand-2")
+    'demand-2'
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or ".." in name:
         raise InvalidInput(

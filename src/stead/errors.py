@@ -23,11 +23,11 @@ from typing import Any, ClassVar
 class SteadError(Exception):
     """Base of all errors raised on purpose.
 
-    >>> error = NotFound("model-unknown", "there is no model 'bikez'", hint="did you mean 'bikes'?")
+    >>> error = NotFound("model-unknown", "there is no model 'demnad'", hint="did you mean 'demand'?")
     >>> error.code, error.exit_code, error.http_status
     ('model-unknown', 3, 404)
     >>> print(error)
-    there is no model 'bikez'
+    there is no model 'demnad'
     """
 
     exit_code: ClassVar[int] = 1
@@ -96,8 +96,8 @@ def from_dict(body: dict[str, Any]) -> SteadError:
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """A hint for a mistyped name, or None where nothing known is near.
 
-    >>> did_you_mean("bikez", ["bikes", "iris"])
-    "did you mean 'bikes'?"
+    >>> did_you_mean("demnad", ["demand", "iris"])
+    "did you mean 'demand'?"
     """
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else None

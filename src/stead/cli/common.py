@@ -37,7 +37,7 @@ def connect() -> Caller:
 
 
 def split_ref(ref: str) -> tuple[str, int | None]:
-    """`bikes@3` → name and version; `bikes` → name and None. Raises InvalidInput (`version-invalid`)."""
+    """`demand@3` → name and version; `demand` → name and None. Raises InvalidInput (`version-invalid`)."""
     name, _, version = ref.partition("@")
     if not version:
         return name, None

@@ -60,7 +60,7 @@ def train(model: str, since: int | None, until: int | None, data: str | None, no
 @click.option("--until", type=MOMENT, help="Rows before this time.")
 @output.json_option
 def compare(first: str, second: str, data: str | None, since: int | None, until: int | None, as_json: bool) -> Any:
-    """Two versions of a model (bikes@1 bikes@2) on the same rows, with the uncertainty of the difference."""
+    """Two versions of a model (demand@1 demand@2) on the same rows, with the uncertainty of the difference."""
     import msgspec
 
     from stead.pipelines import Compared

@@ -71,7 +71,7 @@ def add_stored(
 
 
 def get_version(store: Store, ref: str, *, with_parts: bool = False) -> DatasetVersion:
-    """`bikes@3`, or `bikes` for the newest. Raises NotFound (`dataset-unknown`, `dataset-version-unknown`), InvalidInput (`ref-invalid`)."""
+    """`demand@3`, or `demand` for the newest. Raises NotFound (`dataset-unknown`, `dataset-version-unknown`), InvalidInput (`ref-invalid`)."""
     name, number = parse_ref(ref)
     query = sa.select(versions).where(versions.c.dataset == name).order_by(versions.c.version.desc()).limit(1)
     if number is not None:
@@ -117,8 +117,8 @@ def list_versions(store: Store, name: str) -> list[DatasetVersion]:
 
 def parse_ref(ref: str) -> tuple[str, int | None]:
     """
-    >>> parse_ref("bikes@3"), parse_ref("bikes")
-    (('bikes', 3), ('bikes', None))
+    >>> parse_ref("demand@3"), parse_ref("demand")
+    (('demand', 3), ('demand', None))
     """
     name, at, number = ref.partition("@")
     checked_name(name)

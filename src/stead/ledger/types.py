@@ -25,7 +25,7 @@ class Entry:
     """`version.registered`, `alias.set`, `route.changed`, `deployment.requested`, …: noun and past participle."""
     model: str | None
     subject: str
-    """What was changed: `bikes@3`, `alias bikes champion`, `deployment 12`."""
+    """What was changed: `demand@3`, `alias demand champion`, `deployment 12`."""
     summary: str
     """One sentence for people."""
     reason: str | None = None

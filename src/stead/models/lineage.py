@@ -17,7 +17,7 @@ _TOGETHER = 200
 def link(tx: sa.Connection, source: str, target: str, relation: str) -> None:
     """Add an arrow in the caller's transaction; it stands once, however often it is added.
 
-    Ends are written `dataset:bikes@3`, `run:ID`, `environment:DIGEST`, `version:bikes@2`.
+    Ends are written `dataset:demand@3`, `run:ID`, `environment:DIGEST`, `version:demand@2`.
     """
     place = (edges.c.source == source) & (edges.c.target == target) & (edges.c.relation == relation)
     known = sa.exists().where(place)
@@ -30,7 +30,7 @@ def link(tx: sa.Connection, source: str, target: str, relation: str) -> None:
 def lineage(store: Store, ref: str) -> list[Edge]:
     """All that led to a version, and all that it led to: arrows up- and downstream, oldest first.
 
-    `ref` is a version (`bikes@3`) or any end of an arrow (`dataset:bikes@3`).
+    `ref` is a version (`demand@3`) or any end of an arrow (`dataset:demand@3`).
     """
     start = ref if ":" in ref else f"version:{ref}"
     found: dict[tuple[str, str, str], Edge] = {}

@@ -118,8 +118,8 @@ def _description(store: Store, files: Mapping[str, ModelFile]) -> dict[str, Any]
 def checked_path(path: str) -> str:
     """A relative path that stays inside its folder. Raises InvalidInput (`path-invalid`).
 
-    >>> checked_path("code/bikes.py")
-    'code/bikes.py'
+    >>> checked_path("code/demand.py")
+    'code/demand.py'
     """
     parts = path.split("/")
     if (

@@ -40,7 +40,7 @@ def register(
     """Make a logged model the next version of a model, which is created with its first version.
 
     It serves in the environment it was made in, unless `serving_environment` names another; `serving_env` are variables
-    for its workers. `inputs` are dataset versions (`dataset:bikes@3`). The same logged model with the same serving is one
+    for its workers. `inputs` are dataset versions (`dataset:demand@3`). The same logged model with the same serving is one
     version, however often it is registered. Raises NotFound, InvalidInput (`name-invalid`, `level-unknown`, `loss-unknown`).
     """
     checked_name(model)
@@ -163,7 +163,7 @@ def list_models(store: Store) -> list[Model]:
 
 
 def get_version(store: Store, ref: str) -> Version:
-    """A version: `bikes@3`, `bikes@champion`, `bikes@latest`; `bikes` alone is the champion, else the newest.
+    """A version: `demand@3`, `demand@champion`, `demand@latest`; `demand` alone is the champion, else the newest.
 
     Raises NotFound (`model-unknown`, `version-unknown`, `alias-unknown`).
     """

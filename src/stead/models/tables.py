@@ -68,7 +68,7 @@ tags = sa.Table(
 edges = sa.Table(
     "lineage_edges",
     metadata,
-    sa.Column("source", sa.Text, primary_key=True),  # "dataset:bikes@3", "run:…", "environment:…", "version:bikes@2"
+    sa.Column("source", sa.Text, primary_key=True),  # "dataset:demand@3", "run:…", "environment:…", "version:demand@2"
     sa.Column("target", sa.Text, primary_key=True),
     sa.Column("relation", sa.Text, primary_key=True),
     sa.Column("at", sa.BigInteger, nullable=False),

@@ -36,7 +36,7 @@ def train(
     """Queue the training of a new version.
 
     `since` and `until` (ms, event time) bound the rows that it learns from; rows up to `until` are ingested first where
-    the project has `ingest`, unless `data` names a dataset version (`bikes@3`).
+    the project has `ingest`, unless `data` names a dataset version (`demand@3`).
     Raises InvalidInput (`range-invalid`), NotFound (`dataset-unknown`).
     """
     if spec.model != model:

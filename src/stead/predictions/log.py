@@ -55,7 +55,7 @@ class PredictionLog:
     >>> import tempfile; from pathlib import Path; from stead.store import Store
     >>> store = Store(db=None, blobs=None, root=Path(tempfile.mkdtemp()), actor="gateway")
     >>> log = PredictionLog(store, "gateway-1")
-    >>> log.append([Logged("0" * 32, "bikes", 1, 0, 0, 900, 200, "stead", None, 0, b'{"row": {}}', b"\\x91\\x01")])
+    >>> log.append([Logged("0" * 32, "demand", 1, 0, 0, 900, 200, "stead", None, 0, b'{"row": {}}', b"\\x91\\x01")])
     >>> log.close()
     """
 

@@ -53,7 +53,7 @@ class Run:
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, MetricSummary] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
-    """Dataset versions it read: `bikes@3`."""
+    """Dataset versions it read: `demand@3`."""
 
 
 @dataclass(frozen=True)

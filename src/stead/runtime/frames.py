@@ -1,6 +1,6 @@
 """What gateway and worker say to each other: length-prefixed binary frames over a socket pair.
 
-A frame is a head, then the name of the model version (`bikes@3`), the prediction id, a part and a body:
+A frame is a head, then the name of the model version (`demand@3`), the prediction id, a part and a body:
 
     u32 bytes that follow · u8 format · u8 kind · u8 protocol · u8 flags · u64 number · u16 status · u16 name bytes ·
     u16 id bytes · u16 cost · u32 header length · u32 part bytes | name | id | part | body        (little endian)
@@ -68,9 +68,9 @@ def pack(
 ) -> bytes:
     """One frame as bytes.
 
-    >>> frame, = Reader().feed(pack(PREDICT, 7, b"bikes@3", body=b"{}"))
+    >>> frame, = Reader().feed(pack(PREDICT, 7, b"demand@3", body=b"{}"))
     >>> frame.number, frame.name, frame.body
-    (7, b'bikes@3', b'{}')
+    (7, b'demand@3', b'{}')
     """
     size = _FIXED + len(name) + len(prediction_id) + len(part) + len(body)
     head = _HEAD.pack(

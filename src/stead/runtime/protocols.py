@@ -210,8 +210,8 @@ def encode(
 ) -> tuple[bytes, int]:
     """The body of an answer, and how many bytes of it are JSON where a binary part follows (0 else).
 
-    >>> encode("stead", Request({}, 1), [0.5], prediction_id="f" * 4, model="bikes", version=3)[0]
-    b'{"predictions":[0.5],"prediction_id":"ffff","model":"bikes","version":3}'
+    >>> encode("stead", Request({}, 1), [0.5], prediction_id="f" * 4, model="demand", version=3)[0]
+    b'{"predictions":[0.5],"prediction_id":"ffff","model":"demand","version":3}'
     """
     if protocol == "v2":
         return tensors.write(

@@ -44,7 +44,7 @@ class Totals:
 
 
 def read_table(caller: Caller, source: str) -> pa.Table:
-    """A Parquet or CSV file, or a dataset version (`bikes@3`). Raises NotFound, InvalidInput."""
+    """A Parquet or CSV file, or a dataset version (`demand@3`). Raises NotFound, InvalidInput."""
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet

@@ -14,9 +14,9 @@ class Metrics:
     """What is counted while requests pass.
 
     >>> metrics = Metrics()
-    >>> metrics.answered("bikes", 3, 200, 0.002)
+    >>> metrics.answered("demand", 3, 200, 0.002)
     >>> print(metrics.text([]).splitlines()[2])
-    stead_predictions_total{model="bikes",version="3",status="200"} 1
+    stead_predictions_total{model="demand",version="3",status="200"} 1
     """
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ class Code:
     """The modules in a model's `code/` folder, kept apart from those of other models in the same process.
 
     Inside `with`, their names mean this model's modules; outside, whatever they meant before. Two versions of a model
-    that both carry `bikes.py` can be served side by side.
+    that both carry `demand.py` can be served side by side.
     """
 
     def __init__(self, folder: str | None) -> None:

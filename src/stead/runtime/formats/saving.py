@@ -50,7 +50,9 @@ def save(
     config = _write_estimator(model, folder, predict_fn)
     modules = config.pop("modules")
     if features is not None and ":" not in features:
-        raise InvalidInput("features-invalid", f"{features!r} is not module:function", hint="features='bikes:features'")
+        raise InvalidInput(
+            "features-invalid", f"{features!r} is not module:function", hint="features='demand:features'"
+        )
     config["features"] = features
     described = training if training is not None else golden if example is None else example
     config |= _inputs(model, _normal(described), features, config, known=training is not None)
@@ -202,7 +204,7 @@ def _write_code(
                 waiting += [p if p.name == f"{top}.py" else p.parent for p in beside if p.is_file()]
     if features is not None and features.partition(":")[0].partition(".")[0] not in taken:
         raise NotFound(
-            "code-missing", f"the module of {features!r} is not in the code given", hint="code=[Path('bikes.py')]"
+            "code-missing", f"the module of {features!r} is not in the code given", hint="code=[Path('demand.py')]"
         )
     categories = any(column["dtype"] == "category" for column in config["columns"] or ())
     ours = features or config.get("classes") or categories or config["predict_fn"] != "predict"
