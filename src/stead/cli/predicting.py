@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ import click
 from stead.cli import output
 from stead.cli.common import MOMENT, connect, gateway_url, project_or_none, read_text, split_ref
 from stead.config import duration_ms
-from stead.errors import Failed, InvalidInput
+from stead.errors import Failed, Forbidden, InvalidInput
 
 
 @click.command()
@@ -178,6 +179,8 @@ def predictions_counts(model: str, as_json: bool) -> Any:
 def predictions_loss(model: str, since: int | None, until: int | None, by: str, as_json: bool) -> Any:
     """Realised loss by version over event time."""
     caller = connect()
+    with suppress(Forbidden):  # who may only read sees what the agent has joined, at most a second old
+        caller.call("predictions.refresh_performance")
     days = caller.call("predictions.performance", model=model, since=since, until=until)
     if as_json:
         return days
