@@ -229,7 +229,9 @@ def test_forms_from_elsewhere_are_refused(own: Site) -> None:
 def test_roles(own: Site, world: World) -> None:
     reader = tokens.create_token(own.store, "reader", role="read").secret
     writer = tokens.create_token(own.store, "writer", role="write").secret
-    assert own.ask("/").status_code == 403
+    sent = own.ask("/")
+    assert sent.status_code == 303 and sent.headers["location"] == "/login"
+    assert own.ask("/?format=json", headers={"accept": "application/json"}).status_code == 403
     assert own.ask("/login").status_code == 200
     assert own.ask("/login", "POST", data={"token": "stead-no-good"}).status_code == 403
     answer = own.ask("/login", "POST", data={"token": reader})
