@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -115,7 +116,7 @@ def _watch(caller: Caller, job: Job) -> Job:
                 current: Job = caller.call("jobs.get_job", job_id=job.id)
                 for seq, _, text in caller.call("jobs.job_log", job_id=job.id, after=after):
                     after = seq
-                    _show_log(bar, current, text)
+                    _show_log(bar, text)
                 if current.progress:
                     bar.show(current.progress.doing, current.progress.done, current.progress.total)
                 if current.ended_at is not None:
@@ -134,16 +135,15 @@ def _do_here(caller: Caller, job: Job) -> Job:
     assert isinstance(caller, Embedded)
     owner = f"command-{os.getpid()}"
     with Bar(only_bar=True) as bar:
-        echo = lambda text: _show_log(bar, None, text)  # noqa: E731
         while True:
-            worked = jobs.work(caller.store, HANDLERS, owner=owner, job_id=job.id, echo=echo)
+            worked = jobs.work(caller.store, HANDLERS, owner=owner, job_id=job.id, echo=partial(_show_log, bar))
             current = worked or jobs.get_job(caller.store, job.id)
             if current.ended_at is not None:
                 return current
             time.sleep(0.2)
 
 
-def _show_log(bar: Bar, job: Job | None, text: str) -> None:
+def _show_log(bar: Bar, text: str) -> None:
     for line in text.splitlines():
         bar.line(f"  {line}")
 
