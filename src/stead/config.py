@@ -88,6 +88,14 @@ class Settings:
         except KeyError:
             raise AttributeError(name) from None
 
+    def names(self, name: str) -> tuple[str, ...]:
+        """The value of a setting that lists names by commas.
+
+        >>> Settings({"env_allow": "AWS_*, WAREHOUSE"}, {}).names("env_allow")
+        ('AWS_*', 'WAREHOUSE')
+        """
+        return tuple(part for part in (p.strip() for p in self.values[name].split(",")) if part)
+
 
 @dataclass(frozen=True)
 class StageConfig:

@@ -12,11 +12,11 @@ import pytest
 import sqlalchemy as sa
 
 from stead import jobs, ledger, models, pipelines, runs
-from stead.config import load_project
+from stead.config import load_project, load_settings
 from stead.errors import InvalidInput, NotFound
 from stead.jobs.tables import jobs as job_table
 from stead.pipelines.packing import local_files
-from stead.processes.handlers import HANDLERS
+from stead.processes.handlers import handlers
 from stead.store import Store
 
 TOML = """[project]
@@ -113,7 +113,7 @@ def test_a_range_that_is_none(project: Path, store: Store) -> None:
 def test_a_failing_step_is_told_in_its_own_words(project: Path, store: Store, code: str) -> None:
     (project / "tiny.py").write_text(CODE.replace("return raw[['x']]".replace("'", '"'), code))
     ask(store, project)
-    done = jobs.work(store, HANDLERS, owner="me")
+    done = jobs.work(store, handlers(load_settings()), owner="me")
     assert done is not None and done.state == "failed" and done.error is not None
     said = done.error["message"]
     assert said.startswith("features") and ("one row" in said or "row for each" in said or "KeyError: 'wind'" in said)
@@ -123,9 +123,9 @@ def test_a_failing_step_is_told_in_its_own_words(project: Path, store: Store, co
 
 KILLED = """
 import sys; from pathlib import Path; from stead import jobs; from stead.config import load_settings
-from stead.processes.handlers import HANDLERS; from stead.store import open_store
+from stead.processes.handlers import handlers; from stead.store import open_store
 store = open_store(load_settings(environ={"STEAD_STORE": sys.argv[1], "STEAD_USER": "ada"}))
-jobs.work(store, HANDLERS, owner="dying")
+jobs.work(store, handlers(load_settings()), owner="dying")
 """
 
 
@@ -139,7 +139,7 @@ def test_killed_in_training_it_goes_on_and_doubles_nothing(project: Path, store:
     assert died.returncode == -signal.SIGKILL, died.stderr
     with store.db.write("jobs.beat") as tx:
         tx.execute(sa.update(job_table).where(job_table.c.id == job.id).values(lease_until=1))
-    done = jobs.work(store, HANDLERS, owner="me")
+    done = jobs.work(store, handlers(load_settings()), owner="me")
     assert done is not None and done.state == "succeeded", done
     log = "".join(text for _, _, text in jobs.job_log(store, job.id))
     assert "not run again" in log, "finished steps are taken from what they left"
@@ -150,3 +150,29 @@ def test_killed_in_training_it_goes_on_and_doubles_nothing(project: Path, store:
     (seen,) = runs.series(store, [job.id], "seen")
     assert (seen.steps, seen.values) == ([0, 1, 2], [0.0, 1.0, 2.0])
     assert run.metrics["holdout_time"].n == 1 and run.metrics["holdout_time"].last == pytest.approx(0, abs=1e-9)
+
+
+def test_the_command_itself_heeds_env_allow_of_the_project(project: Path) -> None:
+    (project / "stead.toml").write_text(TOML + '\n[settings]\nenv_allow = "WAREHOUSE, OTHER_*"\n')
+    read = CODE.replace("    t = pd", "    print(os.environ['WAREHOUSE'] + os.environ['OTHER_ONE'])\n    t = pd")
+    (project / "tiny.py").write_text(read)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("STEAD_")}
+    environ |= {"WAREHOUSE": "secret-1", "OTHER_ONE": "secret-2", "SECRET": "x"}
+    command = [sys.executable, "-m", "stead", "data", "ingest", "tiny", "--until", "1970-01-02"]
+    done = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "secret-1secret-2" in done.stderr
+    assert done.stdout.strip() == "tiny@1: 24 rows"
+
+
+def test_versions_are_compared_with_the_variables_of_their_training(project: Path, store: Store) -> None:
+    (project / "tiny.py").write_text(CODE.replace('raw[["x"]]', 'raw[["x"]] + by()'))
+    ask(store, project)
+    trained = jobs.work(store, handlers(load_settings()), owner="me")
+    assert trained is not None and trained.state == "succeeded", trained
+    logged = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model)
+    assert logged.info["train_env"] == {"SHIFT": "2"}
+    pipelines.compare(store, "tiny@1", "tiny@1")
+    done = jobs.work(store, handlers(load_settings()), owner="me")
+    assert done is not None and done.state == "succeeded", done and done.error
+    assert done.result is not None and done.result["first_loss"] == pytest.approx(0, abs=1e-9)

@@ -68,7 +68,7 @@ class Guard:
         self.hosts = {
             *LOCAL_HOSTS,
             settings.host,
-            *filter(None, (h.strip() for h in settings.allowed_hosts.split(","))),
+            *settings.names("allowed_hosts"),
         }
         self.limit = max(settings.max_body_bytes, 1 << 30)
         self._deliveries = hot.Deliveries(store)

@@ -130,13 +130,14 @@ def _watch(caller: Caller, job: Job) -> Job:
 def _do_here(caller: Caller, job: Job) -> Job:
     from stead import jobs
     from stead.api import Embedded
-    from stead.processes.handlers import HANDLERS
+    from stead.processes.handlers import handlers
 
     assert isinstance(caller, Embedded)
     owner = f"command-{os.getpid()}"
+    mine = handlers(caller.settings)
     with Bar(only_bar=True) as bar:
         while True:
-            worked = jobs.work(caller.store, HANDLERS, owner=owner, job_id=job.id, echo=partial(_show_log, bar))
+            worked = jobs.work(caller.store, mine, owner=owner, job_id=job.id, echo=partial(_show_log, bar))
             current = worked or jobs.get_job(caller.store, job.id)
             if current.ended_at is not None:
                 return current

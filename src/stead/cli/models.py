@@ -8,7 +8,7 @@ import click
 
 from stead.cli import output
 from stead.cli.common import connect, split_ref
-from stead.errors import InvalidInput, NotFound
+from stead.errors import InvalidInput
 
 
 @click.group()
@@ -169,7 +169,7 @@ def env_diff(ref: str, everything: bool, as_json: bool) -> Any:
         "environments.compare",
         digests=[logged.environment, version.serving_environment],
         here=True,
-        variables=[_training_variables(caller, logged), dict(version.serving_env)],
+        variables=[logged.info.get("train_env", {}), dict(version.serving_env)],
     )
     shown = [
         d
@@ -182,15 +182,3 @@ def env_diff(ref: str, everything: bool, as_json: bool) -> Any:
         ("package or fact", "training", "serving", "here"), [(d.name, *d.values) for d in shown], empty="all the same"
     )
     return None
-
-
-def _training_variables(caller: Any, logged: Any) -> dict[str, str]:
-    """Environment variables that `stead.toml` set for the training; empty where the version comes from a notebook."""
-    if logged.run_id is None:
-        return {}
-    try:
-        job_id = caller.call("runs.get_run", run_id=logged.run_id).job_id
-        spec = caller.call("jobs.get_job", job_id=job_id).payload.get("spec", {}) if job_id else {}
-    except NotFound:
-        return {}
-    return dict(spec.get("train_env", {}))

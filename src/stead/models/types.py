@@ -30,7 +30,7 @@ class LoggedModel:
     metrics: dict[str, float]
     """What it scored when it was evaluated: `holdout_random`, `holdout_time`, by the model's loss."""
     info: dict[str, Any]
-    """Marks such as {"pickle": true}, rows trained on, golden rows."""
+    """Marks such as {"pickle": true}, rows trained on (`trained_on`), variables of its training (`train_env`), golden rows."""
     created_at: int
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from stead import datasets, jobs, models
 from stead.errors import InvalidInput
 from stead.jobs import Keeper
 from stead.pipelines.steps import Workshop
-from stead.pipelines.types import Compared, Spec
+from stead.pipelines.types import Compared, Subject
 from stead.store import Store
 
 
@@ -38,8 +39,8 @@ def compare(
     return jobs.enqueue(store, "compare", payload, model=a.model, priority=1)
 
 
-def run_compare(store: Store, keeper: Keeper) -> dict[str, Any]:
-    """The handler of `compare` jobs: the result is a `Compared`."""
+def run_compare(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> dict[str, Any]:
+    """The handler of `compare` jobs: the result is a `Compared`. Each version sees the variables that it was trained with."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -49,6 +50,7 @@ def run_compare(store: Store, keeper: Keeper) -> dict[str, Any]:
     payload = keeper.job.payload
     model = models.get_model(store, payload["model"])
     target, time = str(model.settings["target"]), model.settings.get("time")
+    subject = Subject(target, time, model.loss)
     table = datasets.read(store, payload["data"], since=payload["since"], until=payload["until"])
     if table.num_rows == 0:
         raise InvalidInput(
@@ -61,7 +63,7 @@ def run_compare(store: Store, keeper: Keeper) -> dict[str, Any]:
     for position, number in enumerate((payload["first"], payload["second"])):
         version = models.get_version(store, f"{model.name}@{number}")
         keeper.report(f"{version.ref} answers {table.num_rows} rows", position, 2)
-        answers.append(_answers(store, keeper, version, rows, target, time, model.loss))
+        answers.append(_answers(store, keeper, version, rows, subject, allow))
     truth = table.column(target).to_numpy(zero_copy_only=False)
     if time:
         stamps = table.column(time).cast(pa.timestamp("ms")).cast(pa.int64()).to_numpy(zero_copy_only=False)
@@ -92,17 +94,15 @@ def run_compare(store: Store, keeper: Keeper) -> dict[str, Any]:
 
 
 def _answers(
-    store: Store, keeper: Keeper, version: models.Version, rows: str, target: str, time: str | None, loss: str
+    store: Store, keeper: Keeper, version: models.Version, rows: str, subject: Subject, allow: Sequence[str]
 ) -> Any:
     import pyarrow.parquet as pq
 
     logged = models.get_logged_model(store, version.logged_model)
-    spec = Spec(
-        project="", model=version.model, entry="", module="", files={}, target=target, time=time, loss=loss, level="record",
-        label_delay="0h", dataset="", timeout_s=keeper.job.timeout_s, python=None, requirements=[], requirements_file=None, root="",
-    )  # fmt: skip
-    environment = logged.environment
-    with Workshop(store, keeper, spec, environment=environment, variables={}, run_id=None) as shop:
+    variables = logged.info.get("train_env", {})
+    with Workshop(
+        store, keeper, subject, environment=logged.environment, variables=variables, allow=allow, run_id=None
+    ) as shop:
         made = shop.run(
             "predict",
             inputs={"rows": rows},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -20,7 +19,7 @@ import sqlalchemy as sa
 from stead import __version__, environments, runs
 from stead.jobs import Keeper
 from stead.pipelines.tables import step_results
-from stead.pipelines.types import Spec
+from stead.pipelines.types import Subject
 from stead.runtime.clock import now_ms
 from stead.runtime.journal import Courier, Record
 from stead.store import Store
@@ -37,30 +36,34 @@ class Outputs:
 
 
 class Workshop:
-    """A folder of its own for the steps of one job; gone when the job ends."""
+    """A folder of its own for the steps of one job; gone when the job ends.
+
+    Its processes see the variables that `allow` names besides the basic ones, and `variables`.
+    """
 
     def __init__(
         self,
         store: Store,
         keeper: Keeper,
-        spec: Spec,
+        subject: Subject,
         *,
         environment: str,
         variables: Mapping[str, str],
+        allow: Sequence[str],
         run_id: str | None,
     ) -> None:
         self.store = store
         self.keeper = keeper
-        self.spec = spec
+        self.subject = subject
         self.environment = environment
         self.python = environments.ensure(store, environment, progress=lambda text: keeper.log(text + "\n"))
         self.run_id = run_id
         self.folder = Path(tempfile.mkdtemp(prefix="stead-job-"))
         self.code = self.folder / "code"
-        for name, digest in spec.files.items():
+        for name, digest in subject.files.items():
             self.store.blobs.fetch(digest, self.code / name)
         self.set_variables = dict(variables)
-        self.variables = environments.variables(allow=_allowed(), extra=variables)
+        self.variables = environments.variables(allow=allow, extra=variables)
 
     def __enter__(self) -> Workshop:
         return self
@@ -94,13 +97,13 @@ class Workshop:
         paths = {name: str(place / name) for name in outputs}
         described = {
             "step": step,
-            "entry": self.spec.entry,
-            "module": self.spec.module,
+            "entry": self.subject.entry,
+            "module": self.subject.module,
             "code": str(self.code),
-            "files": sorted(self.spec.files),
-            "target": self.spec.target,
-            "time": self.spec.time,
-            "loss": self.spec.loss,
+            "files": sorted(self.subject.files),
+            "target": self.subject.target,
+            "time": self.subject.time,
+            "loss": self.subject.loss,
             "inputs": {name: str(self.store.blobs.path(digest)) for name, digest in (inputs or {}).items()}
             | {n: str(p) for n, p in (folders or {}).items()},
             "outputs": paths,
@@ -142,11 +145,11 @@ class Workshop:
         facts = {
             "stead": __version__,
             "step": step,
-            "files": self.spec.files,
-            "module": self.spec.module,
-            "target": self.spec.target,
-            "time": self.spec.time,
-            "loss": self.spec.loss,
+            "files": self.subject.files,
+            "module": self.subject.module,
+            "target": self.subject.target,
+            "time": self.subject.time,
+            "loss": self.subject.loss,
             "environment": self.environment,
             "variables": self.set_variables,
             "inputs": dict(inputs),
@@ -201,7 +204,3 @@ def restore(store: Store, digest: str, folder: Path) -> None:
         if not target.is_relative_to(folder.resolve()):
             raise ValueError(f"{name!r} escapes its folder")
         store.blobs.fetch(blob, target)
-
-
-def _allowed() -> list[str]:
-    return [name.strip() for name in os.environ.get("STEAD_ENV_ALLOW", "").split(",") if name.strip()]

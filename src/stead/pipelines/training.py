@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,16 @@ def train(
     )
 
 
-def run_training(store: Store, keeper: Keeper) -> dict[str, Any]:
-    """The handler of `train` jobs; each step that was finished before a crash is not run again."""
+def run_training(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> dict[str, Any]:
+    """The handler of `train` jobs; each step that was finished before a crash is not run again.
+
+    `allow` names variables that its steps may see besides the basic ones.
+    """
     payload = keeper.job.payload
     spec = msgspec.convert(payload["spec"], Spec)
     run_id = keeper.job.id
     try:
-        return _Training(store, keeper, spec, run_id).work(payload["since"], payload["until"], payload["data"])
+        return _Training(store, keeper, spec, run_id, allow).work(payload["since"], payload["until"], payload["data"])
     except BaseException as error:
         _note(
             store,
@@ -75,11 +78,12 @@ def run_training(store: Store, keeper: Keeper) -> dict[str, Any]:
 
 
 class _Training:
-    def __init__(self, store: Store, keeper: Keeper, spec: Spec, run_id: str) -> None:
+    def __init__(self, store: Store, keeper: Keeper, spec: Spec, run_id: str, allow: Sequence[str]) -> None:
         self.store = store
         self.keeper = keeper
         self.spec = spec
         self.run_id = run_id
+        self.allow = allow
 
     def work(self, since: int | None, until: int | None, data: str | None) -> dict[str, Any]:
         spec, store, keeper = self.spec, self.store, self.keeper
@@ -89,9 +93,7 @@ class _Training:
         serving = lock(store, spec, spec.serve_requirements) if spec.serve_requirements else environment
         _note(store, self.run_id, "environment", journal.Facts(now_ms(), {}, environment.digest))
         keeper.report("creating the environment", 1, STEPS)
-        with Workshop(
-            store, keeper, spec, environment=environment.digest, variables=spec.train_env, run_id=self.run_id
-        ) as shop:
+        with _workshop(store, keeper, spec, environment.digest, self.allow, self.run_id) as shop:
             functions = json.loads(self._blob(shop.run("describe", outputs=["functions"]).digests["functions"]))
             version = self._ingest(shop, functions, until, data)
             keeper.report("features", 3, STEPS)
@@ -185,6 +187,7 @@ class _Training:
         spec, store = self.spec, self.store
         info = json.loads(self._blob(trained["info"]))
         info["trained_on"] = {"dataset": version.ref, "since": since, "until": until}
+        info["train_env"] = spec.train_env
         code = store.blobs.put(msgspec.json.encode(spec.files, order="sorted"))
         with tempfile.TemporaryDirectory(prefix="stead-model-") as folder:
             restore(store, trained["model"], Path(folder))
@@ -233,13 +236,13 @@ def ingest(store: Store, model: str, *, spec: Spec, until: int | None = None, si
     )
 
 
-def run_ingest(store: Store, keeper: Keeper) -> dict[str, Any]:
+def run_ingest(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> dict[str, Any]:
     """The handler of `ingest` jobs."""
     spec = msgspec.convert(keeper.job.payload["spec"], Spec)
     keeper.report("locking the environment", 0, 3)
     environment = lock(store, spec, spec.train_requirements)
     keeper.report("creating the environment", 1, 3)
-    with Workshop(store, keeper, spec, environment=environment.digest, variables=spec.train_env, run_id=None) as shop:
+    with _workshop(store, keeper, spec, environment.digest, allow, None) as shop:
         functions = json.loads(store.blobs.get(shop.run("describe", outputs=["functions"]).digests["functions"]))
         if "ingest" not in functions:
             raise InvalidInput(
@@ -251,6 +254,20 @@ def run_ingest(store: Store, keeper: Keeper) -> dict[str, Any]:
         version = ingest_until(store, shop, spec, end, since=keeper.job.payload["since"])
     keeper.report(f"{version.ref}: {version.rows} rows", 3, 3)
     return {"dataset": version.dataset, "version": version.version, "rows": version.rows}
+
+
+def _workshop(
+    store: Store, keeper: Keeper, spec: Spec, environment: str, allow: Sequence[str], run_id: str | None
+) -> Workshop:
+    return Workshop(
+        store,
+        keeper,
+        spec.subject,
+        environment=environment,
+        variables=spec.train_env,
+        allow=allow,
+        run_id=run_id,
+    )
 
 
 def ingest_until(

@@ -6,6 +6,19 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
+class Subject:
+    """What every step is told: the column that is predicted, the one with the time, the loss, and the code by content."""
+
+    target: str
+    time: str | None
+    loss: str
+    entry: str = ""
+    """Python file with the functions, relative to the project; none where only a stored model answers."""
+    module: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Spec:
     """A model's part of `stead.toml` with the code by content: all that a job needs, wherever it runs."""
 
@@ -33,6 +46,10 @@ class Spec:
     train_requirements: list[str] = field(default_factory=list)
     serve_env: dict[str, str] = field(default_factory=dict)
     serve_requirements: list[str] = field(default_factory=list)
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(self.target, self.time, self.loss, self.entry, self.module, self.files)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 from stead import jobs, ledger, predictions, runs
 from stead.api.caller import Embedded
-from stead.config import load_settings
+from stead.config import Settings, load_settings
 from stead.errors import SteadError
 from stead.processes import lifeline
-from stead.processes.handlers import HANDLERS, LANES
+from stead.processes.handlers import LANES, handlers
 from stead.runtime.ids import new_id
 from stead.sdk import sync_journals
 from stead.store import Store, open_store
@@ -27,9 +27,10 @@ POLL_S = 0.2
 class Agent:
     """A thread for each lane of jobs, one for the house, one that beats."""
 
-    def __init__(self, store: Store, settings: object) -> None:
+    def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store.acting("agent")
-        self.caller = Embedded(self.store, settings)  # type: ignore[arg-type]
+        self.caller = Embedded(self.store, settings)
+        self.handlers = handlers(settings)
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self.stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -61,9 +62,9 @@ class Agent:
         self._threads.append(thread)
 
     def _lane(self, kinds: tuple[str, ...]) -> None:
-        handlers = {kind: HANDLERS[kind] for kind in kinds}
+        mine = {kind: self.handlers[kind] for kind in kinds}
         while not self.stopping.is_set():
-            if self._quietly(lambda: jobs.work(self.store, handlers, owner=self.id)) is None:
+            if self._quietly(lambda: jobs.work(self.store, mine, owner=self.id)) is None:
                 self.stopping.wait(POLL_S)
 
     def _every(self, seconds: float, what: Callable[[], object]) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from stead import deployments, pipelines
-from stead.jobs import Handler
+from functools import partial
 
-HANDLERS: dict[str, Handler] = {
-    "train": pipelines.run_training,
-    "ingest": pipelines.run_ingest,
-    "compare": pipelines.run_compare,
-    "deploy": deployments.run_deployment,
-}
+from stead import deployments, pipelines
+from stead.config import Settings
+from stead.jobs import Handler
 
 LANES: dict[str, tuple[str, ...]] = {"deploy": ("deploy",), "work": ("train", "ingest", "compare")}
 """Kinds that share one worker thread of the agent: a long training never keeps a deployment waiting."""
+
+
+def handlers(settings: Settings) -> dict[str, Handler]:
+    """The handler of each kind of job, as the settings in force have it."""
+    allow = settings.names("env_allow")
+    return {
+        "train": partial(pipelines.run_training, allow=allow),
+        "ingest": partial(pipelines.run_ingest, allow=allow),
+        "compare": partial(pipelines.run_compare, allow=allow),
+        "deploy": deployments.run_deployment,
+    }

@@ -64,7 +64,7 @@ class Gateway:
         self._hosts = Hosts([*settings.allowed_hosts.split(","), *names])
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         row = Row(self._name, url, socket.gethostname(), os.getpid(), 0, {}, {}, {}, now_ms())
-        allow = tuple(name.strip() for name in settings.env_allow.split(",") if name.strip())
+        allow = settings.names("env_allow")
         self.follower = Follower(store, row, make_pool=self._pool, allow=allow, secret=secret)
         self.follower.stats = self._stats
         self._log = PredictionLog(store, self._name)

@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stead import deployments, environments, gates, jobs, models, runs
+from stead import deployments, environments, gates, models
 from stead.environments import Difference
 from stead.errors import NotFound
 from stead.models import Edge, LoggedModel, Version
@@ -113,7 +113,7 @@ def differences(store: Store, version: Version, logged: LoggedModel) -> list[Dif
         store,
         [logged.environment, version.serving_environment],
         here=True,
-        variables=[train_env(store, logged), version.serving_env],
+        variables=[logged.info.get("train_env", {}), version.serving_env],
     )
     told = [
         row
@@ -121,18 +121,6 @@ def differences(store: Store, version: Version, logged: LoggedModel) -> list[Dif
         if row.values[0] != row.values[1] or (None not in row.values[:2] and not row.name.isupper() and row.values[2])
     ]
     return sorted(told, key=lambda row: row.values[0] == row.values[1])
-
-
-def train_env(store: Store, logged: LoggedModel) -> dict[str, str]:
-    """Variables that its training saw besides the usual ones, as its job was told; empty where no job is known."""
-    if logged.run_id is None:
-        return {}
-    try:
-        run = runs.get_run(store, logged.run_id)
-        spec = jobs.get_job(store, run.job_id).payload.get("spec") if run.job_id else None
-    except NotFound:
-        return {}
-    return dict((spec or {}).get("train_env") or {})
 
 
 def lineage_graph(ref: str, edges: list[Edge]) -> str:

@@ -17,9 +17,10 @@ import sqlalchemy as sa
 
 from stead import deployments, jobs, ledger, models, serving
 from stead.api.undoing import undo
+from stead.config import load_settings
 from stead.errors import Conflict, InvalidInput, NotFound
 from stead.jobs.tables import jobs as job_table
-from stead.processes.handlers import HANDLERS
+from stead.processes.handlers import handlers
 from stead.runtime import formats
 from stead.store import Store
 
@@ -91,7 +92,7 @@ def store(place: tuple[Store, Running]) -> Store:
 
 
 def work(store: Store) -> jobs.Job:
-    done = jobs.work(store, HANDLERS, owner="test")
+    done = jobs.work(store, handlers(load_settings()), owner="test")
     assert done is not None
     return done
 
@@ -210,13 +211,13 @@ def test_what_does_not_exist(store: Store) -> None:
 
 
 WORK = """
-import sys; from gateway_process import opened; from pathlib import Path
-from stead import deployments, jobs; from stead.processes.handlers import HANDLERS
+import sys; from gateway_process import opened; from pathlib import Path; from stead.config import load_settings
+from stead import deployments, jobs; from stead.processes.handlers import handlers
 store = opened(Path(sys.argv[1]))
 if sys.argv[2] == "rollback": deployments.rollback(store, "m")
 elif sys.argv[2] == "cancel": deployments.cancel_deployment(store, int(sys.argv[3]))
 elif sys.argv[2] == "ask": deployments.deploy(store, "m", version=2)
-else: jobs.work(store, HANDLERS, owner="dying")
+else: jobs.work(store, handlers(load_settings()), owner="dying")
 """
 
 
