@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
+
+import msgspec
 
 from stead.errors import InvalidInput, NotFound, did_you_mean
 
@@ -107,6 +110,56 @@ class StageConfig:
     """Requirement lines that are used there instead of the project's."""
 
 
+SIGNALS = ("schedule", "data", "age", "incident", "loss", "proxy")
+"""What may make stead train again, by name."""
+ROLLOUTS = ("swap", "canary", "shadow", "ab")
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """`[models.NAME.policy]`: when stead trains by itself, and how often at most. What is None follows from the level."""
+
+    ingest: str = ""
+    """Cron line by which new rows are ingested; empty for only when something is trained."""
+    train: str = "0 4 1 * *"
+    """Cron line of the trigger `schedule`."""
+    time_zone: str = "UTC"
+    """Zone of the cron lines; the model's own clock is UTC."""
+    triggers: tuple[str, ...] | None = None
+    """Signals that train again; by default schedule and incident at `train`, proxy and incident at `deploy`."""
+    new_rows: int = 0
+    """Rows that make the trigger `data`; 0 for none."""
+    max_age: str = ""
+    """Age of the champion that makes the trigger `age`, such as `90d`."""
+    max_loss: float | None = None
+    """Loss of the last 28 days that makes the trigger `loss`."""
+    retrain_price: float = 5.0
+    """What a retraining costs, in days of the champion's loss; the trigger `proxy` asks for two prices."""
+    rest: str = "28d"
+    """Least time between two trainings that stead decides on by itself, the schedule's apart."""
+    retrains_a_day: int = 1
+    """Trainings a day, of the model's clock, beyond which stead asks."""
+    deployments_a_week: int = 2
+    """Deployments a week beyond which stead asks."""
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """`[models.NAME.rollout]`: how a version takes over."""
+
+    kind: str | None = None
+    """`swap`, `canary`, `shadow` or `ab`; by default swap up to `train` and canary at `deploy`."""
+    steps: tuple[float, ...] = (0.25,)
+    """Shares of the traffic, one after the other; the last step is followed by the whole."""
+    rows: int = 30
+    """Labelled rows that the new version's arm must have before a step decides anything."""
+    days: int = 2
+    """Days of the model's clock that a step lasts at least."""
+    margin: float = 0.02
+    """Harm that is still taken: a loss higher by this share of the champion's."""
+    guards: tuple[str, ...] = ("errors", "latency", "outputs", "loss")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """`[models.NAME]`: one model of a project."""
@@ -120,8 +173,6 @@ class ModelConfig:
     """Column with the event time of a row, or None for rows without one."""
     loss: str = "mae"
     """What is measured at training and against labels: `wape`, `mae`, `mse`, `error`, `log_loss`, `brier`."""
-    level: Level = "record"
-    """Who acts: at `record` people do."""
     dataset: str = ""
     """Dataset that `ingest` adds to; the model's name where none is given."""
     label_delay: str = "0h"
@@ -130,6 +181,8 @@ class ModelConfig:
     """Seconds after which a training is given up."""
     train: StageConfig = field(default_factory=StageConfig)
     serve: StageConfig = field(default_factory=StageConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
 
 
 @dataclass(frozen=True)
@@ -248,6 +301,9 @@ class _Reader:
         where = f"models.{name}"
         self._name(name, where)
         table = self._table(models, name, "models")
+        if "level" in table:
+            problem = "is no line of this file: who acts is kept with the model, so that each change is recorded"
+            self._fail(f"{where}.level", problem, hint=f"stead level {name} train")
         self._known(table, ModelConfig.__dataclass_fields__.keys() - {"name"}, where)
         for key in ("code", "target"):
             if key not in table:
@@ -256,11 +312,6 @@ class _Reader:
         if loss not in LOSSES:
             self._fail(
                 f"{where}.loss", f"is {loss!r}", hint=did_you_mean(loss, LOSSES) or f"one of {', '.join(LOSSES)}"
-            )
-        level = self._string(table, "level", where, "record")
-        if level not in LEVELS:
-            self._fail(
-                f"{where}.level", f"is {level!r}", hint=did_you_mean(level, LEVELS) or f"one of {', '.join(LEVELS)}"
             )
         timeout = table.get("timeout_s", 3600)
         if not isinstance(timeout, int) or timeout <= 0:
@@ -276,23 +327,99 @@ class _Reader:
                 f"{where}.code", f"there is no file {code!r}", hint="a Python file with ingest, features and train"
             )
         delay = self._string(table, "label_delay", where, "0h")
-        try:
-            duration_ms(delay)
-        except InvalidInput as error:
-            self._fail(f"{where}.label_delay", error.message, hint=error.hint)
+        self._duration(delay, f"{where}.label_delay")
         return ModelConfig(
             name=name,
             code=code,
             target=self._string(table, "target", where, ""),
             time=self._string(table, "time", where, "") or None,
             loss=loss,
-            level=level,  # type: ignore[arg-type]
             dataset=self._string(table, "dataset", where, "") or name,
             label_delay=delay,
             timeout_s=timeout,
             train=self._stage(table, "train", where),
             serve=self._stage(table, "serve", where),
+            policy=self._policy(table, where),
+            rollout=self._rollout(table, where),
         )
+
+    def _policy(self, parent: dict[str, Any], where: str) -> PolicyConfig:
+        table = self._filled(PolicyConfig, parent, "policy", where)
+        where = f"{where}.policy"
+        for key in ("ingest", "train"):
+            if table.get(key):
+                self._cron(table[key], f"{where}.{key}")
+        if "time_zone" in table:
+            self._zone(table["time_zone"], f"{where}.time_zone")
+        for key in ("max_age", "rest"):
+            if table.get(key):
+                self._duration(table[key], f"{where}.{key}")
+        self._all_of("triggers", table, SIGNALS, where)
+        for key in ("retrains_a_day", "deployments_a_week", "retrain_price", "new_rows"):
+            if table.get(key, 1) < 0:
+                self._fail(f"{where}.{key}", f"is {table[key]}, below nothing", hint=f"{key} = 1")
+        return PolicyConfig(**table)
+
+    def _rollout(self, parent: dict[str, Any], where: str) -> RolloutConfig:
+        table = self._filled(RolloutConfig, parent, "rollout", where)
+        where = f"{where}.rollout"
+        if (kind := table.get("kind")) is not None and kind not in ROLLOUTS:
+            hint = did_you_mean(kind, ROLLOUTS) or f"one of {', '.join(ROLLOUTS)}"
+            self._fail(f"{where}.kind", f"is {kind!r}", hint=hint)
+        steps = table.get("steps", (0.25,))
+        if not steps or any(not 0 < step < 1 for step in steps) or list(steps) != sorted(set(steps)):
+            self._fail(f"{where}.steps", "must be rising shares between 0 and 1", hint="steps = [0.1, 0.5]")
+        for key, least in (("rows", 1), ("days", 0), ("margin", 0)):
+            if key in table and table[key] < least:
+                self._fail(f"{where}.{key}", f"is {table[key]}, and must be {least} at least", hint=f"{key} = {least}")
+        self._all_of("guards", table, RolloutConfig().guards, where)
+        return RolloutConfig(**table)
+
+    def _filled(self, kind: type, parent: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+        """A table with the fields of a dataclass, each of the field's type; lists as tuples."""
+        table = dict(self._table(parent, key, where))
+        types = get_type_hints(kind)
+        self._known(table, types, f"{where}.{key}")
+        for name, value in table.items():
+            if isinstance(value, int) and not isinstance(value, bool) and types[name] in (float, float | None):
+                value = float(value)
+            elif isinstance(value, list):
+                value = tuple(float(v) if isinstance(v, int) and types[name] == tuple[float, ...] else v for v in value)
+            try:
+                table[name] = msgspec.convert(value, types[name])
+            except msgspec.ValidationError as error:
+                self._fail(f"{where}.{key}.{name}", f"cannot be {value!r}: {error}")
+        return table
+
+    def _all_of(self, key: str, table: dict[str, Any], known: Sequence[str], where: str) -> None:
+        for name in table.get(key) or ():
+            if name not in known:
+                hint = did_you_mean(name, known) or f"known are: {', '.join(known)}"
+                self._fail(f"{where}.{key}", f"names {name!r}, which is none", hint=hint)
+
+    def _cron(self, line: str, key: str) -> None:
+        from cronsim import CronSim, CronSimError
+
+        try:
+            next(CronSim(line, datetime(2024, 1, 1)))
+        except (CronSimError, StopIteration) as error:
+            self._fail(
+                key, f"{line!r} is no cron line: {error}", hint='"0 4 1 * *" is the first of a month at 4 o\'clock'
+            )
+
+    def _zone(self, name: str, key: str) -> None:
+        from zoneinfo import ZoneInfo
+
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            self._fail(key, f"{name!r} is no time zone", hint='"UTC" or "Europe/Berlin"')
+
+    def _duration(self, text: str, key: str) -> None:
+        try:
+            duration_ms(text)
+        except InvalidInput as error:
+            self._fail(key, error.message, hint=error.hint)
 
     def _stage(self, table: dict[str, Any], key: str, where: str) -> StageConfig:
         stage = self._table(table, key, where)

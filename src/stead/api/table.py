@@ -51,6 +51,7 @@ PARTS = (
     "serving",
     "gates",
     "deployments",
+    "policies",
 )
 """Parts with operations; each names them in its `OPERATIONS`, by role."""
 

@@ -19,6 +19,7 @@ from stead.errors import Failed, InvalidInput, Unreachable, from_dict
 if TYPE_CHECKING:
     from stead.api import Caller
     from stead.jobs import Job
+    from stead.policies import Standing
 
 
 def project_or_none() -> Project | None:
@@ -35,6 +36,18 @@ def connect() -> Caller:
     from stead.api import connect
 
     return connect(settings())
+
+
+def push_project(caller: Caller, model: str) -> Standing:
+    """Hand the code and the policy of a model of this folder's project over. Raises NotFound, InvalidInput."""
+    from stead.pipelines import pack
+
+    project = load_project()
+    spec, config = pack(project, model, caller.put_blob), project.model(model)
+    pushed: Standing = caller.call(
+        "policies.push", model=model, spec=spec, policy=config.policy, rollout=config.rollout
+    )
+    return pushed
 
 
 def split_ref(ref: str) -> tuple[str, int | None]:

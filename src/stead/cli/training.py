@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from stead.cli import output
-from stead.cli.common import MOMENT, connect, follow, project_or_none, split_ref
+from stead.cli.common import MOMENT, connect, follow, project_or_none, push_project, split_ref
 from stead.config import load_project
 from stead.errors import Failed, InvalidInput
 
@@ -25,10 +25,8 @@ def train(model: str, since: int | None, until: int | None, data: str | None, no
 
     ingest → features → train → evaluate → register; a step whose code and inputs are unchanged is not run again.
     """
-    from stead.pipelines import pack
-
     caller = connect()
-    spec = pack(load_project(), model, caller.put_blob)
+    spec = push_project(caller, model).spec
     job = caller.call("pipelines.train", model=model, spec=spec, since=since, until=until, data=data)
     if no_wait:
         output.note(f"job {job.id[-12:]} waits: stead jobs log --follow {job.id[-12:]}")

@@ -10,6 +10,7 @@ from stead.deployments.operations import (
     get_deployment,
     list_deployments,
     live_deployment,
+    request_in,
     rollback,
     under_way,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "get_deployment",
     "list_deployments",
     "live_deployment",
+    "request_in",
     "rollback",
     "run_deployment",
     "under_way",

@@ -178,42 +178,70 @@ def _request(
     undoes: int | None = None,
 ) -> Deployment:
     with store.db.write("deployments.request") as tx:
-        if (other := _under_way_in(tx, model)) is not None:
-            raise Conflict(
-                "deployment-under-way",
-                f"deployment {other.id} of {model}@{other.version} is under way ({other.state})",
-                hint=f"stead deployments show {other.id}",
-            )
-        live = _live_in(tx, model)
-        if live is not None and live.version == version:
-            raise Conflict("already-live", f"{model}@{version} is live already")
-        number = _insert(
-            tx, store, model, version, live.version if live else None, kind=kind, overrides=overrides, reason=reason
-        )
-        ledger.record(
-            tx,
-            actor=store.actor,
-            action="deployment.requested",
-            model=model,
-            subject=f"deployment {number}",
-            summary=f"asked to {'deploy' if kind == 'swap' else 'roll back to'} {model}@{version}"
-            + (f", overriding {', '.join(overrides)}" if overrides else ""),
-            reason=reason,
-            evidence={"deployment": number, "kind": kind, "overrides": overrides, "undoes": undoes},
-            undo=ledger.Undo("deployments.cancel_deployment", {"number": number}),
-            event_time=jobs.held_in(tx, model),
-        )
-        jobs.enqueue_in(
-            tx,
-            "deploy",
-            {"deployment": number, "undoes": undoes},
-            actor=store.actor,
-            model=model,
-            key=f"deploy:{number}",
-            priority=10,
-            max_attempts=10,
-        )
+        number = request_in(tx, store, model, version, kind=kind, overrides=overrides, reason=reason, undoes=undoes)
         return _get(tx, number)
+
+
+def request_in(
+    tx: sa.Connection,
+    store: Store,
+    model: str,
+    version: int,
+    *,
+    kind: str = "swap",
+    overrides: Sequence[str] = (),
+    reason: str | None = None,
+    undoes: int | None = None,
+    timed: bool = False,
+) -> int:
+    """Ask for a deployment as part of a larger change: its row, its job and its ledger entry; returns its number.
+
+    A replay that holds the model's clock waits for a `timed` one. Raises Conflict (`deployment-under-way`, `already-live`).
+    """
+    if (other := _under_way_in(tx, model)) is not None:
+        raise Conflict(
+            "deployment-under-way",
+            f"deployment {other.id} of {model}@{other.version} is under way ({other.state})",
+            hint=f"stead deployments show {other.id}",
+        )
+    live = _live_in(tx, model)
+    if live is not None and live.version == version:
+        raise Conflict("already-live", f"{model}@{version} is live already")
+    number = _insert(
+        tx,
+        store,
+        model,
+        version,
+        live.version if live else None,
+        kind=kind,
+        overrides=list(overrides),
+        reason=reason,
+    )
+    ledger.record(
+        tx,
+        actor=store.actor,
+        action="deployment.requested",
+        model=model,
+        subject=f"deployment {number}",
+        summary=f"asked to {'deploy' if kind == 'swap' else 'roll back to'} {model}@{version}"
+        + (f", overriding {', '.join(overrides)}" if overrides else ""),
+        reason=reason,
+        evidence={"deployment": number, "kind": kind, "overrides": list(overrides), "undoes": undoes},
+        undo=ledger.Undo("deployments.cancel_deployment", {"number": number}),
+        event_time=jobs.held_in(tx, model),
+    )
+    jobs.enqueue_in(
+        tx,
+        "deploy",
+        {"deployment": number, "undoes": undoes},
+        actor=store.actor,
+        model=model,
+        key=f"deploy:{number}",
+        priority=10,
+        max_attempts=10,
+        event_time=jobs.held_in(tx, model) if timed else None,
+    )
+    return number
 
 
 def _insert(

@@ -3,9 +3,20 @@
 A checkpoint chains the entries since the last one, so that a later alteration is found by `verify`.
 """
 
-from stead.ledger.operations import checkpoint, get_entry, list_entries, record, verify
+from stead.ledger.operations import checkpoint, get_entry, list_entries, newest_in, record, verify
 from stead.ledger.types import Checkpoint, Entry, Undo
 
 OPERATIONS = {"read": ("get_entry", "list_entries", "verify")}
 
-__all__ = ["OPERATIONS", "Checkpoint", "Entry", "Undo", "checkpoint", "get_entry", "list_entries", "record", "verify"]
+__all__ = [
+    "OPERATIONS",
+    "Checkpoint",
+    "Entry",
+    "Undo",
+    "checkpoint",
+    "get_entry",
+    "list_entries",
+    "newest_in",
+    "record",
+    "verify",
+]

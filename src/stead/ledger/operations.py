@@ -64,6 +64,13 @@ def list_entries(store: Store, *, model: str | None = None, before: int | None =
         return [from_row(row, Entry) for row in tx.execute(query).mappings()]
 
 
+def newest_in(tx: sa.Connection, model: str, action: str) -> Entry | None:
+    """The last entry of an action on a model, inside a transaction."""
+    query = _select().where(ledger.c.model == model, ledger.c.action == action).order_by(ledger.c.id.desc()).limit(1)
+    row = tx.execute(query).mappings().first()
+    return None if row is None else from_row(row, Entry)
+
+
 def get_entry(store: Store, number: int) -> Entry:
     """One entry. Raises NotFound (`decision-unknown`)."""
     with store.db.read() as tx:

@@ -13,6 +13,7 @@ from stead.models.registry import (
     register,
     set_alias,
     set_alias_in,
+    set_level_in,
     set_tag,
 )
 from stead.models.types import Edge, LoggedModel, Model, ModelFile, Version
@@ -54,5 +55,6 @@ __all__ = [
     "register",
     "set_alias",
     "set_alias_in",
+    "set_level_in",
     "set_tag",
 ]

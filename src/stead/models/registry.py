@@ -30,7 +30,6 @@ def register(
     *,
     loss: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    level: str | None = None,
     serving_environment: str | None = None,
     serving_env: Mapping[str, str] | None = None,
     description: str = "",
@@ -41,16 +40,16 @@ def register(
 
     It serves in the environment it was made in, unless `serving_environment` names another; `serving_env` are variables
     for its workers. `inputs` are dataset versions (`dataset:demand@3`). The same logged model with the same serving is one
-    version, however often it is registered. Raises NotFound, InvalidInput (`name-invalid`, `level-unknown`, `loss-unknown`).
+    version, however often it is registered. A new model is at level `record`. Raises NotFound, InvalidInput (`name-invalid`,
+    `loss-unknown`).
     """
     checked_name(model)
     _one_of("loss", loss, LOSSES)
-    _one_of("level", level, LEVELS)
     logged = get_logged_model(store, logged_model)
     serving = environments.get(store, serving_environment or logged.environment).digest
     variables = dict(serving_env or {})
     with store.db.write("models.register") as tx:
-        _keep_model(store, tx, model, loss, level, settings)
+        _keep_model(store, tx, model, loss, settings)
         same = sa.select(versions).where(versions.c.model == model, versions.c.logged_model == logged_model)
         for row in tx.execute(same).mappings():
             if row["serving_environment"] == serving and row["serving_env"] == variables:
@@ -86,14 +85,14 @@ def register(
 
 
 def _keep_model(
-    store: Store, tx: sa.Connection, model: str, loss: str | None, level: str | None, settings: Mapping[str, Any] | None
+    store: Store, tx: sa.Connection, model: str, loss: str | None, settings: Mapping[str, Any] | None
 ) -> None:
     """The model's row, locked until the transaction ends: version numbers have neither gaps nor doubles."""
     now = now_ms()
     first = {
         "name": model,
         "description": "",
-        "level": level or "record",
+        "level": LEVELS[0],
         "loss": loss or "mae",
         "settings": dict(settings or {}),
         "created_at": now,
@@ -101,7 +100,7 @@ def _keep_model(
     }
     store.db.upsert(tx, models, first, ["name"], update=[])
     tx.execute(sa.select(models.c.name).where(models.c.name == model).with_for_update())
-    given = {"loss": loss, "level": level, "settings": None if settings is None else dict(settings)}
+    given = {"loss": loss, "settings": None if settings is None else dict(settings)}
     changed = {key: value for key, value in given.items() if value is not None}
     tx.execute(sa.update(models).where(models.c.name == model).values(**changed, updated_at=now))
 
@@ -240,6 +239,13 @@ def set_alias_in(store: Store, tx: sa.Connection, model: str, alias: str, versio
     """`set_alias` as part of a larger change, whose own ledger entry tells it: a deployment moves `champion`."""
     values = {"model": model, "alias": alias, "version": version}
     store.db.upsert(tx, aliases, values, ["model", "alias"])
+
+
+def set_level_in(tx: sa.Connection, model: str, level: str) -> str:
+    """Write a model's level as part of a larger change, and return the one before. Raises NotFound (`model-unknown`)."""
+    before = _lock(tx, model).level
+    tx.execute(sa.update(models).where(models.c.name == model).values(level=level, updated_at=now_ms()))
+    return before
 
 
 def delete_alias(

@@ -29,7 +29,6 @@ def pack(project: Project, model: str, put_blob: Callable[[bytes | Path], str]) 
         target=config.target,
         time=config.time,
         loss=config.loss,
-        level=config.level,
         label_delay=config.label_delay,
         dataset=config.dataset,
         timeout_s=config.timeout_s,

@@ -188,6 +188,7 @@ class _Training:
         info = json.loads(self._blob(trained["info"]))
         info["trained_on"] = {"dataset": version.ref, "since": since, "until": until}
         info["train_env"] = spec.train_env
+        info["recipe"] = spec.recipe
         code = store.blobs.put(msgspec.json.encode(spec.files, order="sorted"))
         with tempfile.TemporaryDirectory(prefix="stead-model-") as folder:
             restore(store, trained["model"], Path(folder))
@@ -208,7 +209,6 @@ class _Training:
             spec.model,
             logged.id,
             loss=spec.loss,
-            level=spec.level,
             settings={
                 "target": spec.target,
                 "time": spec.time,

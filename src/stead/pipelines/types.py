@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+
+import msgspec
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,6 @@ class Spec:
     target: str
     time: str | None
     loss: str
-    level: str
     label_delay: str
     dataset: str
     timeout_s: int
@@ -46,6 +48,15 @@ class Spec:
     train_requirements: list[str] = field(default_factory=list)
     serve_env: dict[str, str] = field(default_factory=dict)
     serve_requirements: list[str] = field(default_factory=list)
+
+    @property
+    def recipe(self) -> str:
+        """Digest of all that makes a version besides its rows: two trainings of the same recipe are a refresh."""
+        facts = [
+            self.files, self.entry, self.target, self.time, self.loss, self.python, self.requirements,
+            self.requirements_file, self.train_env, self.train_requirements,
+        ]  # fmt: skip
+        return hashlib.blake2b(msgspec.json.encode(facts, order="sorted"), digest_size=16).hexdigest()
 
     @property
     def subject(self) -> Subject:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from stead import jobs, ledger, predictions, runs
+from stead import fleet, jobs, ledger, predictions, runs
 from stead.api.caller import Embedded
 from stead.config import Settings, load_settings
 from stead.errors import SteadError
@@ -46,6 +46,7 @@ class Agent:
             ),
         )
         self._thread("observe", lambda: self._every(1.0, self._observe))
+        self._thread("circle", lambda: self._every(0.5, lambda: fleet.tick(self.store)))
         self._thread("journals", lambda: self._every(5.0, lambda: sync_journals(self.caller, self.store.root)))
         self._thread("seal", lambda: self._every(60.0, self._seal))
 

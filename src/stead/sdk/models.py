@@ -72,7 +72,7 @@ def log_model(
         info=info,
     )
     version: Version = caller.call(
-        "models.register", model=name, logged_model=logged.id, loss=loss, level=None, description=description
+        "models.register", model=name, logged_model=logged.id, loss=loss, description=description
     )
     if run is not None:
         run.log_environment(environment)

@@ -70,6 +70,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_experiments_name")),
     )
     op.create_table(
+        "freezes",
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("by", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("model", name=op.f("pk_freezes")),
+    )
+    op.create_table(
         "gateways",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
@@ -242,6 +250,36 @@ def upgrade() -> None:
         batch_op.create_index("ix_prediction_segments_seen", ["seen"], unique=False)
 
     op.create_table(
+        "retrainings",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("trigger", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("level", sa.Text(), nullable=False),
+        sa.Column("standing", sa.Integer(), nullable=False),
+        sa.Column("job", sa.String(length=32), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=True),
+        sa.Column("champion", sa.Integer(), nullable=True),
+        sa.Column("deployment", sa.BigInteger(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("evidence", sa.JSON(), nullable=False),
+        sa.Column("alternatives", sa.JSON(), nullable=False),
+        sa.Column("decided_by", sa.Text(), nullable=True),
+        sa.Column("decided_at", sa.BigInteger(), nullable=True),
+        sa.Column("decision_reason", sa.Text(), nullable=True),
+        sa.Column("error", sa.JSON(), nullable=True),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("event_time", sa.BigInteger(), nullable=True),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.Column("ended_event_time", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_retrainings")),
+        sa.UniqueConstraint("job", name=op.f("uq_retrainings_job")),
+    )
+    with op.batch_alter_table("retrainings", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_retrainings_model"), ["model"], unique=False)
+        batch_op.create_index(batch_op.f("ix_retrainings_state"), ["state"], unique=False)
+
+    op.create_table(
         "route_revision",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
@@ -255,6 +293,29 @@ def upgrade() -> None:
         sa.Column("warm", sa.JSON(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("model", name=op.f("pk_routes")),
+    )
+    op.create_table(
+        "schedules",
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("cron", sa.Text(), nullable=False),
+        sa.Column("zone", sa.Text(), nullable=False),
+        sa.Column("held", sa.Boolean(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("next_fire", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("model", "kind", name=op.f("pk_schedules")),
+    )
+    op.create_table(
+        "standing",
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("spec", sa.JSON(), nullable=False),
+        sa.Column("policy", sa.JSON(), nullable=False),
+        sa.Column("rollout", sa.JSON(), nullable=False),
+        sa.Column("recipe", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("by", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("model", name=op.f("pk_standing")),
     )
     op.create_table(
         "step_results",
@@ -511,8 +572,15 @@ def downgrade() -> None:
     op.drop_table("verdicts")
     op.drop_table("tokens")
     op.drop_table("step_results")
+    op.drop_table("standing")
+    op.drop_table("schedules")
     op.drop_table("routes")
     op.drop_table("route_revision")
+    with op.batch_alter_table("retrainings", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_retrainings_state"))
+        batch_op.drop_index(batch_op.f("ix_retrainings_model"))
+
+    op.drop_table("retrainings")
     with op.batch_alter_table("prediction_segments", schema=None) as batch_op:
         batch_op.drop_index("ix_prediction_segments_seen")
         batch_op.drop_index("ix_prediction_segments_range")
@@ -546,6 +614,7 @@ def downgrade() -> None:
 
     op.drop_table("jobs")
     op.drop_table("gateways")
+    op.drop_table("freezes")
     op.drop_table("experiments")
     op.drop_table("environments")
     with op.batch_alter_table("deployments", schema=None) as batch_op:

@@ -1,0 +1,122 @@
+"""What a model's policy is, and a retraining on its way from a reason to a champion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from stead.config import PolicyConfig, RolloutConfig
+from stead.pipelines import Spec
+
+State = Literal["training", "judging", "waiting", "deploying", "done", "refused", "rejected", "failed"]
+OPEN: tuple[State, ...] = ("training", "judging", "waiting", "deploying")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What stead works by for a model: the code that it trains with, the policy, the plan of its rollouts."""
+
+    model: str
+    spec: Spec
+    policy: PolicyConfig
+    rollout: RolloutConfig
+    recipe: str
+    number: int
+    """Counts the changes: decisions name the policy that they were taken under."""
+    at: int
+    by: str
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that a level asks for, and whether it is there."""
+
+    what: str
+    met: bool
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class LevelChange:
+    """What a change of level means for a model."""
+
+    model: str
+    before: str
+    after: str
+    changes: list[str]
+    needs: list[Need]
+
+    @property
+    def ready(self) -> bool:
+        return all(need.met for need in self.needs)
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """One turn: a reason to train, the version that came of it, what was decided about it.
+
+    `training → judging → waiting (for a person) → deploying → done`, or `refused` by a gate, `rejected` by a person, `failed`.
+    """
+
+    id: int
+    model: str
+    trigger: str
+    """A name of `config.SIGNALS`, or `person`."""
+    state: State
+    level: str
+    """Of the model when it began."""
+    standing: int
+    job: str | None
+    version: int | None
+    champion: int | None
+    """The version that was live when it was judged."""
+    deployment: int | None
+    reason: str
+    evidence: dict[str, Any]
+    alternatives: list[str]
+    decided_by: str | None
+    decided_at: int | None
+    decision_reason: str | None
+    error: dict[str, Any] | None
+    at: int
+    event_time: int | None
+    ended_at: int | None
+    ended_event_time: int | None
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What a trigger sees now."""
+
+    name: str
+    fires: bool
+    said: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the policy of a model sees now, and what it would do next and why."""
+
+    model: str
+    level: str
+    now: int
+    frozen: str | None
+    """Why nothing is done by itself at present."""
+    signals: list[Signal]
+    next: str
+    why: list[str]
+    open: list[Retraining]
+    schedules: dict[str, int]
+    """Next fire of each schedule, the model's clock, milliseconds."""
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """All automatic action of a model, or of every model, stands still."""
+
+    model: str
+    """Empty for every model."""
+    by: str
+    at: int
+    reason: str | None
