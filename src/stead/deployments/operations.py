@@ -294,7 +294,7 @@ def record_end(
 def _get(tx: sa.Connection, number: int) -> Deployment:
     row = tx.execute(sa.select(deployments).where(deployments.c.id == number)).mappings().first()
     if row is None:
-        raise NotFound("deployment-unknown", f"there is no deployment {number}", hint="stead deployments")
+        raise NotFound("deployment-unknown", f"there is no deployment {number}", hint="stead deployments list")
     return from_row(row, Deployment)
 
 

@@ -67,7 +67,7 @@ def get(store: Store, digest: str) -> Environment:
     with store.db.read() as tx:
         rows = tx.execute(query).mappings().all()
     if len(rows) != 1:
-        raise NotFound("environment-unknown", f"there is no environment {digest!r}", hint="stead environments list")
+        raise NotFound("environment-unknown", f"there is no environment {digest!r}", hint="stead env list")
     return from_row(rows[0], Environment)
 
 

@@ -99,7 +99,7 @@ def get_job(store: Store, job_id: str) -> Job:
         )
     if len(rows) != 1:
         what = "no job" if not rows else "more than one job"
-        raise NotFound("job-unknown", f"{what} has an id that begins with {job_id!r}", hint="stead jobs")
+        raise NotFound("job-unknown", f"{what} has an id that begins with {job_id!r}", hint="stead jobs list")
     return from_row(rows[0], Job)
 
 
