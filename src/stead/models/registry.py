@@ -242,6 +242,12 @@ def set_alias_in(store: Store, tx: sa.Connection, model: str, alias: str, versio
     store.db.upsert(tx, aliases, values, ["model", "alias"])
 
 
+def delete_alias_in(tx: sa.Connection, model: str, alias: str, *, version: int) -> None:
+    """Take an alias away, if it names this version, as part of a larger change whose own ledger entry tells it."""
+    mine = (aliases.c.model == model) & (aliases.c.alias == alias) & (aliases.c.version == version)
+    tx.execute(sa.delete(aliases).where(mine))
+
+
 def delete_alias(
     store: Store, model: str, alias: str, *, reason: str | None = None, undoes: int | None = None
 ) -> Model:
