@@ -14,7 +14,7 @@ import click
 
 from stead.cli.output import Bar
 from stead.config import Project, Settings, find_project, load_project, load_settings
-from stead.errors import Failed, InvalidInput, Unreachable, from_dict
+from stead.errors import Failed, InvalidInput, NotFound, Unreachable, from_dict
 
 if TYPE_CHECKING:
     from stead.api import Caller
@@ -150,7 +150,12 @@ def _show_log(bar: Bar, text: str) -> None:
 
 
 def read_text(path: str) -> str:
-    """A file's text, or standard input for `-`."""
-    if path == "-":
-        return sys.stdin.read()
-    return Path(path).read_text(encoding="utf-8")
+    """A file's text, or standard input for `-`. Raises NotFound (`file-missing`), InvalidInput (`file-invalid`)."""
+    try:
+        return (sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()).decode()
+    except FileNotFoundError:
+        raise NotFound("file-missing", f"there is no file {path}") from None
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            "file-invalid", f"{path} is no text in UTF-8: {error.reason} at byte {error.start}"
+        ) from None

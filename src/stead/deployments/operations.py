@@ -12,7 +12,7 @@ from stead.deployments.tables import deployments
 from stead.deployments.types import UNDER_WAY, WAS_LIVE, Deployment
 from stead.errors import Conflict, InvalidInput, NotFound
 from stead.runtime.clock import now_ms
-from stead.store import Store, from_row
+from stead.store import Store, checked_limit, from_row
 
 GATES = ("parity",)
 
@@ -175,7 +175,7 @@ def get_deployment(store: Store, number: int) -> Deployment:
 
 def list_deployments(store: Store, *, model: str | None = None, limit: int = 50) -> list[Deployment]:
     """Deployments, newest first."""
-    query = sa.select(deployments).order_by(deployments.c.id.desc()).limit(limit)
+    query = sa.select(deployments).order_by(deployments.c.id.desc()).limit(checked_limit(limit))
     if model is not None:
         query = query.where(deployments.c.model == model)
     with store.db.read() as tx:

@@ -17,7 +17,7 @@ from stead.models.logging import get_logged_model
 from stead.models.tables import aliases, models, tags, versions
 from stead.models.types import Model, Version
 from stead.runtime.clock import now_ms
-from stead.store import Store, from_row
+from stead.store import Store, checked_limit, from_row
 
 ARCHIVED = "stead.archived"
 """Tag of a version that was taken out of use: it is kept and can be named, but is no longer the newest."""
@@ -191,7 +191,7 @@ def get_version(store: Store, ref: str) -> Version:
 
 def list_versions(store: Store, model: str, *, limit: int = 1000) -> list[Version]:
     """Versions of a model, newest first. Raises NotFound (`model-unknown`)."""
-    query = sa.select(versions).where(versions.c.model == model).order_by(versions.c.version.desc()).limit(limit)
+    query = sa.select(versions).where(versions.c.model == model).order_by(versions.c.version.desc()).limit(checked_limit(limit))
     with store.db.read() as tx:
         known = _model(tx, model)
         rows = tx.execute(query).mappings().all()

@@ -146,6 +146,17 @@ def from_row(row: Row, kind: type[T], **further: Any) -> T:
     return msgspec.convert({str(name): value for name, value in row.items()} | further, kind)
 
 
+def checked_limit(limit: int, most: int = 10_000) -> int:
+    """A count of rows to answer with. Raises InvalidInput (`limit-invalid`).
+
+    >>> checked_limit(5)
+    5
+    """
+    if not 0 < limit <= most:
+        raise InvalidInput("limit-invalid", f"limit must be 1 to {most}, not {limit}")
+    return limit
+
+
 def _value_refused(error: BaseException | None) -> InvalidInput | None:
     """What is wrong with a value that a driver did not take; None for any other error."""
     text = str(error)
