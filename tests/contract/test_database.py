@@ -138,3 +138,10 @@ def test_settings_open_the_default_store(tmp_path: Path, monkeypatch: pytest.Mon
     store = open_store()
     assert store.root == tmp_path / "here"
     store.close()
+
+
+def test_a_store_in_a_repository_is_not_for_its_git(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    new_store(tmp_path / ".stead").close()
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=tmp_path, check=True, capture_output=True)
+    assert status.stdout == b""
