@@ -53,11 +53,22 @@ def life(tmp_path: Path) -> Iterator[Life]:
         (TOML + "[models.p.serve.env]\nTZ = 5\n", "line 10: models.p.serve.env.TZ must be a string"),
         (TOML + 'label_delay = "soon"\n', "line 9: models.p.label_delay 'soon' is no duration"),
         (TOML + "[settings]\nport = 'x'\n", "line 10: settings.port must be int"),
+        (TOML + "[settings]\nport = true\n", "line 10: settings.port must be int"),
+        (TOML + "[settings]\nport = 99999\n", "line 10: settings.port must be 1 to 65535"),
+        (TOML + "[settings]\nworkers = 0\n", "line 10: settings.workers must be 1 to 256"),
+        (TOML.replace("name =", "python = 'banana'\nname ="), "line 2: project.python is 'banana'"),
+        (TOML.replace("p.py", "stead.toml"), "line 6: models.p.code 'stead.toml' is no Python file"),
+        (TOML.replace('"demand"', '""'), "line 7: models.p.target is ''"),
+        (TOML.replace('"demand"', '"time"'), "line 7: models.p.target is 'time'"),
+        (TOML + 'dataset = "../x"\n', "line 9: models.p.dataset '../x' is no name"),
+        (TOML + '[models.p.serve.env]\n"A=B" = "x"\n', "models.p.serve.env.A=B is no environment variable"),
+        (TOML + '[models.p.serve.env]\nA = "\\u0000"\n', "line 10: models.p.serve.env.A is no environment variable"),
+        (TOML.replace("p.py", "p\udcff.py"), "no text in UTF-8"),
         (TOML.replace("[models.p]", '[models."../p"]'), "'../p' is no name"),
     ],
 )
 def test_a_broken_stead_toml_is_told_with_file_line_key_and_hint(life: Life, text: str, said: str) -> None:
-    (life.folder / "stead.toml").write_text(text)
+    (life.folder / "stead.toml").write_bytes(text.encode(errors="surrogateescape"))
     told = life.run("train", "p", code=2)
     assert said in told and "hint: " in told
     assert "Traceback" not in told
@@ -141,7 +152,7 @@ def test_a_port_in_use_and_a_second_up(life: Life) -> None:
 def test_ctrl_c_ends_everything(life: Life) -> None:
     up = life.begin("up")
     deadline = time.monotonic() + 60
-    while not life.json("status")["gateways"]:
+    while not life.json("status")["up"]:
         assert time.monotonic() < deadline and up.poll() is None
     pids = life.pids()
     up.send_signal(signal.SIGINT)
