@@ -87,8 +87,15 @@ SETTINGS: dict[str, Setting] = {
             int,
             0,
             "Memory, in MB, that a process of a job or worker may take for itself (1000 is little); 0: what there is.",
+            least=0,
         ),
-        Setting("open_files", int, 0, "Files that a process of a job or worker may open; 0: what the system allows."),
+        Setting(
+            "open_files",
+            int,
+            0,
+            "Files that a process of a job or worker may open; 0: what the system allows.",
+            least=0,
+        ),
         Setting("user", str, "", "Name for the ledger; default the login name."),
     )
 }

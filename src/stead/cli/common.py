@@ -134,10 +134,11 @@ def _do_here(caller: Caller, job: Job) -> Job:
 
     assert isinstance(caller, Embedded)
     owner = f"command-{os.getpid()}"
-    mine = handlers(caller.settings)
+    mine, limits = handlers(caller.settings), jobs.Limits.of(caller.settings)
     with Bar(only_bar=True) as bar:
+        echo = partial(_show_log, bar)
         while True:
-            worked = jobs.work(caller.store, mine, owner=owner, job_id=job.id, echo=partial(_show_log, bar))
+            worked = jobs.work(caller.store, mine, owner=owner, job_id=job.id, echo=echo, limits=limits)
             current = worked or jobs.get_job(caller.store, job.id)
             if current.ended_at is not None:
                 return current

@@ -5,6 +5,7 @@ A job is done at least once. Each claim raises its fence, and every write of a k
 
 from stead.jobs.clocks import held_at, held_in, hold_clock, model_now, release_clock
 from stead.jobs.keeper import Handler, Keeper, work
+from stead.jobs.limits import Limits
 from stead.jobs.operations import (
     JobCancelled,
     LeaseLost,
@@ -35,6 +36,7 @@ __all__ = [
     "JobCancelled",
     "Keeper",
     "LeaseLost",
+    "Limits",
     "Progress",
     "agent_alive",
     "agent_beat",

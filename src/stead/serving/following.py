@@ -13,6 +13,7 @@ from typing import Any
 
 from stead import environments
 from stead.errors import Failed, SteadError
+from stead.jobs import Limits
 from stead.runtime.clock import now_ms
 from stead.runtime.worker import Facts
 from stead.serving import operations
@@ -49,6 +50,7 @@ class Follower:
         *,
         make_pool: Callable[[Launch], Pool],
         allow: tuple[str, ...],
+        limits: Limits,
         secret: str | None = None,
     ) -> None:
         self.splits: dict[str, Split] = {}
@@ -61,6 +63,7 @@ class Follower:
         self._me = me
         self._make_pool = make_pool
         self._allow = allow
+        self._limits = limits
         self._secret = secret
         self._routes: dict[str, Route] = {}
         self._seen = 0
@@ -201,6 +204,7 @@ class Follower:
             runtime_path=environments.runtime_path(self._store),
             folder=Path(self._store.root) / "workers",
             key=served.key,
+            limits=self._limits,
         )
 
     async def _let_go(self, route: Route) -> None:

@@ -18,6 +18,7 @@ import msgspec
 from stead import predictions
 from stead.config import Settings
 from stead.errors import Forbidden, InvalidInput, NotFound, SteadError, Unreachable, did_you_mean
+from stead.jobs import Limits
 from stead.predictions import Logged, PredictionLog
 from stead.runtime import frames, protocols
 from stead.runtime.clock import now_ms, to_ms
@@ -65,7 +66,9 @@ class Gateway:
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         row = Row(self._name, url, socket.gethostname(), os.getpid(), 0, {}, {}, {}, now_ms())
         allow = settings.names("env_allow")
-        self.follower = Follower(store, row, make_pool=self._pool, allow=allow, secret=secret)
+        self.follower = Follower(
+            store, row, make_pool=self._pool, allow=allow, limits=Limits.of(settings), secret=secret
+        )
         self.follower.stats = self._stats
         self._log = PredictionLog(store, self._name)
         self._finished: list[tuple[Call, Frame]] = []

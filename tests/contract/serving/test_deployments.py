@@ -67,7 +67,7 @@ def place(workshop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         info = formats.save(model, folder, input_example={"x": [1.0, 2.0]}, metadata={"number": number})
         logged = models.log_model(store, folder, name="m", environment=environment, info=info)
         assert models.register(store, "m", logged.id, serving_env=env).version == number
-    gateway = Running(store, root / "log")
+    gateway = Running(store, root / "log", memory_mb=3000, open_files=300)
     yield store, gateway
     gateway.kill()
     store.close()
@@ -125,6 +125,15 @@ def test_a_swap_changes_everything_together(store: Store, place: tuple[Store, Ru
     assert models.get_model(store, "m").aliases["champion"] == 2
     last = ledger.list_entries(store, model="m", limit=1)[0]
     assert last.action == "route.changed" and last.reason == "newer" and last.evidence["before"] == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded on Linux only")
+def test_workers_have_limits(store: Store, place: tuple[Store, Running]) -> None:
+    for pid in place[1].workers():
+        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        told = {line[:26].strip(): line[26:].split()[:2] for line in limits}
+        assert told["Max open files"] == ["300", "300"]
+        assert told["Max data size"] == [str(3000 << 20)] * 2
 
 
 def test_rollback_and_its_undo_are_done_when_they_return(store: Store, place: tuple[Store, Running]) -> None:
