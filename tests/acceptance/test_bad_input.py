@@ -109,6 +109,9 @@ def test_a_broken_stead_toml_is_told_with_file_line_key_and_hint(life: Life, tex
         (["label", "--file", sys.executable], 2, "no text"),
         (["tokens", "revoke", "nobody"], 3, "nobody"),
         (["up", "--host", "0.0.0.0"], 2, "no token"),
+        (["up", "--port", "99999"], 2, "--port must be 1 to 65535"),
+        (["up", "--workers", "0"], 2, "--workers must be 1 to 256"),
+        (["up", "--port", "9", "--gateway-port", "9"], 2, "port 9 is meant for"),
     ],
 )
 def test_a_command_that_makes_no_sense(life: Life, command: list[str], code: int, said: str) -> None:
