@@ -73,6 +73,10 @@ def get(store: Store, digest: str) -> Environment:
 
 def list_environments(store: Store, *, limit: int = 100) -> list[Environment]:
     """Environments, newest first."""
-    query = sa.select(environments).order_by(environments.c.created_at.desc(), environments.c.digest).limit(checked_limit(limit))
+    query = (
+        sa.select(environments)
+        .order_by(environments.c.created_at.desc(), environments.c.digest)
+        .limit(checked_limit(limit))
+    )
     with store.db.read() as tx:
         return [from_row(row, Environment) for row in tx.execute(query).mappings()]

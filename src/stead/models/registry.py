@@ -191,7 +191,12 @@ def get_version(store: Store, ref: str) -> Version:
 
 def list_versions(store: Store, model: str, *, limit: int = 1000) -> list[Version]:
     """Versions of a model, newest first. Raises NotFound (`model-unknown`)."""
-    query = sa.select(versions).where(versions.c.model == model).order_by(versions.c.version.desc()).limit(checked_limit(limit))
+    query = (
+        sa.select(versions)
+        .where(versions.c.model == model)
+        .order_by(versions.c.version.desc())
+        .limit(checked_limit(limit))
+    )
     with store.db.read() as tx:
         known = _model(tx, model)
         rows = tx.execute(query).mappings().all()
