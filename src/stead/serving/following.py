@@ -57,6 +57,8 @@ class Follower:
         self.targets: dict[tuple[str, int], Target] = {}
         self.errors: dict[str, SteadError] = {}
         """Why the newest route of a model is not followed."""
+        self.clocks: dict[str, int] = {}
+        """Event time, by model, where a replay holds it; known within `POLL_S`."""
         self.pools: dict[str, Pool] = {}
         self.stats: Callable[[], dict[str, Any]] = dict
         self._store = store
@@ -124,7 +126,7 @@ class Follower:
                 await asyncio.sleep(1)
 
     async def _poll(self) -> None:
-        newest = await asyncio.to_thread(operations.read_revision, self._store)
+        newest, self.clocks = await asyncio.to_thread(operations.read_news, self._store)
         if newest == self._seen:
             return
         for route in await asyncio.to_thread(operations.list_routes, self._store):

@@ -191,6 +191,8 @@ class Gateway:
             raise _Gone
         received = time.time_ns()
         event_time = received // 1_000_000 if head.event_time is None else _event_time(head.event_time)
+        if self.follower.clocks and head.event_time is None:
+            event_time = self.follower.clocks.get(model, event_time)
         if asked.version is None and model not in self.follower.splits:
             await self._wait_for(model)
         chosen, target = self._target(model, asked.version, head.key)
