@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,9 @@ import pytest
 from stead.config import load_settings
 from stead.store import Blobs, Store, open_store
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""Started in the background of a script this process ignores Ctrl-C, and so would every process that a test starts."""
+
 BLOBS = ["local", "s3"]
 DATABASES = ["sqlite", "postgres"]
 
@@ -33,10 +37,10 @@ def new_store(root: Path, database: str = "") -> Store:
     )
 
 
-def needs(what: str, present: bool) -> None:
-    """Skip where something of the test group is missing; in CI that is a failure."""
+def needs(what: str, present: bool, how: str = "uv sync --group test") -> None:
+    """Skip where something is missing, and say how to get it; in CI that is a failure."""
     if not present:
-        message = f"needs {what}: uv sync --group test"
+        message = f"needs {what}: {how}"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 
 

@@ -150,9 +150,10 @@ def operations() -> str:
         if here != part:
             part = here
             lines += [f"## {part}\n"]
+        guarded = "".join(f", `{role}` with `{name}`" for name, role in operation.guarded.items())
         lines += [
             f"### {operation.name}\n",
-            f"`{operation.role}` · {first_line(operation.function)}\n",
+            f"`{operation.role}`{guarded} · {first_line(operation.function)}\n",
             f"```python\n{signature(operation.name.partition('.')[2], operation.function, drop='store')}\n```\n",
         ]
     return MADE + "\n".join(lines)

@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +34,17 @@ class Setting:
     type: type
     default: Any
     help: str
+    least: int = 1
+    most: int = 1 << 40
+    """Bounds of a number."""
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with a value, or None."""
+        if not isinstance(value, self.type) or isinstance(value, bool):
+            return f"must be {self.type.__name__}, not {value!r}"
+        if isinstance(value, int) and not self.least <= value <= self.most:
+            return f"must be {self.least} to {self.most}, not {value}"
+        return None
 
     @property
     def variable(self) -> str:
@@ -53,12 +65,12 @@ SETTINGS: dict[str, Setting] = {
         Setting("url", str, "", "Address of a stead server; set it and every command and SDK call goes there."),
         Setting("token", str, "", "Token for that server."),
         Setting("host", str, "127.0.0.1", "Address that server and gateway listen on; anything else needs tokens."),
-        Setting("port", int, 7700, "Port of pages and API."),
-        Setting("gateway_port", int, 7701, "Port of the gateway."),
+        Setting("port", int, 7700, "Port of pages and API.", most=65535),
+        Setting("gateway_port", int, 7701, "Port of the gateway.", most=65535),
         Setting(
             "allowed_hosts", str, "", "Further host names, by commas, that requests to server and gateway may carry."
         ),
-        Setting("workers", int, 2, "Worker processes for each environment that serves."),
+        Setting("workers", int, 2, "Worker processes for each environment that serves.", most=256),
         Setting("max_body_bytes", int, 16 << 20, "Largest request body that server and gateway accept."),
         Setting(
             "max_waiting",
@@ -72,6 +84,20 @@ SETTINGS: dict[str, Setting] = {
             str,
             "",
             "Environment variables, by commas, that jobs and workers may see besides the basic ones.",
+        ),
+        Setting(
+            "memory_mb",
+            int,
+            0,
+            "Memory, in MB, that a process of a job or worker may take for itself (1000 is little); 0: what there is.",
+            least=0,
+        ),
+        Setting(
+            "open_files",
+            int,
+            0,
+            "Files that a process of a job or worker may open; 0: what the system allows.",
+            least=0,
         ),
         Setting("user", str, "", "Name for the ledger; default the login name."),
     )
@@ -251,12 +277,12 @@ def load_settings(project: Project | None = None, environ: Mapping[str, str] | N
 
 
 def _typed(setting: Setting, text: str, name: str) -> Any:
-    try:
-        return setting.type(text)
-    except ValueError:
-        raise InvalidInput(
-            "setting-invalid", f"{name} must be {setting.type.__name__}, not {text!r}", hint=setting.help
-        ) from None
+    value: Any = text
+    with suppress(ValueError):
+        value = setting.type(text)
+    if problem := setting.problem(value):
+        raise InvalidInput("setting-invalid", f"{name} {problem}", hint=setting.help)
+    return value
 
 
 class _Reader:
@@ -264,9 +290,15 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.text = path.read_text(encoding="utf-8")
         try:
+            self.text = path.read_text(encoding="utf-8")
             self.data = tomllib.loads(self.text)
+        except UnicodeDecodeError as error:
+            raise InvalidInput(
+                "project-invalid",
+                f"{path}: no text in UTF-8: {error.reason} at byte {error.start}",
+                hint="save it as UTF-8",
+            ) from None
         except tomllib.TOMLDecodeError as error:
             raise InvalidInput(
                 "project-invalid", f"{path}: {error}", hint="the line is not TOML: https://toml.io/en/v1.0.0"
@@ -280,18 +312,20 @@ class _Reader:
         settings = self._table(self.data, "settings", "")
         self._known(settings, SETTINGS, "settings")
         for name, value in settings.items():
-            if not isinstance(value, SETTINGS[name].type):
-                problem = f"must be {SETTINGS[name].type.__name__}, not {value!r}"
+            if problem := SETTINGS[name].problem(value):
                 self._fail(f"settings.{name}", problem, hint=SETTINGS[name].help)
         requirements = top.get("requirements", "")
         if not isinstance(requirements, str) and not (
             isinstance(requirements, list) and all(isinstance(r, str) for r in requirements)
         ):
             self._fail("project.requirements", "must be a file name or a list of requirement lines", hint='["pandas"]')
+        python = self._string(top, "python", "project", "")
+        if python and not re.fullmatch(r"3\.\d+(\.\d+)?", python):
+            self._fail("project.python", f"is {python!r}", hint='python = "3.12"')
         return Project(
             name=self._name(self._string(top, "name", "project", self.path.parent.name), "project.name"),
             root=self.path.parent,
-            python=self._string(top, "python", "project", "") or None,
+            python=python or None,
             requirements=requirements if isinstance(requirements, str) else tuple(requirements),
             models={name: self._model(name, models) for name in models},
             settings=settings,
@@ -314,7 +348,7 @@ class _Reader:
                 f"{where}.loss", f"is {loss!r}", hint=did_you_mean(loss, LOSSES) or f"one of {', '.join(LOSSES)}"
             )
         timeout = table.get("timeout_s", 3600)
-        if not isinstance(timeout, int) or timeout <= 0:
+        if type(timeout) is not int or not 0 < timeout < 1 << 40:
             self._fail(
                 f"{where}.timeout_s", f"must be a positive number of seconds, not {timeout!r}", hint="timeout_s = 3600"
             )
@@ -322,19 +356,24 @@ class _Reader:
         resolved = (self.path.parent / code).resolve()
         if not resolved.is_relative_to(self.path.parent.resolve()):
             self._fail(f"{where}.code", f"{code!r} lies outside the project", hint="a path relative to stead.toml")
-        if not resolved.is_file():
+        if not resolved.is_file() or resolved.suffix != ".py":
             self._fail(
-                f"{where}.code", f"there is no file {code!r}", hint="a Python file with ingest, features and train"
+                f"{where}.code",
+                f"there is no file {code!r}" if not resolved.is_file() else f"{code!r} is no Python file",
+                hint="a Python file with ingest, features and train",
             )
         delay = self._string(table, "label_delay", where, "0h")
         self._duration(delay, f"{where}.label_delay")
+        target, time = self._string(table, "target", where, ""), self._string(table, "time", where, "") or None
+        if not target or target == time:
+            self._fail(f"{where}.target", f"is {target!r}", hint="the column that is predicted, another one than time")
         return ModelConfig(
             name=name,
             code=code,
-            target=self._string(table, "target", where, ""),
-            time=self._string(table, "time", where, "") or None,
+            target=target,
+            time=time,
             loss=loss,
-            dataset=self._string(table, "dataset", where, "") or name,
+            dataset=self._name(self._string(table, "dataset", where, "") or name, f"{where}.dataset"),
             label_delay=delay,
             timeout_s=timeout,
             train=self._stage(table, "train", where),
@@ -429,6 +468,8 @@ class _Reader:
         for name, value in env.items():
             if not isinstance(value, str):
                 self._fail(f"{where}.env.{name}", f"must be a string, not {value!r}", hint=f'{name} = "{value}"')
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or "\0" in value:
+                self._fail(f"{where}.env.{name}", "is no environment variable", hint='TZ = "UTC"')
         requirements = stage.get("requirements", [])
         if not isinstance(requirements, list) or not all(isinstance(r, str) for r in requirements):
             self._fail(f"{where}.requirements", "must be a list of requirement lines", hint='requirements = ["pandas"]')

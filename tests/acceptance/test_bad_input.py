@@ -53,11 +53,22 @@ def life(tmp_path: Path) -> Iterator[Life]:
         (TOML + "[models.p.serve.env]\nTZ = 5\n", "line 10: models.p.serve.env.TZ must be a string"),
         (TOML + 'label_delay = "soon"\n', "line 9: models.p.label_delay 'soon' is no duration"),
         (TOML + "[settings]\nport = 'x'\n", "line 10: settings.port must be int"),
+        (TOML + "[settings]\nport = true\n", "line 10: settings.port must be int"),
+        (TOML + "[settings]\nport = 99999\n", "line 10: settings.port must be 1 to 65535"),
+        (TOML + "[settings]\nworkers = 0\n", "line 10: settings.workers must be 1 to 256"),
+        (TOML.replace("name =", "python = 'banana'\nname ="), "line 2: project.python is 'banana'"),
+        (TOML.replace("p.py", "stead.toml"), "line 6: models.p.code 'stead.toml' is no Python file"),
+        (TOML.replace('"demand"', '""'), "line 7: models.p.target is ''"),
+        (TOML.replace('"demand"', '"time"'), "line 7: models.p.target is 'time'"),
+        (TOML + 'dataset = "../x"\n', "line 9: models.p.dataset '../x' is no name"),
+        (TOML + '[models.p.serve.env]\n"A=B" = "x"\n', "models.p.serve.env.A=B is no environment variable"),
+        (TOML + '[models.p.serve.env]\nA = "\\u0000"\n', "line 10: models.p.serve.env.A is no environment variable"),
+        (TOML.replace("p.py", "p\udcff.py"), "no text in UTF-8"),
         (TOML.replace("[models.p]", '[models."../p"]'), "'../p' is no name"),
     ],
 )
 def test_a_broken_stead_toml_is_told_with_file_line_key_and_hint(life: Life, text: str, said: str) -> None:
-    (life.folder / "stead.toml").write_text(text)
+    (life.folder / "stead.toml").write_bytes(text.encode(errors="surrogateescape"))
     told = life.run("train", "p", code=2)
     assert said in told and "hint: " in told
     assert "Traceback" not in told
@@ -87,9 +98,20 @@ def test_a_broken_stead_toml_is_told_with_file_line_key_and_hint(life: Life, tex
         (["data", "add", "d", "missing.csv"], 2, "missing.csv"),
         (["predict", "p", "--row", "{"], 2, "not JSON"),
         (["replay", "missing.csv", "--model", "p"], 3, ""),
+        (["replay", "stead.toml", "--model", "p"], 3, "no model 'p'"),
         (["jobs", "show", "zzz"], 3, "job"),
+        (["jobs", "list", "--limit", "-1"], 2, "limit must be"),
+        (["decisions", "show", "9" * 30], 2, "64 bits"),
+        (["models", "show", "\udcff"], 2, "cannot be stored"),
+        (["predictions", "loss", "q"], 3, "no model 'q'"),
+        (["label", "--file", "missing.csv"], 3, "no file missing.csv"),
+        (["label", "01a20faac4227f0c82e4d450af24882f", "nan"], 2, "is no value"),
+        (["label", "--file", sys.executable], 2, "no text"),
         (["tokens", "revoke", "nobody"], 3, "nobody"),
         (["up", "--host", "0.0.0.0"], 2, "no token"),
+        (["up", "--port", "99999"], 2, "--port must be 1 to 65535"),
+        (["up", "--workers", "0"], 2, "--workers must be 1 to 256"),
+        (["up", "--port", "9", "--gateway-port", "9"], 2, "port 9 is meant for"),
     ],
 )
 def test_a_command_that_makes_no_sense(life: Life, command: list[str], code: int, said: str) -> None:
@@ -133,7 +155,7 @@ def test_a_port_in_use_and_a_second_up(life: Life) -> None:
 def test_ctrl_c_ends_everything(life: Life) -> None:
     up = life.begin("up")
     deadline = time.monotonic() + 60
-    while not life.json("status")["gateways"]:
+    while not life.json("status")["up"]:
         assert time.monotonic() < deadline and up.poll() is None
     pids = life.pids()
     up.send_signal(signal.SIGINT)

@@ -44,6 +44,27 @@ def test_what_contradicts_is_a_conflict_and_changes_nothing(any_store: Store) ->
     assert rows(any_store) == []
 
 
+@pytest.mark.parametrize("digest", ["\udcff", "a\x00b"])
+def test_a_text_that_no_database_can_hold_is_bad_input(any_store: Store, digest: str) -> None:
+    if "\x00" in digest and any_store.db.is_sqlite:
+        pytest.skip("SQLite holds it")
+    with pytest.raises(InvalidInput) as raised, any_store.db.write(NAME) as tx:
+        tx.execute(sa.insert(points), row(1, digest))
+    assert raised.value.code == "text-invalid"
+    with pytest.raises(InvalidInput), any_store.db.read() as tx:
+        tx.execute(sa.select(points).where(points.c.digest == digest))
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30])
+def test_a_number_of_more_than_64_bits_is_bad_input(any_store: Store, number: int) -> None:
+    with pytest.raises(InvalidInput) as raised, any_store.db.write(NAME) as tx:
+        tx.execute(sa.insert(points), row(1, at=number))
+    assert raised.value.code == "number-too-large"
+    with pytest.raises(InvalidInput), any_store.db.read() as tx:
+        tx.execute(sa.select(points).where(points.c.at < number).limit(number)).first()
+    assert rows(any_store) == []
+
+
 def test_a_transaction_without_a_registered_name_is_refused(any_store: Store) -> None:
     with pytest.raises(LookupError, match="nowhere"), any_store.db.write("nowhere") as tx:
         tx.execute(sa.insert(points), row(1))
@@ -117,3 +138,10 @@ def test_settings_open_the_default_store(tmp_path: Path, monkeypatch: pytest.Mon
     store = open_store()
     assert store.root == tmp_path / "here"
     store.close()
+
+
+def test_a_store_in_a_repository_is_not_for_its_git(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    new_store(tmp_path / ".stead").close()
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=tmp_path, check=True, capture_output=True)
+    assert status.stdout == b""

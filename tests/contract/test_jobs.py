@@ -174,7 +174,7 @@ def test_time_out_ends_the_command(store: Store, tmp_path: Path) -> None:
 
 def test_a_failing_command_tells_its_last_line(store: Store, tmp_path: Path) -> None:
     jobs.enqueue(store, "x", {})
-    command = [sys.executable, "-c", "import sys; print('one'); sys.exit('the reason')"]
+    command = [sys.executable, "-c", "import sys; print('one', flush=True); sys.exit('the reason')"]
 
     def handler(_: Store, keeper: Keeper) -> dict[str, Any]:
         keeper.run("try", command, cwd=tmp_path, env=dict(os.environ))
@@ -182,6 +182,44 @@ def test_a_failing_command_tells_its_last_line(store: Store, tmp_path: Path) -> 
 
     ended = work(store, handler)
     assert ended.error is not None and ended.error["message"] == "try ended with exit code 1: the reason"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded on Linux only")
+@pytest.mark.parametrize(
+    ("script", "code", "hint"),
+    [
+        ("x = bytearray(1 << 30)", "step-memory", "memory_mb is 300"),
+        ("import os; a = [os.open('/dev/null', 0) for _ in range(99)]", "step-files", "open_files is 50"),
+        ("import os; os.kill(os.getpid(), 9)", "step-memory", "memory_mb is 300"),
+    ],
+)
+def test_a_command_ends_at_its_limits_and_says_so(
+    store: Store, tmp_path: Path, script: str, code: str, hint: str
+) -> None:
+    def handler(_: Store, keeper: Keeper) -> dict[str, Any]:
+        keeper.run("try", [sys.executable, "-c", script], cwd=tmp_path, env=dict(os.environ))
+        return {}
+
+    jobs.enqueue(store, "x", {})
+    ended = jobs.work(store, {"x": handler}, owner="me", limits=jobs.Limits(memory_mb=300, open_files=50))
+    assert ended is not None and ended.error is not None and ended.state == "failed"
+    assert ended.error["code"] == code and hint in ended.error["hint"]
+
+
+def test_the_log_comes_by_whole_lines(store: Store, tmp_path: Path) -> None:
+    script = """
+import os, time
+for part in (b"one ", b"line \\xe2", b"\\x82\\xac\\nhalf", b" of\\nthe end"): os.write(1, part); time.sleep(0.02)
+"""
+    told: list[str] = []
+
+    def handler(_: Store, keeper: Keeper) -> dict[str, Any]:
+        keeper.run("try", [sys.executable, "-c", script], cwd=tmp_path, env=dict(os.environ))
+        return {}
+
+    jobs.enqueue(store, "x", {})
+    jobs.work(store, {"x": handler}, owner="me", echo=told.append)
+    assert told == ["one line €\n", "half of\n", "the end"]
 
 
 def test_only_one_of_many_keepers_gets_a_job(any_store: Store) -> None:

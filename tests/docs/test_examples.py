@@ -11,6 +11,7 @@ import doctest
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import free_ports
+from tests.conftest import free_ports, needs
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = tuple(p for p in ("README.md", "docs/tutorial.md", "docs/how-to.md") if (ROOT / p).exists())
@@ -89,6 +90,7 @@ def test_examples_run(page: str, tmp_path: Path) -> None:
     script = "set -euo pipefail\n"
     wanted = blocks(text)
     assert wanted
+    needs("curl", "curl " not in text or shutil.which("curl") is not None, "apt-get install curl")
     for number, block in enumerate(wanted):
         script += f"echo '{mark(number)}'\n{block.script}"
     script = script.replace("7700", str(server)).replace("7701", str(gateway))

@@ -54,6 +54,18 @@ def test_operation_explains_itself(operation: Operation) -> None:
     assert next(iter(inspect.signature(operation.function).parameters)) == "store"
 
 
+def test_a_hint_that_is_a_command_can_be_run() -> None:
+    leaves = {path[1:] for path, command in docs.every_command() if runs_alone(command)} | {("--help",)}
+    for error in docs.every_error():
+        for hint in error.hints:
+            words = tuple(hint.split(";")[0].split(" ")) if hint.startswith("stead ") else ()
+            assert not words or words[1:3] in leaves or words[1:2] in leaves or words[1] == "…", (error.code, hint)
+
+
+def runs_alone(command: click.Command) -> bool:
+    return not isinstance(command, click.Group) or command.invoke_without_command
+
+
 def test_error_codes_are_words() -> None:
     found = docs.every_error()
     assert len(found) > 200

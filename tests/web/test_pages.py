@@ -206,6 +206,25 @@ def test_roll_back_by_form(own: Site, world: World) -> None:
     assert "Nothing was changed" in again.text
 
 
+def test_out_of_service_and_back_by_form(own: Site, world: World) -> None:
+    page = own.page(f"/deployments/{world.live}")
+    form = page.select_one("form[action$=withdraw]")
+    assert form is not None
+    answer = own.ask(str(form["action"]), "POST", data={"reason": "it harms"})
+    assert answer.status_code == 303 and answer.headers["location"] == f"/deployments/{world.live}"
+    page = own.page(f"/deployments/{world.live}")
+    assert page.select_one("h1 .chip").get_text() == "withdrawn"  # type: ignore[union-attr]
+    assert not page.select("form[action$=withdraw]")
+    back = page.select_one("form[action$=rollback]")
+    assert back is not None
+    answer = own.ask(str(back["action"]), "POST", data={"to": str(back.select_one("[name=to]")["value"])})  # type: ignore[index]
+    assert answer.status_code == 303
+    made = deployments.list_deployments(own.store)[0]
+    assert (made.kind, made.version, made.state) == ("rollback", 2, "requested")
+    links = [a["href"] for a in own.page(f"/deployments/{made.id}").select("p.sub a")]
+    assert links == [f"/jobs/{made.job}"]
+
+
 def test_undo_and_cancel_by_form(own: Site, world: World) -> None:
     entry = next(
         e for e in ledger.list_entries(own.store) if e.action == "version.registered" and e.subject == "trips@1"

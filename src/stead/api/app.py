@@ -204,7 +204,7 @@ def _simple(hint: Any) -> bool:
 
 
 async def _call(request: Request, operation: Operation, arguments: dict[str, Any]) -> Response:
-    tokens.permit(request.state.role, operation.role)
+    tokens.permit(request.state.role, operation.needed(arguments))
     store: Store = request.app.state.store.acting(request.state.actor)
     result = await run_in_threadpool(operation.function, store, **arguments)
     if request.headers.get("accept", "").startswith("application/msgpack"):

@@ -8,12 +8,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import typing
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
-from stead.api.tokens import Role
+from stead.api.tokens import ROLES, Role
 from stead.errors import NotFound, did_you_mean
 
 
@@ -24,10 +24,17 @@ class Operation:
     name: str
     function: Callable[..., Any]
     role: Role
+    guarded: Mapping[str, Role] = field(default_factory=dict)
+    """Arguments that take a higher role where they are given."""
 
     @property
     def reads(self) -> bool:
         return self.role == "read"
+
+    def needed(self, arguments: Mapping[str, Any]) -> Role:
+        """The role that a call with these arguments takes."""
+        more = [role for name, role in self.guarded.items() if arguments.get(name)]
+        return max([self.role, *more], key=ROLES.index)
 
     @cached_property
     def hints(self) -> dict[str, Any]:
@@ -53,7 +60,7 @@ PARTS = (
     "deployments",
     "policies",
 )
-"""Parts with operations; each names them in its `OPERATIONS`, by role."""
+"""Parts with operations; each names them in its `OPERATIONS`, by role, and in `GUARDED` arguments that take a higher one."""
 
 OWN: dict[str, dict[Role, tuple[str, ...]]] = {
     "stead.api.undoing": {"approve": ("undo",)},
@@ -87,9 +94,11 @@ def _of_part(part: str) -> dict[str, Operation]:
     if part in ("tokens", "ledger"):
         own = "stead.api.tokens" if part == "tokens" else "stead.api.undoing"
         homes.append((own, OWN[own]))
+    guarded = getattr(importlib.import_module(f"stead.{part}"), "GUARDED", {}) if part != "tokens" else {}
     for home, by_role in homes:
         for role, functions in by_role.items():
             for function in functions:
                 name = f"{part}.{function}"
-                table[name] = Operation(name, getattr(importlib.import_module(home), function), role)
+                found = getattr(importlib.import_module(home), function)
+                table[name] = Operation(name, found, role, guarded.get(function, {}))
     return table

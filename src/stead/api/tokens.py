@@ -74,7 +74,7 @@ def revoke_token(store: Store, name: str) -> None:
     with store.db.write("api.token") as tx:
         query = sa.update(tokens).where(tokens.c.name == name, tokens.c.revoked_at.is_(None))
         if not tx.execute(query.values(revoked_at=now_ms())).rowcount:
-            raise NotFound("token-unknown", f"there is no valid token {name!r}", hint="stead tokens")
+            raise NotFound("token-unknown", f"there is no valid token {name!r}", hint="stead tokens list")
         ledger.record(
             tx, actor=store.actor, action="token.revoked", subject=f"token {name}", summary=f"token {name} was revoked"
         )

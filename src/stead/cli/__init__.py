@@ -27,9 +27,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("stead.cli.tracking", "Runs: list, show, compare, delete."),
     "data": ("stead.cli.data", "Datasets: add, ingest, list, show, get, verify."),
     "models": ("stead.cli.models", "Models and versions: list, show, alias."),
-    "env": ("stead.cli.models", "Environments: show, compare."),
+    "env": ("stead.cli.models", "Environments: list, show, diff."),
     "deploy": ("stead.cli.deploying", "Let a version take over the model's route."),
     "rollback": ("stead.cli.deploying", "Go back to the last good version, at once."),
+    "undeploy": ("stead.cli.deploying", "Take a model out of service."),
     "deployments": ("stead.cli.deploying", "Deployments: list, show, cancel."),
     "level": ("stead.cli.deciding", "Who acts for a model: look, or go one step up or down."),
     "push": ("stead.cli.deciding", "Hand a model's code and policy over, for trainings that nobody starts."),
@@ -102,6 +103,9 @@ def main() -> NoReturn:
             raise
         _tell(error)
         sys.exit(error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        sys.exit(2)
     except click.ClickException as error:
         _tell(InvalidInput("usage", error.format_message(), hint=_usage_hint(error)))
         sys.exit(2)
@@ -114,6 +118,9 @@ def main() -> NoReturn:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.filename is not None:
+            _tell(Failed("file-failed", f"{error.filename}: {error.strerror}"))
+            sys.exit(1)
         _tell(
             Failed(
                 "bug",

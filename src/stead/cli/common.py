@@ -14,7 +14,7 @@ import click
 
 from stead.cli.output import Bar
 from stead.config import Project, Settings, find_project, load_project, load_settings
-from stead.errors import Failed, InvalidInput, Unreachable, from_dict
+from stead.errors import Failed, InvalidInput, NotFound, Unreachable, from_dict
 
 if TYPE_CHECKING:
     from stead.api import Caller
@@ -147,10 +147,11 @@ def _do_here(caller: Caller, job: Job) -> Job:
 
     assert isinstance(caller, Embedded)
     owner = f"command-{os.getpid()}"
-    mine = handlers(caller.settings)
+    mine, limits = handlers(caller.settings), jobs.Limits.of(caller.settings)
     with Bar(only_bar=True) as bar:
+        echo = partial(_show_log, bar)
         while True:
-            worked = jobs.work(caller.store, mine, owner=owner, job_id=job.id, echo=partial(_show_log, bar))
+            worked = jobs.work(caller.store, mine, owner=owner, job_id=job.id, echo=echo, limits=limits)
             current = worked or jobs.get_job(caller.store, job.id)
             if current.ended_at is not None:
                 return current
@@ -163,7 +164,12 @@ def _show_log(bar: Bar, text: str) -> None:
 
 
 def read_text(path: str) -> str:
-    """A file's text, or standard input for `-`."""
-    if path == "-":
-        return sys.stdin.read()
-    return Path(path).read_text(encoding="utf-8")
+    """A file's text, or standard input for `-`. Raises NotFound (`file-missing`), InvalidInput (`file-invalid`)."""
+    try:
+        return (sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()).decode()
+    except FileNotFoundError:
+        raise NotFound("file-missing", f"there is no file {path}") from None
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            "file-invalid", f"{path} is no text in UTF-8: {error.reason} at byte {error.start}"
+        ) from None

@@ -63,27 +63,38 @@ def data_show(ref: str, as_json: bool) -> Any:
             ("size", output.size(found.bytes)),
             ("from", output.when(found.time_min)),
             ("to", output.when(found.time_max)),
-            ("source", found.source),
+            ("source", _source(found.source)),
             ("by", found.created_by),
         ]
     )
     rows = []
     for column in found.schema:
         profile = found.profile.get(column.name, {})
+        show = output.when if column.type.startswith(("timestamp", "date")) else lambda value: value
         top = ", ".join(str(level[0]) for level in profile.get("top", [])[:3])
         rows.append(
             (
                 column.name,
                 column.type,
                 profile.get("null"),
-                profile.get("min"),
+                show(profile.get("min")),
                 profile.get("mean"),
-                profile.get("max"),
+                show(profile.get("max")),
                 top or None,
             )
         )
     output.table(("column", "type", "null", "min", "mean", "max", "most often"), rows, right=(2, 3, 4, 5))
     return None
+
+
+def _source(source: dict[str, Any]) -> str:
+    """
+    >>> _source({"kind": "ingest", "since": 1293840000000, "entry": "demand.py"})
+    'kind ingest, since 2011-01-01 00:00:00, entry demand.py'
+    """
+    return ", ".join(
+        f"{name} {output.when(value) if name in ('since', 'until') else value}" for name, value in source.items()
+    )
 
 
 @data.command("versions")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -32,7 +33,7 @@ def deploy(ref: str, override: tuple[str, ...], reason: str | None, no_wait: boo
     deployment = caller.call("deployments.deploy", model=model, version=version, override=list(override), reason=reason)
     if no_wait:
         return deployment
-    deployment = _follow_deployment(caller, model, deployment.id)
+    deployment = _follow_deployment(caller, deployment)
     if as_json:
         return deployment
     print(f"{model}@{deployment.version} answers; it took {_took(deployment)}")
@@ -43,11 +44,11 @@ def deploy(ref: str, override: tuple[str, ...], reason: str | None, no_wait: boo
     return None
 
 
-def _follow_deployment(caller: Any, model: str, number: int) -> Any:
-    """Wait for a deployment's job and return the deployment as it is then."""
-    found = caller.call("jobs.list_jobs", model=model, kind="deploy", limit=50)
-    follow(caller, next(job for job in found if job.payload["deployment"] == number))
-    return caller.call("deployments.get_deployment", number=number)
+def _follow_deployment(caller: Any, deployment: Any) -> Any:
+    """Wait for a deployment's job, if it has one, and return the deployment as it is then."""
+    if deployment.job is not None:
+        follow(caller, caller.call("jobs.get_job", job_id=deployment.job))
+    return caller.call("deployments.get_deployment", number=deployment.id)
 
 
 def _took(deployment: Any) -> str:
@@ -86,14 +87,31 @@ def rollback(model: str, to: int | None, reason: str | None, as_json: bool) -> A
     started = time.perf_counter()
     deployment = caller.call("deployments.rollback", model=model, to=to, reason=reason)
     if deployment.state != "live":
-        output.note(
-            f"{model}@{deployment.version} is not warm: it is loaded first, the present version answers meanwhile"
-        )
-        deployment = _follow_deployment(caller, model, deployment.id)
+        output.note(f"{model}@{deployment.version} is not warm: it is loaded first, what answers now goes on meanwhile")
+        deployment = _follow_deployment(caller, deployment)
     seconds = time.perf_counter() - started
     if as_json:
         return deployment
     print(f"{model} is back at version {deployment.version} after {seconds:.2f} s")
+    return None
+
+
+@click.command()
+@click.argument("model")
+@click.option("--reason", help="Kept in the ledger.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output.json_option
+def undeploy(model: str, reason: str | None, yes: bool, as_json: bool) -> Any:
+    """Take MODEL out of service: what is on its way is answered, later requests get an error that says so."""
+    caller = connect()
+    live = caller.call("deployments.live_deployment", model=model)
+    if live is not None and not yes and sys.stdin.isatty():
+        click.confirm(f"{model}@{live.version} answers now; take {model} out of service?", abort=True, err=True)
+    deployment = caller.call("deployments.withdraw", model=model, reason=reason)
+    if as_json:
+        return deployment
+    print(f"{model} is out of service; version {deployment.version} answered")
+    output.note(f"undo: stead rollback {model}")
     return None
 
 
@@ -143,6 +161,8 @@ def deployments_show(number: int, as_json: bool) -> Any:
     if as_json:
         return {"deployment": found, "verdicts": verdicts}
     print(f"deployment {found.id}: {found.model}@{found.version}, {found.kind}, {found.state}")
+    if found.job:
+        print(f"  job {found.job[-12:]}")
     for step in found.steps:
         print(f"  {output.when(step.at)}  {step.state:10} {step.note}")
     for verdict in verdicts:
@@ -226,6 +246,7 @@ def undo(number: int, reason: str | None) -> None:
     caller = connect()
     entry = caller.call("ledger.undo", number=number, reason=reason)
     if entry.action == "deployment.requested":
-        _follow_deployment(caller, entry.model, entry.evidence["deployment"])
+        number_ = entry.evidence["deployment"]
+        _follow_deployment(caller, caller.call("deployments.get_deployment", number=number_))
         entry = caller.call("ledger.get_entry", number=caller.call("ledger.get_entry", number=number).undone_by)
     print(f"decision {entry.id}: {entry.summary}")

@@ -42,12 +42,13 @@ def table(
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
 
         drawn = Table(box=None, pad_edge=False, header_style="dim")
         for number, head in enumerate(heads):
             drawn.add_column(head, justify="right" if number in right else "left")
         for row in rows:
-            drawn.add_row(*row)
+            drawn.add_row(*map(Text, row))  # what stands in brackets is text, no markup
         Console(highlight=False).print(drawn)
         return
     widths = [max(len(head), *(len(row[i]) for row in rows)) for i, head in enumerate(heads)]
@@ -92,7 +93,7 @@ def size(count: int | float | None) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{value:.{digits}g}" if abs(value) < 1e6 else f"{value:,.0f}"
+    return "–" if value is None else f"{value:,.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:.{digits}g}"
 
 
 def _cell(value: Any) -> str:
@@ -100,7 +101,7 @@ def _cell(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         return number(value)
-    return str(value)
+    return "".join(letter if letter.isprintable() else " " for letter in str(value))
 
 
 class Bar:
@@ -118,9 +119,9 @@ class Bar:
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
             self._live = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
-                TextColumn("{task.fields[shown]}"),
+                TextColumn("{task.fields[shown]}", markup=False),
                 TimeElapsedColumn(),
                 console=Console(stderr=True),
                 transient=True,

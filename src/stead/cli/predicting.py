@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stead.cli import output
 from stead.cli.common import MOMENT, connect, gateway_url, project_or_none, read_text, split_ref
 from stead.config import duration_ms
-from stead.errors import Failed, Forbidden, InvalidInput
+from stead.errors import Failed, Forbidden, InvalidInput, Unreachable
+
+if TYPE_CHECKING:
+    from stead.api import Caller
 
 
 @click.command()
@@ -22,6 +25,7 @@ from stead.errors import Failed, Forbidden, InvalidInput
 def predict(ref: str, row: str | None, file: str | None, as_json: bool) -> Any:
     """Ask MODEL through its gateway."""
     import httpx
+    import msgspec
 
     if (row is None) == (file is None):
         raise InvalidInput("rows-missing", "give either --row or --file", hint="stead predict MODEL --row '{\"a\": 1}'")
@@ -31,7 +35,13 @@ def predict(ref: str, row: str | None, file: str | None, as_json: bool) -> Any:
     path = f"/predict/{model}" + (f"/versions/{version}" if version else "")
     token = caller.settings.token
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    answer = httpx.post(gateway_url(caller) + path, json={"rows": rows}, headers=headers, timeout=60, trust_env=False)
+    headers["content-type"] = "application/json"
+    url = gateway_url(caller) + path
+    content = msgspec.json.encode({"rows": rows})  # not a number is null, as in `stead.predict`
+    try:
+        answer = httpx.post(url, content=content, headers=headers, timeout=60, trust_env=False)
+    except httpx.TransportError as error:
+        raise Unreachable("gateway-unreachable", f"{url} does not answer: {error}", hint="stead status") from None
     if answer.status_code >= 400:
         body = answer.json()
         from stead.errors import from_dict
@@ -83,11 +93,7 @@ def label(prediction_id: str | None, value: str | None, file: str | None, as_jso
             raise InvalidInput(
                 "label-missing", "give a prediction id and a value, or --file", hint="stead label ID VALUE"
             )
-        try:
-            given: Any = json.loads(value)
-        except ValueError:
-            given = value
-        labels = [Label(prediction_id=prediction_id, value=given)]
+        labels = [Label(prediction_id=prediction_id, value=_label_value(value))]
     else:
         labels = [_label(row, number) for number, row in enumerate(_rows(file), 1)]
     caller = connect()
@@ -99,6 +105,18 @@ def label(prediction_id: str | None, value: str | None, file: str | None, as_jso
         return {"accepted": accepted, "unknown": unknown}
     print(f"{accepted} labels kept" + (f", {unknown} of predictions that are not known yet" if unknown else ""))
     return None
+
+
+def _label_value(text: str) -> Any:
+    """What a person means by it: JSON, a number, else the text itself.
+
+    >>> _label_value("3"), _label_value("true"), _label_value("setosa"), _label_value("-inf")
+    (3, True, 'setosa', -inf)
+    """
+    for read in (json.loads, float):
+        with suppress(ValueError):
+            return read(text)
+    return text
 
 
 def _label(row: Any, number: int) -> Any:
@@ -130,7 +148,7 @@ def predictions_list(
     model: str, limit: int, version: int | None, since: int | None, until: int | None, as_json: bool
 ) -> Any:
     """Predictions, newest first, with their labels."""
-    found = connect().call(
+    found = _of_model(model).call(
         "predictions.list_predictions", model=model, limit=limit, version=version, since=since, until=until
     )
     if as_json:
@@ -161,7 +179,7 @@ def predictions_list(
 @output.json_option
 def predictions_counts(model: str, as_json: bool) -> Any:
     """How many were answered, logged, labelled."""
-    found = connect().call("predictions.counts", model=model)
+    found = _of_model(model).call("predictions.counts", model=model)
     if as_json:
         return found
     import msgspec
@@ -178,7 +196,7 @@ def predictions_counts(model: str, as_json: bool) -> Any:
 @output.json_option
 def predictions_loss(model: str, since: int | None, until: int | None, by: str, as_json: bool) -> Any:
     """Realised loss by version over event time."""
-    caller = connect()
+    caller = _of_model(model)
     with suppress(Forbidden):  # who may only read sees what the agent has joined, at most a second old
         caller.call("predictions.refresh_performance")
     days = caller.call("predictions.performance", model=model, since=since, until=until)
@@ -197,6 +215,13 @@ def predictions_loss(model: str, since: int | None, until: int | None, by: str, 
     ]
     output.table((by, "version", "predictions", "labelled", "loss"), rows, right=(2, 3, 4), empty="no predictions yet")
     return None
+
+
+def _of_model(model: str) -> Caller:
+    """The caller, for a model that there is. Raises NotFound (`model-unknown`)."""
+    caller = connect()
+    caller.call("models.get_model", name=model)
+    return caller
 
 
 def _period(day: int, by: str) -> str:
@@ -222,7 +247,7 @@ def _period(day: int, by: str) -> str:
 @click.option("--delay", help="When a label is known after its event (24h); default the model's label_delay.")
 @click.option("--time", "time_column", help="Column of the event time; default the model's.")
 @click.option("--target", help="Column of the label; default the model's.")
-@click.option("--connections", default=24, show_default=True)
+@click.option("--connections", type=click.IntRange(1, 256), default=24, show_default=True)
 @output.json_option
 def replay(
     table: str,

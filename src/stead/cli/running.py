@@ -9,11 +9,15 @@ import click
 
 from stead.cli import output
 from stead.cli.common import settings as settings_here
-from stead.config import Settings
+from stead.config import SETTINGS, Settings
+from stead.errors import InvalidInput
 
 
 def _with(base: Settings, **given: Any) -> Settings:
     chosen = {name: value for name, value in given.items() if value is not None}
+    for name, value in chosen.items():
+        if problem := SETTINGS[name].problem(value):
+            raise InvalidInput("setting-invalid", f"--{name.replace('_', '-')} {problem}", hint="stead up --help")
     return Settings({**base.values, **chosen}, {**base.where, **dict.fromkeys(chosen, "option")})
 
 

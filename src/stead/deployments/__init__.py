@@ -1,7 +1,7 @@
 """Deployments: how a version takes over a model's route, and how it is taken back.
 
 `deploy` writes a wish and a job; `run_deployment` is the job: a stored state machine that any agent can go on with.
-`rollback` to the version that is kept warm is one transaction and a moment.
+`rollback` to the version that is kept warm is one transaction and a moment. `withdraw` takes a model out of service.
 """
 
 from stead.deployments.operations import (
@@ -13,18 +13,23 @@ from stead.deployments.operations import (
     request_in,
     rollback,
     under_way,
+    withdraw,
 )
 from stead.deployments.rollout import run_deployment
-from stead.deployments.types import UNDER_WAY, Deployment, Step
+from stead.deployments.types import UNDER_WAY, WAS_LIVE, Deployment, Step
 
 OPERATIONS = {
     "read": ("get_deployment", "list_deployments", "live_deployment", "under_way"),
-    "write": ("deploy", "rollback", "cancel_deployment"),
+    "write": ("deploy", "rollback", "cancel_deployment", "withdraw"),
 }
+GUARDED = {"deploy": {"override": "approve"}}
+"""Arguments that take a higher role than their operation."""
 
 __all__ = [
+    "GUARDED",
     "OPERATIONS",
     "UNDER_WAY",
+    "WAS_LIVE",
     "Deployment",
     "Step",
     "cancel_deployment",
@@ -36,4 +41,5 @@ __all__ = [
     "rollback",
     "run_deployment",
     "under_way",
+    "withdraw",
 ]

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 
 from stead import jobs, ledger, models, serving
 from stead.deployments.tables import deployments
-from stead.deployments.types import UNDER_WAY, Deployment
+from stead.deployments.types import UNDER_WAY, WAS_LIVE, Deployment
 from stead.errors import Conflict, InvalidInput, NotFound
 from stead.runtime.clock import now_ms
-from stead.store import Store, from_row
+from stead.store import Store, checked_limit, from_row
 
 GATES = ("parity",)
 
@@ -45,16 +45,19 @@ def rollback(
     """Go back to the last good version, which is kept warm: done when this returns, no gate asked.
 
     `to` names any earlier version that was live; one that is not warm is loaded first, by a job, while the present one answers.
+    Where a model was taken out of service, it is the version that answered last.
     Raises NotFound, Conflict (`nothing-to-roll-back`, `never-live`, `deployment-under-way`).
     """
     models.get_model(store, model)
     live = live_deployment(store, model)
-    if live is None:
-        raise Conflict("nothing-to-roll-back", f"no version of {model} is live", hint=f"stead deploy {model}")
     target = to if to is not None else _last_good(store, model, live)
+    if target is None and live is None:
+        raise Conflict("nothing-to-roll-back", f"no version of {model} was ever live", hint=f"stead deploy {model}")
     if target is None:
-        raise Conflict("nothing-to-roll-back", f"{model}@{live.version} is the first version that was live")
-    if target == live.version:
+        assert live is not None
+        hint = f"stead undeploy {model}"
+        raise Conflict("nothing-to-roll-back", f"{model}@{live.version} is the first version that was live", hint=hint)
+    if live is not None and target == live.version:
         raise Conflict("already-live", f"{model}@{target} is live")
     models.get_version(store, f"{model}@{target}")
     if not _was_live(store, model, target):
@@ -89,10 +92,12 @@ def switch(tx: sa.Connection, store: Store, deployment: Deployment, *, undoes: i
     revision = serving.set_route(store.db, tx, model, arms=[serving.Arm(version, 1.0)], warm=warm)
     models.set_alias_in(store, tx, model, "champion", version)
     advance(tx, deployment, "live", f"route {revision}")
-    said = f"{ref} took over from version {before.version}" if before else f"{ref} answers: the first version"
+    said = f"{ref} took over from version {before.version}" if before else f"{ref} answers, where none did before"
     if back:
         said = f"rolled {model} back to version {version}" + (f" from version {before.version}" if before else "")
-    undo = ledger.Undo("deployments.rollback", {"model": model, "to": before.version}) if before else None
+    undo = ledger.Undo("deployments.withdraw", {"model": model, "version": version})
+    if before:
+        undo = ledger.Undo("deployments.rollback", {"model": model, "to": before.version})
     ledger.record(
         tx,
         actor=deployment.requested_by,
@@ -112,6 +117,41 @@ def switch(tx: sa.Connection, store: Store, deployment: Deployment, *, undoes: i
         event_time=deployment.event_time,
     )
     return revision
+
+
+def withdraw(
+    store: Store, model: str, *, version: int | None = None, reason: str | None = None, undoes: int | None = None
+) -> Deployment:
+    """Take a model out of service: requests that are on their way are answered, later ones get `model-not-deployed`.
+
+    With `version` only if that one answers. `rollback` brings back what was taken out, without asking a gate.
+    Raises NotFound (`model-unknown`), Conflict (`not-live`, `deployment-under-way`).
+    """
+    models.get_model(store, model)
+    with store.db.write("deployments.withdraw") as tx:
+        _check_idle(tx, model)
+        live = _live_in(tx, model)
+        if live is None or (version is not None and live.version != version):
+            what = f"{model}@{version} is not live" if version is not None else f"no version of {model} is live"
+            raise Conflict("not-live", what, hint=f"stead deployments list --model {model}")
+        revision = serving.set_route(store.db, tx, model, arms=[])
+        models.delete_alias_in(tx, model, "champion", version=live.version)
+        advance(tx, live, "withdrawn", f"by {store.actor}", ended=True)
+        ledger.record(
+            tx,
+            actor=store.actor,
+            action="route.removed",
+            model=model,
+            subject=f"route {model}",
+            summary=f"took {model} out of service; version {live.version} answered",
+            reason=reason,
+            evidence={"deployment": live.id, "revision": revision, "before": live.version, "after": None},
+            undo=ledger.Undo("deployments.rollback", {"model": model, "to": live.version}),
+            undoes=undoes,
+            event_time=jobs.held_in(tx, model),
+        )
+    serving.wait_applied(store, revision, timeout_s=10)
+    return get_deployment(store, live.id)
 
 
 def cancel_deployment(store: Store, number: int, *, reason: str | None = None, undoes: int | None = None) -> Deployment:
@@ -135,7 +175,7 @@ def get_deployment(store: Store, number: int) -> Deployment:
 
 def list_deployments(store: Store, *, model: str | None = None, limit: int = 50) -> list[Deployment]:
     """Deployments, newest first."""
-    query = sa.select(deployments).order_by(deployments.c.id.desc()).limit(limit)
+    query = sa.select(deployments).order_by(deployments.c.id.desc()).limit(checked_limit(limit))
     if model is not None:
         query = query.where(deployments.c.model == model)
     with store.db.read() as tx:
@@ -198,12 +238,7 @@ def request_in(
 
     A replay that holds the model's clock waits for a `timed` one. Raises Conflict (`deployment-under-way`, `already-live`).
     """
-    if (other := _under_way_in(tx, model)) is not None:
-        raise Conflict(
-            "deployment-under-way",
-            f"deployment {other.id} of {model}@{other.version} is under way ({other.state})",
-            hint=f"stead deployments show {other.id}",
-        )
+    _check_idle(tx, model)
     live = _live_in(tx, model)
     if live is not None and live.version == version:
         raise Conflict("already-live", f"{model}@{version} is live already")
@@ -230,7 +265,7 @@ def request_in(
         undo=ledger.Undo("deployments.cancel_deployment", {"number": number}),
         event_time=jobs.held_in(tx, model),
     )
-    jobs.enqueue_in(
+    job = jobs.enqueue_in(
         tx,
         "deploy",
         {"deployment": number, "undoes": undoes},
@@ -241,7 +276,17 @@ def request_in(
         max_attempts=10,
         event_time=jobs.held_in(tx, model) if timed else None,
     )
+    tx.execute(sa.update(deployments).where(deployments.c.id == number).values(job=job.id))
     return number
+
+
+def _check_idle(tx: sa.Connection, model: str) -> None:
+    if (other := _under_way_in(tx, model)) is not None:
+        raise Conflict(
+            "deployment-under-way",
+            f"deployment {other.id} of {model}@{other.version} is under way ({other.state})",
+            hint=f"stead deployments show {other.id}; stead deployments cancel {other.id}",
+        )
 
 
 def _insert(
@@ -322,7 +367,7 @@ def record_end(
 def _get(tx: sa.Connection, number: int) -> Deployment:
     row = tx.execute(sa.select(deployments).where(deployments.c.id == number)).mappings().first()
     if row is None:
-        raise NotFound("deployment-unknown", f"there is no deployment {number}", hint="stead deployments")
+        raise NotFound("deployment-unknown", f"there is no deployment {number}", hint="stead deployments list")
     return from_row(row, Deployment)
 
 
@@ -349,29 +394,27 @@ def _was_live(store: Store, model: str, version: int) -> bool:
     query = sa.select(deployments.c.id).where(
         deployments.c.model == model,
         deployments.c.version == version,
-        deployments.c.state.in_(("live", "replaced", "rolled_back")),
+        deployments.c.state.in_(("live", *WAS_LIVE)),
     )
     with store.db.read() as tx:
         return tx.execute(query.limit(1)).first() is not None
 
 
-def _last_good(store: Store, model: str, live: Deployment) -> int | None:
-    """The newest version that was live before the present one and was not rolled back when it last was."""
-    query = (
-        sa.select(deployments)
-        .where(
-            deployments.c.model == model,
-            deployments.c.id < live.id,
-            deployments.c.state.in_(("replaced", "rolled_back")),
-        )
-        .order_by(deployments.c.id.desc())
-    )
-    with store.db.read() as tx:
-        earlier = [from_row(row, Deployment) for row in tx.execute(query).mappings()]
+def _last_good(store: Store, model: str, live: Deployment | None) -> int | None:
+    """The newest version that was live before the present one and was not rolled back when it last was.
+
+    Where none is live, the one that was taken out of service last.
+    """
+    query = sa.select(deployments.c.version, deployments.c.state).where(deployments.c.model == model)
+    if live is not None:
+        query = query.where(deployments.c.id < live.id)
+    query = query.where(deployments.c.state.in_(WAS_LIVE)).order_by(deployments.c.id.desc())
     last: dict[int, str] = {}
-    for deployment in earlier:
-        last.setdefault(deployment.version, deployment.state)
-    return next((v for v, state in last.items() if state == "replaced" and v != live.version), None)
+    with store.db.read() as tx:
+        for version, state in tx.execute(query):
+            last.setdefault(version, state)
+    good, mine = ("withdrawn", None) if live is None else ("replaced", live.version)
+    return next((version for version, state in last.items() if state == good and version != mine), None)
 
 
 def _loaded_everywhere(store: Store, model: str, version: int) -> bool:

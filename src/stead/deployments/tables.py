@@ -21,4 +21,5 @@ deployments = sa.Table(
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("ended_at", sa.BigInteger, nullable=True),
     sa.Column("event_time", sa.BigInteger, nullable=True),
+    sa.Column("job", sa.String(32), nullable=True),  # the one that does it; none where it was done at once
 )

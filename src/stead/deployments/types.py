@@ -16,8 +16,11 @@ State = Literal[
     "failed",
     "rolled_back",
     "cancelled",
+    "withdrawn",
 ]
 UNDER_WAY: tuple[State, ...] = ("requested", "preparing", "checking", "switching")
+WAS_LIVE: tuple[State, ...] = ("replaced", "rolled_back", "withdrawn")
+"""How a deployment ends that was live."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Step:
 class Deployment:
     """`requested → preparing (warm) → checking (gates) → switching (route) → live`, or `refused`, `failed`, `cancelled`.
 
-    `live` ends as `replaced` by a later one or `rolled_back`.
+    `live` ends as `replaced` by a later one, `rolled_back`, or `withdrawn` where none takes its place.
     """
 
     id: int
@@ -48,3 +51,5 @@ class Deployment:
     created_at: int
     ended_at: int | None
     event_time: int | None
+    job: str | None = None
+    """The job that does it; None for a roll-back that was done at once."""

@@ -141,7 +141,7 @@ def _build(store: Store, environment: Environment, building: Path, progress: Pro
         command = ["pip", "sync", "--require-hashes", "--link-mode", "hardlink", "--find-links", str(wheels)]
         run_uv([*command, "--python", str(building / "bin" / "python"), str(wheels / "lock.txt")], progress=progress)
     except UvFailed as error:
-        failed(error, doing, hint=f"stead environments show {environment.digest[:12]}")
+        failed(error, doing, hint=f"stead env show {environment.digest[:12]}")
     except OSError as error:
         raise Failed("disk-full", f"could not {doing}: {error.strerror}", hint="free space and try again") from None
     shutil.rmtree(wheels)

@@ -15,7 +15,7 @@ from stead.environments.tables import environments, lock_inputs
 from stead.environments.types import Environment, Wheel
 from stead.errors import InvalidInput, NotFound
 from stead.runtime.clock import now_ms
-from stead.store import Store, from_row
+from stead.store import Store, checked_limit, from_row
 
 
 def add(
@@ -67,12 +67,16 @@ def get(store: Store, digest: str) -> Environment:
     with store.db.read() as tx:
         rows = tx.execute(query).mappings().all()
     if len(rows) != 1:
-        raise NotFound("environment-unknown", f"there is no environment {digest!r}", hint="stead environments list")
+        raise NotFound("environment-unknown", f"there is no environment {digest!r}", hint="stead env list")
     return from_row(rows[0], Environment)
 
 
 def list_environments(store: Store, *, limit: int = 100) -> list[Environment]:
     """Environments, newest first."""
-    query = sa.select(environments).order_by(environments.c.created_at.desc(), environments.c.digest).limit(limit)
+    query = (
+        sa.select(environments)
+        .order_by(environments.c.created_at.desc(), environments.c.digest)
+        .limit(checked_limit(limit))
+    )
     with store.db.read() as tx:
         return [from_row(row, Environment) for row in tx.execute(query).mappings()]

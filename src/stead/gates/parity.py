@@ -13,7 +13,7 @@ from stead.gates.golden import compare_golden
 from stead.gates.tables import verdicts
 from stead.gates.types import Verdict
 from stead.runtime.clock import now_ms
-from stead.store import Store
+from stead.store import Store, checked_limit
 
 TIMEOUT_S = 60.0
 
@@ -59,7 +59,9 @@ def keep_verdict(store: Store, model: str, version: int, verdict: Verdict, *, de
 
 def list_verdicts(store: Store, model: str, *, version: int | None = None, limit: int = 100) -> list[Verdict]:
     """Verdicts on a model or on one of its versions, newest first."""
-    query = sa.select(verdicts).where(verdicts.c.model == model).order_by(verdicts.c.id.desc()).limit(limit)
+    query = (
+        sa.select(verdicts).where(verdicts.c.model == model).order_by(verdicts.c.id.desc()).limit(checked_limit(limit))
+    )
     if version is not None:
         query = query.where(verdicts.c.version == version)
     with store.db.read() as tx:

@@ -3,8 +3,9 @@
 A job is done at least once. Each claim raises its fence, and every write of a keeper checks it, so a zombie cannot write.
 """
 
-from stead.jobs.clocks import held_at, held_in, hold_clock, model_now, release_clock
+from stead.jobs.clocks import held_at, held_clocks, held_in, hold_clock, model_now, release_clock
 from stead.jobs.keeper import Handler, Keeper, work
+from stead.jobs.limits import Limits
 from stead.jobs.operations import (
     JobCancelled,
     LeaseLost,
@@ -35,6 +36,7 @@ __all__ = [
     "JobCancelled",
     "Keeper",
     "LeaseLost",
+    "Limits",
     "Progress",
     "agent_alive",
     "agent_beat",
@@ -45,6 +47,7 @@ __all__ = [
     "finish_in",
     "get_job",
     "held_at",
+    "held_clocks",
     "held_in",
     "hold_clock",
     "job_log",

@@ -34,6 +34,12 @@ def held_in(tx: sa.Connection, model: str) -> int | None:
     return None if value is None else int(value)
 
 
+def held_clocks(tx: sa.Connection) -> dict[str, int]:
+    """Where replays hold clocks, by model; a model whose clock is the wall clock is not in it."""
+    query = sa.select(model_clocks.c.model, model_clocks.c.now).where(model_clocks.c.beat_at > now_ms() - HELD_MS)
+    return {model: int(now) for model, now in tx.execute(query)}
+
+
 def hold_clock(store: Store, model: str, *, now: int, holder: str) -> None:
     """Set the model's clock to `now` on behalf of one replay. Raises Conflict (`clock-held`) where another one holds it."""
     with store.db.write("jobs.clock") as tx:

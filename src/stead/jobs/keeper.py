@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import selectors
 import signal
@@ -18,6 +19,7 @@ import sqlalchemy as sa
 
 from stead.errors import Failed, SteadError
 from stead.jobs import operations
+from stead.jobs.limits import Limits
 from stead.jobs.operations import JobCancelled, LeaseLost
 from stead.jobs.types import Job, Progress
 from stead.store import Store
@@ -29,9 +31,12 @@ Handler = Callable[[Store, "Keeper"], dict[str, Any]]
 class Keeper:
     """What a handler has of its job. Its writes are fenced; `check` raises JobCancelled or LeaseLost."""
 
-    def __init__(self, store: Store, job: Job, *, echo: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, store: Store, job: Job, *, echo: Callable[[str], None] | None = None, limits: Limits | None = None
+    ) -> None:
         self.store = store
         self.job = job
+        self.limits = limits or Limits()
         self.progress: Progress | None = None
         self._echo = echo
         self._text: list[str] = []
@@ -115,15 +120,15 @@ class Keeper:
         env: Mapping[str, str],
         on_tick: Callable[[], None] | None = None,
     ) -> None:
-        """Run a command to its end; its output goes to the log, its processes end with this one.
+        """Run a command to its end within the limits; its output goes to the log, its processes end with this one.
 
-        Raises Failed (`step-failed`) with what it said last where it fails, JobCancelled, LeaseLost.
+        Raises Failed (`step-failed`, `step-memory`, `step-files`) with what it said last where it fails, JobCancelled, LeaseLost.
         """
         # The child holds the read end of a pipe and exits at its end: so it dies with us, at kill -9 too.
         alive_read, alive_write = os.pipe()
         os.set_inheritable(alive_read, True)
         process = subprocess.Popen(
-            list(command),
+            self.limits.around(command),
             cwd=cwd,
             env={**env, "STEAD_ALIVE_FD": str(alive_read)},
             stdin=subprocess.DEVNULL,
@@ -158,24 +163,33 @@ class Keeper:
         hint = next((line.removeprefix("hint: ") for line in reversed(tail) if line.startswith("hint: ")), None)
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         message = f"{name}: {said}" if said else f"{name} {how}: {tail[-1]}" if tail else f"{name} {how}"
+        if limited := self.limits.told(message, code, "\n".join(tail[-20:])):
+            return limited
         return Failed("step-failed", message, hint=hint or f"stead jobs log {self.job.id[-12:]}")
 
 
 def _lines(process: subprocess.Popen[bytes], fd: int) -> Iterator[str]:
-    """Output as it comes, and an empty text at least five times a second, until the process and its pipe have ended."""
+    """Output by whole lines, and something at least five times a second, until the process and its pipe have ended.
+
+    Half a line comes alone when nothing follows it for a while: a bar, a question.
+    """
     os.set_blocking(fd, False)
+    decode, held = codecs.getincrementaldecoder("utf-8")("replace").decode, ""
     with selectors.DefaultSelector() as selector:
         selector.register(fd, selectors.EVENT_READ)
         while True:
             if selector.select(0.2):
                 piece = os.read(fd, 65536)
+                lines, newline, held = (held + decode(piece, not piece)).rpartition("\n")
+                yield lines + newline
                 if not piece:
-                    return
-                yield piece.decode("utf-8", "replace")
+                    break
             else:
+                yield held
+                held = ""
                 if process.poll() is not None:
-                    return
-                yield ""
+                    break
+    yield held
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
@@ -197,12 +211,13 @@ def work(
     owner: str,
     job_id: str | None = None,
     echo: Callable[[str], None] | None = None,
+    limits: Limits | None = None,
 ) -> Job | None:
     """Claim one due job and do it; returns it as it is afterwards, or None where nothing was due."""
     job = operations.claim(store, owner, list(handlers), job_id=job_id)
     if job is None:
         return None
-    keeper = Keeper(store.acting(job.requested_by), job, echo=echo)
+    keeper = Keeper(store.acting(job.requested_by), job, echo=echo, limits=limits)
     try:
         result = handlers[job.kind](keeper.store, keeper)
         keeper.flush()

@@ -12,7 +12,7 @@ from stead.jobs.tables import agents, job_logs, jobs
 from stead.jobs.types import ENDED, Job, Progress
 from stead.runtime.clock import now_ms
 from stead.runtime.ids import new_id
-from stead.store import Store, from_row
+from stead.store import Store, checked_limit, from_row
 
 LEASE_MS = 10_000
 BACKOFF_S = (1, 5, 25, 120, 600)
@@ -99,7 +99,7 @@ def get_job(store: Store, job_id: str) -> Job:
         )
     if len(rows) != 1:
         what = "no job" if not rows else "more than one job"
-        raise NotFound("job-unknown", f"{what} has an id that begins with {job_id!r}", hint="stead jobs")
+        raise NotFound("job-unknown", f"{what} has an id that begins with {job_id!r}", hint="stead jobs list")
     return from_row(rows[0], Job)
 
 
@@ -107,7 +107,7 @@ def list_jobs(
     store: Store, *, model: str | None = None, kind: str | None = None, state: str | None = None, limit: int = 50
 ) -> list[Job]:
     """Jobs, newest first."""
-    query = sa.select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+    query = sa.select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(checked_limit(limit))
     for column, value in ((jobs.c.model, model), (jobs.c.kind, kind), (jobs.c.state, state)):
         if value is not None:
             query = query.where(column == value)

@@ -12,7 +12,7 @@ from stead.errors import Conflict, Failed, NotFound
 from stead.ledger.tables import checkpoints, ledger
 from stead.ledger.types import Checkpoint, Entry, Undo
 from stead.runtime.clock import now_ms
-from stead.store import Store, from_row
+from stead.store import Store, checked_limit, from_row
 
 
 def record(
@@ -55,7 +55,7 @@ def record(
 
 def list_entries(store: Store, *, model: str | None = None, before: int | None = None, limit: int = 100) -> list[Entry]:
     """Entries, newest first; `before` continues an earlier list."""
-    query = _select().order_by(ledger.c.id.desc()).limit(limit)
+    query = _select().order_by(ledger.c.id.desc()).limit(checked_limit(limit))
     if model is not None:
         query = query.where(ledger.c.model == model)
     if before is not None:

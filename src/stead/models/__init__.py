@@ -5,6 +5,7 @@ from stead.models.logging import get_logged_model, list_logged_models, log_files
 from stead.models.registry import (
     archive_version,
     delete_alias,
+    delete_alias_in,
     describe,
     get_model,
     get_version,
@@ -40,6 +41,7 @@ __all__ = [
     "Version",
     "archive_version",
     "delete_alias",
+    "delete_alias_in",
     "describe",
     "get_logged_model",
     "get_model",

@@ -22,7 +22,7 @@ from stead.runtime.clock import now_ms
 from stead.runtime.failpoints import check_registered, failpoint
 from stead.runtime.formats.predicting import config_of_texts
 from stead.runtime.ids import new_id
-from stead.store import Store, digest_of, from_row
+from stead.store import Store, checked_limit, digest_of, from_row
 
 LARGEST_DESCRIPTION = 8 << 20
 
@@ -146,7 +146,11 @@ def get_logged_model(store: Store, id: str) -> LoggedModel:  # noqa: A002
 
 def list_logged_models(store: Store, *, run_id: str | None = None, limit: int = 100) -> list[LoggedModel]:
     """Logged models, newest first; of one run, with `run_id`."""
-    query = sa.select(logged_models).order_by(logged_models.c.created_at.desc(), logged_models.c.id.desc()).limit(limit)
+    query = (
+        sa.select(logged_models)
+        .order_by(logged_models.c.created_at.desc(), logged_models.c.id.desc())
+        .limit(checked_limit(limit))
+    )
     if run_id is not None:
         query = query.where(logged_models.c.run_id == run_id)
     with store.db.read() as tx:

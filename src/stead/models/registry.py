@@ -17,7 +17,7 @@ from stead.models.logging import get_logged_model
 from stead.models.tables import aliases, models, tags, versions
 from stead.models.types import Model, Version
 from stead.runtime.clock import now_ms
-from stead.store import Store, from_row
+from stead.store import Store, checked_limit, from_row
 
 ARCHIVED = "stead.archived"
 """Tag of a version that was taken out of use: it is kept and can be named, but is no longer the newest."""
@@ -190,7 +190,12 @@ def get_version(store: Store, ref: str) -> Version:
 
 def list_versions(store: Store, model: str, *, limit: int = 1000) -> list[Version]:
     """Versions of a model, newest first. Raises NotFound (`model-unknown`)."""
-    query = sa.select(versions).where(versions.c.model == model).order_by(versions.c.version.desc()).limit(limit)
+    query = (
+        sa.select(versions)
+        .where(versions.c.model == model)
+        .order_by(versions.c.version.desc())
+        .limit(checked_limit(limit))
+    )
     with store.db.read() as tx:
         known = _model(tx, model)
         rows = tx.execute(query).mappings().all()
@@ -246,6 +251,12 @@ def set_level_in(tx: sa.Connection, model: str, level: str) -> str:
     before = _lock(tx, model).level
     tx.execute(sa.update(models).where(models.c.name == model).values(level=level, updated_at=now_ms()))
     return before
+
+
+def delete_alias_in(tx: sa.Connection, model: str, alias: str, *, version: int) -> None:
+    """Take an alias away, if it names this version, as part of a larger change whose own ledger entry tells it."""
+    mine = (aliases.c.model == model) & (aliases.c.alias == alias) & (aliases.c.version == version)
+    tx.execute(sa.delete(aliases).where(mine))
 
 
 def delete_alias(

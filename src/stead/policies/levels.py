@@ -12,7 +12,7 @@ from stead.policies.standing import find_standing
 from stead.policies.tables import freezes
 from stead.policies.types import Freeze, LevelChange, Need
 from stead.runtime.clock import now_ms
-from stead.store import Store
+from stead.store import Store, from_row
 
 CHANGES = {
     "record": [
@@ -159,10 +159,10 @@ def _frozen(
 def list_freezes(store: Store) -> list[Freeze]:
     """What stands still now."""
     with store.db.read() as tx:
-        return [Freeze(**row) for row in tx.execute(sa.select(freezes).order_by(freezes.c.model)).mappings()]
+        return [from_row(row, Freeze) for row in tx.execute(sa.select(freezes).order_by(freezes.c.model)).mappings()]
 
 
 def frozen_in(tx: sa.Connection, model: str) -> Freeze | None:
     """The freeze that holds for a model, its own or that of every model."""
     row = tx.execute(sa.select(freezes).where(freezes.c.model.in_(("", model)))).mappings().first()
-    return None if row is None else Freeze(**row)
+    return None if row is None else from_row(row, Freeze)

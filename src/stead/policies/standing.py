@@ -12,7 +12,7 @@ from stead.pipelines import Spec
 from stead.policies.tables import standing
 from stead.policies.types import Standing
 from stead.runtime.clock import now_ms
-from stead.store import Store
+from stead.store import Store, from_row
 
 
 def push(store: Store, model: str, *, spec: Spec, policy: PolicyConfig, rollout: RolloutConfig) -> Standing:
@@ -65,4 +65,4 @@ def get_standing(store: Store, model: str) -> Standing:
 
 def find_standing(tx: sa.Connection, model: str) -> Standing | None:
     row = tx.execute(sa.select(standing).where(standing.c.model == model)).mappings().first()
-    return None if row is None else msgspec.convert(dict(row), Standing)
+    return None if row is None else from_row(row, Standing)

@@ -12,7 +12,7 @@ from stead.predictions import frames
 from stead.predictions.index import StoredSegment, look
 from stead.predictions.tail import Answer, is_prediction_id, request_and_row
 from stead.predictions.types import Counts, Prediction
-from stead.store import Store
+from stead.store import Store, checked_limit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -110,8 +110,7 @@ def list_predictions(
     `before` is the id of the last prediction of the page before; `since` <= event time < `until`, milliseconds.
     Raises InvalidInput (`limit-invalid`, `prediction-id-invalid`).
     """
-    if not 0 < limit <= MOST:
-        raise InvalidInput("limit-invalid", f"limit must be 1 to {MOST}, not {limit}")
+    checked_limit(limit, MOST)
     page = _Page(model, limit, _position(before), version, since, until)
     view = look(store, "predictions", models=[model], events=None if since is None and until is None else page.events)
     answers = [answer for raw in view.raw for answer in raw.records if page.fits(answer)]

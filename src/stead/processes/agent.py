@@ -31,6 +31,7 @@ class Agent:
         self.store = store.acting("agent")
         self.caller = Embedded(self.store, settings)
         self.handlers = handlers(settings)
+        self.limits = jobs.Limits.of(settings)
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self.stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -65,7 +66,7 @@ class Agent:
     def _lane(self, kinds: tuple[str, ...]) -> None:
         mine = {kind: self.handlers[kind] for kind in kinds}
         while not self.stopping.is_set():
-            if self._quietly(lambda: jobs.work(self.store, mine, owner=self.id)) is None:
+            if self._quietly(lambda: jobs.work(self.store, mine, owner=self.id, limits=self.limits)) is None:
                 self.stopping.wait(POLL_S)
 
     def _every(self, seconds: float, what: Callable[[], object]) -> None:

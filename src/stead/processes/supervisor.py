@@ -114,6 +114,12 @@ class Supervisor:
                 f"listening on {self.settings.host} would open the store to everybody: there is no token yet",
                 hint="stead tokens create NAME --role admin",
             )
+        if self.settings.port == self.settings.gateway_port:
+            raise InvalidInput(
+                "port-in-use",
+                f"port {self.settings.port} is meant for the server and for the gateway",
+                hint=f"stead up --gateway-port {self.settings.port + 1}",
+            )
         lifeline.check_port(self.settings.host, self.settings.port, "server")
         lifeline.check_port(self.settings.host, self.settings.gateway_port, "gateway")
 

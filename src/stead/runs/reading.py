@@ -14,7 +14,7 @@ from stead.runs.tables import artifacts, metric_blocks, metric_summaries
 from stead.runs.tables import console as texts
 from stead.runs.types import Artifact, Comparison, ConsoleText, Run, Series
 from stead.runtime.journal import clean_path
-from stead.store import Store, from_row
+from stead.store import Store, checked_limit, from_row
 
 MAX_COMPARED = 1_000
 
@@ -76,6 +76,7 @@ def compare(store: Store, run_ids: Sequence[str]) -> Comparison:
 
 def console(store: Store, run_id: str, *, after: int = 0, limit: int = 1_000) -> ConsoleText:
     """Console output after a place; blocks as they were delivered, at most `limit` of them."""
+    checked_limit(limit)
     get_run(store, run_id)
     query = sa.select(texts.c.seq, texts.c.text).where(texts.c.run_id == run_id, texts.c.seq > after)
     with store.db.read() as tx:

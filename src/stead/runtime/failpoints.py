@@ -28,6 +28,7 @@ REGISTRY: dict[str, str] = {
     "deployments.request": "a deployment, its ledger entry and its job",
     "deployments.rollback": "route, alias, states and ledger go back together",
     "deployments.switch": "route, alias, states and ledger change together",
+    "deployments.withdraw": "a model is out of service: route, alias, state and ledger together",
     "environments.add": "a lock and the memory of what it was made from",
     "environments.ensure": "an environment is whole under its name or has none",
     "environments.runtime": "the folder with stead's runtime is whole under its name or has none",

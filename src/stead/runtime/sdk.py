@@ -110,6 +110,12 @@ class Run:
         A sequence of numbers is many points at once: `log({"loss": [0.5, 0.4]}, step=[10, 20])`.
         When it returns, the values survive a kill -9 of this process.
         """
+        if not isinstance(values, Mapping):
+            raise InvalidInput(
+                "metrics-invalid",
+                f"metrics are a mapping, not {type(values).__name__}",
+                hint='stead.log({"loss": 0.5})',
+            )
         at = now_ms()
         singles: dict[str, float] = {}
         columns: dict[str, Sequence[Any]] = {}
@@ -414,7 +420,7 @@ def checked_step(step: Any) -> int:
         whole = int(step)
     except (TypeError, ValueError, OverflowError):
         whole = MAX_STEP + 1
-    if not -MAX_STEP <= whole <= MAX_STEP:
+    if not -MAX_STEP <= whole <= MAX_STEP or (isinstance(step, float) and step != whole):
         raise InvalidInput("step-invalid", f"a step is a whole number, not {step!r}")
     return whole
 

@@ -57,6 +57,8 @@ def read_table(caller: Caller, source: str) -> pa.Table:
             return pyarrow.parquet.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
         except (ValueError, OSError) as error:
             raise InvalidInput("table-invalid", f"{source} cannot be read: {error}") from None
+    if path.is_file():
+        raise InvalidInput("table-invalid", f"{source} is neither .parquet nor .csv")
     import io
 
     version = caller.call("datasets.get_version", ref=source, with_parts=True)
@@ -80,11 +82,13 @@ def replay(
     connections: int = 24,
     on_progress: Callable[[Totals], None] | None = None,
 ) -> Totals:
-    """Send each row at its event time and each label `delay_ms` after it. Raises InvalidInput (`column-missing`), Conflict (`clock-held`).
+    """Send each row at its event time and each label `delay_ms` after it. Raises InvalidInput (`column-missing`, `speed-invalid`), Conflict (`clock-held`).
 
     `speed` is event time over wall time (3600: an hour a second); None is as fast as it goes. The rows of a tick go out
     side by side, a label in the first tick that begins when it is due.
     """
+    if speed is not None and not speed > 0:
+        raise InvalidInput("speed-invalid", f"--speed is event time over wall time, more than 0, not {speed:g}")
     rows, times = _in_order(table, time_column, target, since, until)
     totals = Totals(rows=len(times))
     if not times:

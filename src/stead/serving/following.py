@@ -13,6 +13,7 @@ from typing import Any
 
 from stead import environments
 from stead.errors import Failed, SteadError
+from stead.jobs import Limits
 from stead.runtime.clock import now_ms
 from stead.runtime.worker import Facts
 from stead.serving import operations
@@ -49,18 +50,22 @@ class Follower:
         *,
         make_pool: Callable[[Launch], Pool],
         allow: tuple[str, ...],
+        limits: Limits,
         secret: str | None = None,
     ) -> None:
         self.splits: dict[str, Split] = {}
         self.targets: dict[tuple[str, int], Target] = {}
         self.errors: dict[str, SteadError] = {}
         """Why the newest route of a model is not followed."""
+        self.clocks: dict[str, int] = {}
+        """Event time, by model, where a replay holds it; known within `POLL_S`."""
         self.pools: dict[str, Pool] = {}
         self.stats: Callable[[], dict[str, Any]] = dict
         self._store = store
         self._me = me
         self._make_pool = make_pool
         self._allow = allow
+        self._limits = limits
         self._secret = secret
         self._routes: dict[str, Route] = {}
         self._seen = 0
@@ -121,7 +126,7 @@ class Follower:
                 await asyncio.sleep(1)
 
     async def _poll(self) -> None:
-        newest = await asyncio.to_thread(operations.read_revision, self._store)
+        newest, self.clocks = await asyncio.to_thread(operations.read_news, self._store)
         if newest == self._seen:
             return
         for route in await asyncio.to_thread(operations.list_routes, self._store):
@@ -201,6 +206,7 @@ class Follower:
             runtime_path=environments.runtime_path(self._store),
             folder=Path(self._store.root) / "workers",
             key=served.key,
+            limits=self._limits,
         )
 
     async def _let_go(self, route: Route) -> None:

@@ -18,6 +18,7 @@ import msgspec
 from stead import predictions
 from stead.config import Settings
 from stead.errors import Forbidden, InvalidInput, NotFound, SteadError, Unreachable, did_you_mean
+from stead.jobs import Limits
 from stead.predictions import Logged, PredictionLog
 from stead.runtime import frames, protocols
 from stead.runtime.clock import now_ms, to_ms
@@ -65,7 +66,9 @@ class Gateway:
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         row = Row(self._name, url, socket.gethostname(), os.getpid(), 0, {}, {}, {}, now_ms())
         allow = settings.names("env_allow")
-        self.follower = Follower(store, row, make_pool=self._pool, allow=allow, secret=secret)
+        self.follower = Follower(
+            store, row, make_pool=self._pool, allow=allow, limits=Limits.of(settings), secret=secret
+        )
         self.follower.stats = self._stats
         self._log = PredictionLog(store, self._name)
         self._finished: list[tuple[Call, Frame]] = []
@@ -188,6 +191,8 @@ class Gateway:
             raise _Gone
         received = time.time_ns()
         event_time = received // 1_000_000 if head.event_time is None else _event_time(head.event_time)
+        if self.follower.clocks and head.event_time is None:
+            event_time = self.follower.clocks.get(model, event_time)
         if asked.version is None and model not in self.follower.splits:
             await self._wait_for(model)
         chosen, target = self._target(model, asked.version, head.key)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from stead import jobs
 from stead.errors import Failed, InvalidInput, Unreachable, from_dict
 from stead.runtime.clock import now_ms
 from stead.serving.tables import gateways as gateways_table
@@ -50,6 +51,12 @@ def read_revision(store: Store) -> int:
     """The newest revision of any route; 0 where there is none."""
     with store.db.read() as tx:
         return int(tx.execute(sa.select(route_revision.c.revision)).scalar() or 0)
+
+
+def read_news(store: Store) -> tuple[int, dict[str, int]]:
+    """What a gateway follows: the newest revision of any route, and where models' clocks are held."""
+    with store.db.read() as tx:
+        return int(tx.execute(sa.select(route_revision.c.revision)).scalar() or 0), jobs.held_clocks(tx)
 
 
 def set_route(db: Database, tx: sa.Connection, model: str, *, arms: Sequence[Arm], warm: Sequence[int] = ()) -> int:

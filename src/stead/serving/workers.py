@@ -10,13 +10,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from stead.errors import Failed, SteadError, Unreachable, from_dict
+from stead.jobs import Limits
 from stead.runtime import frames
 from stead.runtime.frames import Frame
 from stead.runtime.worker import BATCH, Facts
@@ -51,6 +52,7 @@ class Launch:
     """Working directory."""
     key: str
     """Name of the pool, for logs and metrics."""
+    limits: Limits = field(default_factory=Limits)
 
 
 class Worker(asyncio.Protocol):
@@ -83,8 +85,7 @@ class Worker(asyncio.Protocol):
         try:
             launch.folder.mkdir(parents=True, exist_ok=True)
             self.process = await asyncio.create_subprocess_exec(
-                launch.python,
-                *("-m", "stead.runtime.worker", "--fd", str(theirs.fileno())),
+                *launch.limits.around([launch.python, "-m", "stead.runtime.worker", "--fd", str(theirs.fileno())]),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,

@@ -4,8 +4,19 @@ The seam for other databases and clouds is here and nowhere else: `Database` run
 """
 
 from stead.store.blobs import Blobs, digest_of
-from stead.store.database import Database, Row, from_row, metadata
+from stead.store.database import Database, Row, checked_limit, from_row, metadata
 from stead.store.opening import migrate, open_store
 from stead.store.types import Store
 
-__all__ = ["Blobs", "Database", "Row", "Store", "digest_of", "from_row", "metadata", "migrate", "open_store"]
+__all__ = [
+    "Blobs",
+    "Database",
+    "Row",
+    "Store",
+    "checked_limit",
+    "digest_of",
+    "from_row",
+    "metadata",
+    "migrate",
+    "open_store",
+]

@@ -35,7 +35,12 @@ class Blobs:
             try:
                 self._remote: Any = from_url(self.location, **options)
             except Exception as error:
-                raise InvalidInput("blobs-url-invalid", f"{self.location} is no place for bytes: {error}") from None
+                said = str(error).split("\n")[0]  # what follows is the driver's own debugging
+                raise InvalidInput(
+                    "blobs-url-invalid",
+                    f"{self.location} is no place for bytes: {said}",
+                    hint="a folder, or s3://BUCKET/PREFIX",
+                ) from None
         else:
             self.local = Path(self.location.removeprefix("file://"))
             self.local.mkdir(parents=True, exist_ok=True)

@@ -99,10 +99,15 @@ class Database:
                     "disk-full", f"the database could not be written: {text}", hint="free space and try again"
                 ) from error
             if "no such table" in text or "does not exist" in text:
-                raise Failed("schema-missing", f"the store has no tables yet: {text}", hint="stead init") from error
+                raise Failed("schema-missing", f"the store has no tables yet: {text}", hint="stead migrate") from error
             if "locked" in text:
                 raise Failed("database-locked", "the database stayed locked for 30 s", hint="stead status") from error
             raise Unreachable("database-unreachable", f"{_hide(self.url)} does not answer: {text}") from error
+        except (sa.exc.StatementError, OverflowError, UnicodeEncodeError) as error:
+            refused = _value_refused(error.orig if isinstance(error, sa.exc.StatementError) else error)
+            if refused is None:
+                raise
+            raise refused from error
 
     def upsert(
         self,
@@ -139,6 +144,27 @@ class Database:
 def from_row(row: Row, kind: type[T], **further: Any) -> T:
     """A row as the dataclass whose fields carry its columns' names; `further` adds or replaces fields."""
     return msgspec.convert({str(name): value for name, value in row.items()} | further, kind)
+
+
+def checked_limit(limit: int, most: int = 10_000) -> int:
+    """A count of rows to answer with. Raises InvalidInput (`limit-invalid`).
+
+    >>> checked_limit(5)
+    5
+    """
+    if not 0 < limit <= most:
+        raise InvalidInput("limit-invalid", f"limit must be 1 to {most}, not {limit}")
+    return limit
+
+
+def _value_refused(error: BaseException | None) -> InvalidInput | None:
+    """What is wrong with a value that a driver did not take; None for any other error."""
+    text = str(error)
+    if "SQLite INTEGER" in text or "out of range" in text:
+        return InvalidInput("number-too-large", "a number has more than 64 bits")
+    if isinstance(error, UnicodeEncodeError) or "NUL (0x00)" in text:
+        return InvalidInput("text-invalid", "a text has characters that cannot be stored")
+    return None
 
 
 def _hide(url: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,9 @@ def open_store(settings: Settings | None = None, *, create: bool = True) -> Stor
         os.chmod(root, 0o700)
     except OSError as error:
         raise Failed("store-permission", f"cannot make the store's folder {root}: {error.strerror}") from None
+    if not (ignore := root / ".gitignore").exists():
+        with suppress(OSError):
+            ignore.write_text("*\n", encoding="utf-8")  # a store in a project is not for its git
     database = settings.database or f"sqlite:///{root / 'stead.db'}"
     db = Database(database)
     blobs = Blobs(settings.blobs or root / "blobs", cache=root / "cache" / "blobs")

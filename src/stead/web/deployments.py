@@ -9,14 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stead import deployments, gates, ledger, models, predictions, serving
-from stead.deployments import UNDER_WAY, Deployment
+from stead.deployments import UNDER_WAY, WAS_LIVE, Deployment
 from stead.predictions import DayLoss
 from stead.web import charts
 from stead.web.fleet import DAY_MS, WORSE, expected, mean_loss, recent
 from stead.web.frame import back, figure, form_of, need, render, store_of
 from stead.web.ledger import chip as chip_of
 
-WAS_LIVE = ("live", "replaced", "rolled_back")
 CHIPS = {
     "live": "ok",
     "replaced": "idle",
@@ -24,6 +23,7 @@ CHIPS = {
     "refused": "bad",
     "failed": "bad",
     "cancelled": "idle",
+    "withdrawn": "idle",
 }
 COLOURS = ("c0", "c2", "c3", "c4", "c5", "c6")
 """Versions beside the one in question, newest first."""
@@ -71,6 +71,7 @@ def one(request: Request) -> Response:
         route=route,
         warm=route.warm if route else [],
         is_live=live is not None and live.id == deployment.id,
+        out_of_service=live is None and deployment.state == "withdrawn",
         under_way=deployment.state in UNDER_WAY,
         loss_chart=loss_chart(deployment.model, days, deployment.version) if days else "",
         coverage_chart=coverage_chart(deployment.model, days) if days else "",
@@ -235,8 +236,18 @@ async def roll_back(request: Request) -> Response:
     return back(request, f"/deployments/{made.id}")
 
 
+async def withdraw(request: Request) -> Response:
+    """`POST /models/{model}/withdraw`"""
+    need(request, "write")
+    form = await form_of(request)
+    model = request.path_params["model"]
+    made = await run_in_threadpool(deployments.withdraw, store_of(request), model, reason=form.get("reason") or None)
+    return back(request, f"/deployments/{made.id}")
+
+
 ROUTES = [
     ("/deployments", listed, ["GET"]),
     ("/deployments/{number:int}", one, ["GET"]),
     ("/models/{model}/rollback", roll_back, ["POST"]),
+    ("/models/{model}/withdraw", withdraw, ["POST"]),
 ]

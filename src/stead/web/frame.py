@@ -212,14 +212,14 @@ def clock(ms: int) -> str:
 def number(value: Any, digits: int = 4) -> str:
     """A figure for reading: significant digits, thousands apart, – for nothing.
 
-    >>> number(0.123456), number(12345), number(None)
-    ('0.1235', '12,345', '–')
+    >>> number(0.123456), number(12345), number(1e300), number(None)
+    ('0.1235', '12,345', '1e+300', '–')
     """
     if value is None or value != value:
         return "–"
     if isinstance(value, int) or (abs(value) >= 1e3 and float(value).is_integer() and abs(value) < 1e15):
         return f"{int(value):,}"
-    return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:.{digits}g}"
+    return f"{value:,.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:.{digits}g}"
 
 
 def figure(value: float | None) -> str:

@@ -67,7 +67,7 @@ def place(workshop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         info = formats.save(model, folder, input_example={"x": [1.0, 2.0]}, metadata={"number": number})
         logged = models.log_model(store, folder, name="m", environment=environment, info=info)
         assert models.register(store, "m", logged.id, serving_env=env).version == number
-    gateway = Running(store, root / "log")
+    gateway = Running(store, root / "log", memory_mb=3000, open_files=300)
     yield store, gateway
     gateway.kill()
     store.close()
@@ -115,6 +115,7 @@ def newest(store: Store) -> deployments.Deployment:
 def test_a_swap_changes_everything_together(store: Store, place: tuple[Store, Running]) -> None:
     asked = deployments.deploy(store, "m", version=2, reason="newer")
     assert asked.state == "requested" and answer(place[1]) == 1
+    assert asked.job is not None and jobs.get_job(store, asked.job).payload["deployment"] == asked.id
     assert work(store).state == "succeeded"
     done = deployments.get_deployment(store, asked.id)
     assert [step.state for step in done.steps] == ["requested", "preparing", "checking", "switching", "live"]
@@ -126,11 +127,20 @@ def test_a_swap_changes_everything_together(store: Store, place: tuple[Store, Ru
     assert last.action == "route.changed" and last.reason == "newer" and last.evidence["before"] == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded on Linux only")
+def test_workers_have_limits(store: Store, place: tuple[Store, Running]) -> None:
+    for pid in place[1].workers():
+        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        told = {line[:26].strip(): line[26:].split()[:2] for line in limits}
+        assert told["Max open files"] == ["300", "300"]
+        assert told["Max data size"] == [str(3000 << 20)] * 2
+
+
 def test_rollback_and_its_undo_are_done_when_they_return(store: Store, place: tuple[Store, Running]) -> None:
     deployments.deploy(store, "m", version=2)
     work(store)
     back = deployments.rollback(store, "m", reason="worse")
-    assert (back.state, back.kind, back.version) == ("live", "rollback", 1)
+    assert (back.state, back.kind, back.version, back.job) == ("live", "rollback", 1, None)
     assert answer(place[1]) == 1
     entry = ledger.list_entries(store, model="m", limit=1)[0]
     assert entry.action == "route.rolled_back"
@@ -142,6 +152,48 @@ def test_rollback_and_its_undo_are_done_when_they_return(store: Store, place: tu
     assert ledger.get_entry(store, entry.id).undone_by is not None
     with pytest.raises(Conflict, match="undone"):
         undo(store, entry.id)
+
+
+def test_out_of_service_and_back(store: Store, place: tuple[Store, Running]) -> None:
+    statuses: list[int] = []
+
+    def ask() -> None:
+        while not statuses or statuses[-1] == 200:
+            statuses.append(place[1].http.post("/predict/m", json={"rows": [{"x": 5.0}]}).status_code)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    taken = deployments.withdraw(store, "m", reason="it harms")
+    refused = place[1].http.post("/predict/m", json={"rows": [{"x": 5.0}]})
+    asking.join()
+    assert set(statuses[:-1]) <= {200} and statuses[-1] == 404
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model-not-deployed")
+    assert taken.state == "withdrawn" and deployments.live_deployment(store, "m") is None
+    assert "champion" not in models.get_model(store, "m").aliases
+    entry = ledger.list_entries(store, model="m", limit=1)[0]
+    assert (entry.action, entry.reason) == ("route.removed", "it harms")
+    with pytest.raises(Conflict, match="no version of m is live"):
+        deployments.withdraw(store, "m")
+    assert undo(store, entry.id).action == "deployment.requested"
+    with pytest.raises(Conflict, match="under way"):
+        deployments.withdraw(store, "m")
+    assert work(store).state == "succeeded"
+    assert answer(place[1]) == taken.version
+    assert models.get_model(store, "m").aliases["champion"] == taken.version
+    assert ledger.get_entry(store, entry.id).undone_by is not None
+    deployments.withdraw(store, "m", version=taken.version)
+    assert deployments.rollback(store, "m").version == taken.version
+    assert work(store).state == "succeeded"
+    with pytest.raises(Conflict, match="m@2 is not live"):
+        deployments.withdraw(store, "m", version=2)
+
+
+def test_the_first_version_can_be_undone(store: Store) -> None:
+    first = next(e for e in reversed(ledger.list_entries(store, model="m", limit=1000)) if e.action == "route.changed")
+    assert first.undo is not None and first.undo.operation == "deployments.withdraw"
+    assert first.evidence["before"] is None
+    undone = undo(store, first.id)
+    assert undone.action == "route.removed" and undone.undoes == first.id
 
 
 def test_a_version_that_answers_differently_is_refused(store: Store, place: tuple[Store, Running]) -> None:
@@ -215,6 +267,7 @@ import sys; from gateway_process import opened; from pathlib import Path; from s
 from stead import deployments, jobs; from stead.processes.handlers import handlers
 store = opened(Path(sys.argv[1]))
 if sys.argv[2] == "rollback": deployments.rollback(store, "m")
+elif sys.argv[2] == "withdraw": deployments.withdraw(store, "m")
 elif sys.argv[2] == "cancel": deployments.cancel_deployment(store, int(sys.argv[3]))
 elif sys.argv[2] == "ask": deployments.deploy(store, "m", version=2)
 else: jobs.work(store, handlers(load_settings()), owner="dying")
@@ -318,6 +371,18 @@ def test_killed_in_a_request_in_a_rollback_and_in_a_cancel(
         deployments.rollback(store, "m")
     live_once(store, 1, since)
     until_answers(place[1], 1)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_on_the_way_out_of_service(store: Store, when: str) -> None:
+    since = ledger.list_entries(store, limit=1)[0].id
+    dies(store, f"deployments.withdraw:{when}", "withdraw")
+    out = when == "after"
+    assert (deployments.live_deployment(store, "m") is None) == out
+    route = serving.get_route(store, "m")
+    assert route is not None and (route.arms == []) == out
+    assert ("champion" not in models.get_model(store, "m").aliases) == out
+    assert [e.action for e in ledger.list_entries(store) if e.id > since] == (["route.removed"] if out else [])
 
 
 def until_answers(gateway: Running, version: int) -> None:

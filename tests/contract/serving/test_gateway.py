@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from gateway_process import COLUMNS, ROWS, Running, until
 
-from stead import predictions, serving
+from stead import jobs, predictions, serving
 
 
 def test_a_prediction_carries_its_id_and_version_and_is_logged(gateway: Running) -> None:
@@ -31,6 +31,26 @@ def test_a_prediction_carries_its_id_and_version_and_is_logged(gateway: Running)
     assert logged.key == "ada"
     assert logged.features == ROWS[0]
     assert logged.output == 0
+
+
+def test_without_an_event_time_it_is_the_models_clock_that_counts(gateway: Running) -> None:
+    def stamped(headers: dict[str, str] | None = None) -> int:
+        body = gateway.http.post("/predict/flower", json={"row": ROWS[0]}, headers=headers).json()
+        found = until(lambda: predictions.list_predictions(gateway.store, "flower", limit=1))
+        assert found[0].id == body["prediction_id"]
+        return int(found[0].event_time)
+
+    held = 1325376000000
+    assert stamped() > held + 10**11
+    jobs.hold_clock(gateway.store, "times", now=5, holder="other")
+    jobs.hold_clock(gateway.store, "flower", now=held, holder="me")
+    until(lambda: stamped() == held)
+    jobs.hold_clock(gateway.store, "flower", now=held + 1, holder="me")
+    until(lambda: stamped() == held + 1)
+    assert stamped({"X-Stead-Event-Time": "77"}) == 77
+    jobs.release_clock(gateway.store, "flower", holder="me")
+    until(lambda: stamped() > held + 10**11)
+    jobs.release_clock(gateway.store, "times", holder="other")
 
 
 def test_many_rows_are_answered_in_their_order(gateway: Running) -> None:

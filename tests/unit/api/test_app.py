@@ -119,6 +119,10 @@ def test_with_a_token_everybody_needs_one_of_the_right_role(url: str, store: Sto
     caller.close()
     caller = remote(url, write.secret)
     caller.call("jobs.hold_clock", model="m", now=1, holder="h")
+    with pytest.raises(NotFound):
+        caller.call("deployments.deploy", model="m")
+    with pytest.raises(Forbidden, match="'approve'"):
+        caller.call("deployments.deploy", model="m", override=["parity"], reason="I know")
     with pytest.raises(Forbidden, match="'admin'"):
         caller.call("tokens.create_token", name="more", role="admin")
     with pytest.raises(Conflict):

@@ -57,7 +57,13 @@ def test_what_is_no_number_is_refused_and_nothing_is_logged(run: sdk.Run, bad: d
     assert logged(run) == []
 
 
-@pytest.mark.parametrize("step", ["x", 1e300, 2**64, math.nan])
+@pytest.mark.parametrize("values", ["x", None, 5, [("a", 1)]])
+def test_metrics_are_a_mapping(run: sdk.Run, values: object) -> None:
+    with pytest.raises(InvalidInput, match="metrics are a mapping"):
+        run.log(values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("step", ["x", 1.5, 1e300, 2**64, math.nan])
 def test_bad_steps(run: sdk.Run, step: object) -> None:
     with pytest.raises(InvalidInput, match="a step is a whole number"):
         run.log({"a": 1.0}, step=step)  # type: ignore[arg-type]

@@ -73,7 +73,14 @@ def load(folder: Path) -> Predictor:
     except (Failed, InvalidInput):
         raise
     except Exception as error:
-        raise Failed("model-unloadable", f"the model could not be loaded: {type(error).__name__}: {error}") from error
+        missing = isinstance(error, OSError) and ".so" in str(error)
+        raise Failed(
+            "model-unloadable",
+            f"the model could not be loaded: {type(error).__name__}: {error}",
+            hint="a library of the system is missing: LightGBM needs libgomp (apt-get install libgomp1)"
+            if missing
+            else None,
+        ) from error
     golden = folder / "stead" / "golden.json"
     if config["input"] in ("frame", "array") and golden.is_file():
         with suppress(Exception):  # the quicker way is a gift; parity tells of a model that cannot answer at all

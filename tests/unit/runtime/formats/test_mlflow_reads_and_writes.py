@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from kinds import ARRAY, CATEGORY, FRAME, KINDS, MIXED, answer, as_request, head
+from kinds import ALL, ARRAY, CATEGORY, FRAME, KINDS, MIXED, answer, as_request, head
 
 from stead.runtime.formats import load, mlmodel, save
 from stead.runtime.formats.sameness import same
@@ -36,7 +36,7 @@ def mlflow() -> Any:
     return mlflow
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_mlflow_loads_ours_as_a_python_function(kind: str, tmp_path: Path, mlflow: Any) -> None:
     model, rows, predict_fn = KINDS[kind]
     save(model, tmp_path / "m", input_example=head(rows, 5), predict_fn=predict_fn)

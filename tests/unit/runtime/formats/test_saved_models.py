@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from kinds import ARRAY, FRAME, KINDS, MIXED, TARGET, answer, as_request, head
+from kinds import ALL, ARRAY, FRAME, KINDS, MIXED, TARGET, answer, as_request, head
 from sklearn.linear_model import LinearRegression
 
 from stead.errors import Failed, InvalidInput, NotFound
@@ -20,7 +20,7 @@ from stead.runtime.formats import join, load, mlmodel, portable, save
 from stead.runtime.formats.sameness import same
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_saved_answers_as_fitted(kind: str, tmp_path: Path) -> None:
     model, rows, predict_fn = KINDS[kind]
     info = save(model, tmp_path / "m", input_example=head(rows, 5), predict_fn=predict_fn)
