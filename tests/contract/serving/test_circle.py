@@ -1,0 +1,226 @@
+"""The circle by level against a real gateway: a schedule trains, gates judge, a person approves or nobody is asked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stead import deployments, fleet, jobs, ledger, models, pipelines, policies
+from stead.api.undoing import undo
+from stead.config import Project, load_project, load_settings
+from stead.errors import Conflict, NotFound, Refused
+from stead.processes.handlers import handlers
+from stead.runtime.clock import to_ms
+
+sys.path.insert(0, str(Path(__file__).parent))
+from gateway_process import Running, opened
+
+TOML = """[project]
+name = "tiny"
+requirements = ["pandas>=2.2", "pyarrow", "scikit-learn>=1.5"]
+
+[models.tiny]
+code = "tiny.py"
+target = "y"
+time = "t"
+"""
+
+CODE = """import pandas as pd
+from sklearn.linear_model import LinearRegression
+
+
+def ingest(since, until):
+    t = pd.date_range(max(since, pd.Timestamp(2020, 1, 1)), until, freq="6h", inclusive="left", unit="us")
+    return pd.DataFrame({"t": t, "x": t.dayofyear * 1.0, "y": t.dayofyear * 2.0})
+
+
+def features(raw):
+    return raw[["x"]]
+
+
+def train(X, y):
+    return LinearRegression().fit(X, y)
+"""
+HOLDER = "test"
+
+
+class Circle:
+    """A project with a store, a gateway and a clock; what an agent does is done when asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "stead.toml").write_text(TOML)
+        (root / "tiny.py").write_text(CODE)
+        self.store = opened(root / "store")
+        self.gateway = Running(self.store, root / "log")
+        self.now: int | None = None
+
+    @property
+    def project(self) -> Project:
+        return load_project(self.root)
+
+    def spec(self) -> pipelines.Spec:
+        return pipelines.pack(self.project, "tiny", self.store.blobs.put)
+
+    def push(self) -> policies.Standing:
+        config = self.project.model("tiny")
+        return policies.push(self.store, "tiny", spec=self.spec(), policy=config.policy, rollout=config.rollout)
+
+    def at(self, moment: str) -> None:
+        """Set the model's clock, then let everything happen that happens by itself."""
+        self.now = to_ms(moment)
+        self.settle()
+
+    def release(self) -> None:
+        """Give the clock back to the wall."""
+        self.now = None
+        jobs.release_clock(self.store, "tiny", holder=HOLDER)
+        self.settle()
+
+    def settle(self) -> None:
+        for _ in range(50):
+            if self.now is not None:  # as a replay does: a holder that is silent loses the clock
+                jobs.hold_clock(self.store, "tiny", now=self.now, holder=HOLDER)
+            moved = fleet.tick(self.store.acting("agent"))
+            while jobs.work(self.store, handlers(load_settings()), owner="agent") is not None:
+                moved += 1
+            if not moved:
+                return
+        raise AssertionError("it does not come to rest")
+
+    def live(self) -> int | None:
+        found = deployments.live_deployment(self.store, "tiny")
+        return None if found is None else found.version
+
+
+@pytest.fixture(scope="module")
+def circle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circle]:
+    made = Circle(tmp_path_factory.mktemp("circle"))
+    yield made
+    made.gateway.kill()
+    made.store.close()
+
+
+def states(circle: Circle) -> list[tuple[str, str, int | None]]:
+    return [(r.trigger, r.state, r.version) for r in policies.list_retrainings(circle.store)]
+
+
+def test_levels_are_taken_one_by_one(circle: Circle) -> None:
+    store = circle.store
+    with pytest.raises(NotFound):
+        policies.set_level(store, "tiny", "train")
+    circle.at("2020-03-01")
+    pipelines.train(store, "tiny", spec=circle.spec())
+    circle.settle()
+    with pytest.raises(Refused, match="the model's code") as refused:
+        policies.set_level(store, "tiny", "train")
+    assert refused.value.code == "level-not-ready"
+    assert circle.push().number == 1 and circle.push().number == 1
+    with pytest.raises(Refused, match="a version that is live"):
+        policies.set_level(store, "tiny", "train")
+    deployments.deploy(store, "tiny")
+    circle.settle()
+    assert circle.live() == 1
+    with pytest.raises(Refused, match="one by one") as refused:
+        policies.set_level(store, "tiny", "deploy")
+    assert refused.value.code == "level-skipped"
+    with pytest.raises(Refused, match="not built"):
+        policies.set_level(store, "tiny", "manage")
+    assert models.get_model(store, "tiny").level == "record"
+    change = policies.set_level(store, "tiny", "train", reason="monthly by hand is too much")
+    assert change.ready and change.before == "record"
+    with pytest.raises(Conflict, match="already"):
+        policies.set_level(store, "tiny", "train")
+    entry = ledger.list_entries(store, model="tiny", limit=1)[0]
+    assert (entry.action, entry.reason) == ("level.changed", "monthly by hand is too much")
+    undo(store, entry.id)
+    assert models.get_model(store, "tiny").level == "record"
+    policies.set_level(store, "tiny", "train")
+    circle.settle()
+    assert states(circle) == []  # what was trained before is nobody's business
+
+
+def test_a_schedule_trains_and_a_person_approves(circle: Circle) -> None:
+    store = circle.store
+    circle.at("2020-03-31T12:00")
+    assert states(circle) == [] and "by schedule" in policies.explain(store, "tiny").next
+    circle.at("2020-04-02")
+    assert states(circle) == [("schedule", "waiting", 2)]
+    circle.at("2020-04-03")
+    assert states(circle) == [("schedule", "waiting", 2)] and circle.live() == 1
+    with pytest.raises(NotFound, match="does not wait"):
+        policies.approve(store, "tiny", version=1)
+    approved = policies.approve(store, "tiny", reason="looks right")
+    assert (approved.state, approved.decided_by) == ("deploying", store.actor)
+    with pytest.raises(NotFound, match="waits"):
+        policies.reject(store, "tiny")
+    circle.settle()
+    assert states(circle) == [("schedule", "done", 2)] and circle.live() == 2
+    actions = [entry.action for entry in ledger.list_entries(store, model="tiny", limit=8)]
+    assert "retraining.begun" in actions and "version.approved" in actions and "retraining.done" in actions
+
+
+def test_a_rejected_version_does_not_answer(circle: Circle) -> None:
+    circle.at("2020-05-01T05:00")
+    assert states(circle)[0] == ("schedule", "waiting", 3)
+    policies.reject(circle.store, "tiny", version=3, reason="not now")
+    circle.settle()
+    assert states(circle)[0] == ("schedule", "rejected", 3) and circle.live() == 2
+
+
+def test_a_jump_of_the_clock_fires_nothing(circle: Circle) -> None:
+    before = states(circle)
+    circle.release()
+    circle.at("2020-05-02")
+    assert states(circle) == before
+
+
+def test_what_a_person_trains_goes_the_same_way_and_frozen_nothing_begins(circle: Circle) -> None:
+    store = circle.store
+    pipelines.train(store, "tiny", spec=circle.spec(), until=to_ms("2020-05-03"))
+    circle.settle()
+    assert states(circle)[0] == ("person", "waiting", 4)
+    policies.reject(store, "tiny")
+    policies.freeze(store, model="tiny", reason="holidays")
+    with pytest.raises(Conflict, match="frozen already"):
+        policies.freeze(store, model="tiny")
+    circle.at("2020-06-02")
+    assert states(circle)[0] == ("person", "rejected", 4)
+    assert policies.explain(store, "tiny").frozen == "holidays"
+    policies.thaw(store, model="tiny")
+    circle.at("2020-06-03")
+    assert states(circle)[0] == ("person", "rejected", 4)  # the fire that was frozen is gone
+
+
+def test_at_deploy_nobody_is_asked_inside_the_bounds(circle: Circle) -> None:
+    store = circle.store
+    text = (
+        TOML
+        + '\n[models.tiny.policy]\ntriggers = ["age", "schedule"]\nmax_age = "40d"\nrest = "7d"\ntrain = "0 4 1 * *"\ndeployments_a_week = 1\n'
+    )
+    (circle.root / "stead.toml").write_text(text)
+    assert circle.push().number == 2
+    policies.set_level(store, "tiny", "deploy")
+    circle.at("2020-06-04")
+    assert states(circle)[0] == ("age", "done", 5) and circle.live() == 5
+    pipelines.train(store, "tiny", spec=circle.spec(), until=to_ms("2020-06-05"))
+    circle.settle()
+    assert states(circle)[0] == ("person", "waiting", 6)  # a second deployment in a week: stead asks
+    asked = ledger.list_entries(store, model="tiny", limit=1)[0]
+    assert asked.action == "approval.asked" and "policy allows 1" in asked.summary
+    policies.approve(store, "tiny")
+    circle.settle()
+    assert circle.live() == 6
+
+
+def test_a_training_that_fails_is_told(circle: Circle) -> None:
+    (circle.root / "tiny.py").write_text(CODE.replace("return LinearRegression", "raise KeyError('wind')  #"))
+    circle.push()
+    circle.at("2020-07-01T06:00")
+    newest = policies.list_retrainings(circle.store, limit=1)[0]
+    assert (newest.trigger, newest.state) == ("schedule", "failed")
+    assert newest.error is not None and "wind" in newest.error["message"]
+    assert circle.live() == 6
