@@ -112,7 +112,7 @@ def test_levels_are_taken_one_by_one(circle: Circle) -> None:
     store = circle.store
     with pytest.raises(NotFound):
         policies.set_level(store, "tiny", "train")
-    circle.at("2020-03-01")
+    circle.at("2020-03-01T06:00")
     pipelines.train(store, "tiny", spec=circle.spec())
     circle.settle()
     with pytest.raises(Refused, match="the model's code") as refused:
