@@ -8,6 +8,7 @@ import click
 
 from stead.cli import output
 from stead.cli.common import connect
+from stead.config import size_text
 
 
 @click.group()
@@ -82,7 +83,7 @@ def runs_show(run_id: str, as_json: bool) -> Any:
     rows = [(m.key, m.n, m.last, m.min, m.max) for m in run.metrics.values()]
     output.table(("metric", "points", "last", "min", "max"), rows, right=(1, 2, 3, 4), empty="no metrics")
     for artifact in artifacts:
-        print(f"  {artifact.path}  {output.size(artifact.bytes)}")
+        print(f"  {artifact.path}  {size_text(artifact.bytes)}")
     return None
 
 
