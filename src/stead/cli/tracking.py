@@ -28,7 +28,7 @@ def runs_list(project: str | None, where: str | None, order: str | None, limit: 
     found = connect().call("runs.list_runs", **{key: value for key, value in arguments.items() if value is not None})
     if as_json:
         return found
-    listed = found.runs if hasattr(found, "runs") else found
+    listed = found.runs
     keys = list(dict.fromkeys(key for run in listed for key in run.metrics if not key.startswith("system/")))[:4]
     rows = []
     for run in listed:
@@ -44,6 +44,8 @@ def runs_list(project: str | None, where: str | None, order: str | None, limit: 
                 *(run.metrics[k].last if k in run.metrics else None for k in keys),
             )
         )
+    if found.total > len(listed):
+        output.note(f"{len(listed)} of {found.total} runs; --limit shows more")
     output.table(
         ("run", "project", "name", "status", "started", "took", *keys),
         rows,
