@@ -563,3 +563,18 @@ def duration_ms(text: str) -> int:
     if not match:
         raise InvalidInput("duration-invalid", f"{text!r} is no duration", hint="write it as 30s, 15m, 24h, 7d or 2w")
     return int(float(match[1]) * _UNITS[match[2]])
+
+
+def size_text(count: float | None) -> str:
+    """A number of bytes, for people.
+
+    >>> size_text(1536), size_text(None)
+    ('1.5 kB', '–')
+    """
+    if count is None:
+        return "–"
+    for unit in ("B", "kB", "MB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GB"

@@ -41,8 +41,15 @@ class SteadError(Exception):
         self.details = details
 
     def as_dict(self) -> dict[str, Any]:
-        """The one documented shape of an error in JSON."""
-        body: dict[str, Any] = {"kind": type(self).__name__, "code": self.code, "message": self.message}
+        """The one documented shape of an error in JSON; a narrower class is told as the documented one above it.
+
+        >>> class TooLong(InvalidInput):
+        ...     pass
+        >>> TooLong("too-long", "five at most").as_dict()
+        {'error': {'kind': 'InvalidInput', 'code': 'too-long', 'message': 'five at most', 'hint': None}}
+        """
+        kind = next((base.__name__ for base in type(self).__mro__ if base.__name__ in KINDS), "Failed")
+        body: dict[str, Any] = {"kind": kind, "code": self.code, "message": self.message}
         body["hint"] = self.hint
         if self.details:
             body["details"] = self.details

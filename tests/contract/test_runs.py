@@ -255,6 +255,7 @@ def test_pages_never_skip_nor_repeat(some: Store, order: str) -> None:
     seen, after = "", None
     while True:
         page = runs.list_runs(some, order=order, limit=2, after=after)
+        assert page.total == len(whole) + len(seen) // 2  # one was added behind each page
         seen += names(page)
         begin(some, name="-z", at=AT + 100)  # what is added meanwhile may show, but shifts nothing
         after = page.next
@@ -275,7 +276,9 @@ def test_compare_shows_what_differs(some: Store) -> None:
 
 
 def test_delete_and_restore(some: Store) -> None:
-    run = runs.list_runs(some, filter="name = 'r2'").runs[0]
+    picked = runs.list_runs(some, filter="name = 'r2'")
+    assert picked.total == 1 and runs.list_runs(some, filter="name = 'nobody'").total == 0
+    run = picked.runs[0]
     runs.delete_run(some, run.id)
     assert names(runs.list_runs(some, order="name")) == "0134"
     assert names(runs.list_runs(some, deleted=True)) == "2"

@@ -9,7 +9,7 @@ import click
 
 from stead.cli import output
 from stead.cli.common import MOMENT, connect, follow
-from stead.config import load_project
+from stead.config import load_project, size_text
 from stead.errors import InvalidInput, NotFound
 
 
@@ -30,7 +30,7 @@ def data_list(as_json: bool) -> Any:
             v.ref,
             v.rows,
             v.parts,
-            output.size(v.bytes),
+            size_text(v.bytes),
             output.when(v.time_min)[:10],
             output.when(v.time_max)[:10],
             output.when(v.created_at),
@@ -60,7 +60,7 @@ def data_show(ref: str, as_json: bool) -> Any:
             ("dataset", found.ref),
             ("rows", found.rows),
             ("parts", found.parts),
-            ("size", output.size(found.bytes)),
+            ("size", size_text(found.bytes)),
             ("from", output.when(found.time_min)),
             ("to", output.when(found.time_max)),
             ("source", _source(found.source)),
@@ -110,7 +110,7 @@ def data_versions(name: str, as_json: bool) -> Any:
             v.ref,
             v.rows,
             v.parts,
-            output.size(v.bytes),
+            size_text(v.bytes),
             output.when(v.time_max)[:10],
             v.created_by,
             output.when(v.created_at),
@@ -154,7 +154,7 @@ def data_add(name: str, files: tuple[Path, ...], append: bool, time_column: str 
     if as_json:
         return version
     print(
-        f"{version.ref}: {version.rows if version.rows is not None else version.parts} {'rows' if version.rows is not None else 'files'}, {output.size(version.bytes)}"
+        f"{version.ref}: {version.rows if version.rows is not None else version.parts} {'rows' if version.rows is not None else 'files'}, {size_text(version.bytes)}"
     )
     return None
 

@@ -63,9 +63,10 @@ def models_show(ref: str, as_json: bool) -> Any:
                 ("aliases", ", ".join(f"{a} v{v}" for a, v in model.aliases.items()) or None),
             ]
         )
+        known = {each.id: each for each in caller.call("models.list_logged_models", model=name, limit=1000)}
         rows = []
         for version in versions:
-            logged = caller.call("models.get_logged_model", id=version.logged_model)
+            logged = known.get(version.logged_model) or caller.call("models.get_logged_model", id=version.logged_model)
             rows.append(
                 (
                     f"v{version.version}",

@@ -78,20 +78,6 @@ def when(ms: int | None) -> str:
     return "–" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def size(count: int | float | None) -> str:
-    """
-    >>> size(1536)
-    '1.5 kB'
-    """
-    if count is None:
-        return "–"
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1024 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError
-
-
 def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:,.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:.{digits}g}"
 

@@ -8,6 +8,7 @@ import click
 
 from stead.cli import output
 from stead.cli.common import connect
+from stead.config import size_text
 
 
 @click.group()
@@ -27,7 +28,7 @@ def runs_list(project: str | None, where: str | None, order: str | None, limit: 
     found = connect().call("runs.list_runs", **{key: value for key, value in arguments.items() if value is not None})
     if as_json:
         return found
-    listed = found.runs if hasattr(found, "runs") else found
+    listed = found.runs
     keys = list(dict.fromkeys(key for run in listed for key in run.metrics if not key.startswith("system/")))[:4]
     rows = []
     for run in listed:
@@ -43,6 +44,8 @@ def runs_list(project: str | None, where: str | None, order: str | None, limit: 
                 *(run.metrics[k].last if k in run.metrics else None for k in keys),
             )
         )
+    if found.total > len(listed):
+        output.note(f"{len(listed)} of {found.total} runs; --limit shows more")
     output.table(
         ("run", "project", "name", "status", "started", "took", *keys),
         rows,
@@ -82,7 +85,7 @@ def runs_show(run_id: str, as_json: bool) -> Any:
     rows = [(m.key, m.n, m.last, m.min, m.max) for m in run.metrics.values()]
     output.table(("metric", "points", "last", "min", "max"), rows, right=(1, 2, 3, 4), empty="no metrics")
     for artifact in artifacts:
-        print(f"  {artifact.path}  {output.size(artifact.bytes)}")
+        print(f"  {artifact.path}  {size_text(artifact.bytes)}")
     return None
 
 

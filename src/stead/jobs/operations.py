@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import sqlalchemy as sa
 
@@ -19,71 +19,41 @@ BACKOFF_S = (1, 5, 25, 120, 600)
 AGENT_ALIVE_MS = 10_000
 
 
-def enqueue(
-    store: Store,
-    kind: str,
-    payload: dict[str, Any],
-    *,
-    model: str | None = None,
-    key: str | None = None,
-    run_after: int | None = None,
-    priority: int = 0,
-    max_attempts: int = 3,
-    timeout_s: int = 3600,
-    event_time: int | None = None,
-) -> Job:
+class Wish(TypedDict, total=False):
+    """How a job is to be done."""
+
+    model: str | None
+    key: str | None
+    """Where a job with the same key has not ended yet, it is that one."""
+    run_after: int
+    priority: int
+    max_attempts: int
+    timeout_s: int
+    event_time: int | None
+
+
+def enqueue(store: Store, kind: str, payload: dict[str, Any], **wish: Unpack[Wish]) -> Job:
     """Put a job into the queue. Where one with the same `key` has not ended yet, that one is returned instead."""
     with store.db.write("jobs.enqueue") as tx:
-        return enqueue_in(
-            tx,
-            kind,
-            payload,
-            actor=store.actor,
-            model=model,
-            key=key,
-            run_after=run_after,
-            priority=priority,
-            max_attempts=max_attempts,
-            timeout_s=timeout_s,
-            event_time=event_time,
-        )
+        return enqueue_in(tx, kind, payload, actor=store.actor, **wish)
 
 
-def enqueue_in(
-    tx: sa.Connection,
-    kind: str,
-    payload: dict[str, Any],
-    *,
-    actor: str,
-    model: str | None = None,
-    key: str | None = None,
-    run_after: int | None = None,
-    priority: int = 0,
-    max_attempts: int = 3,
-    timeout_s: int = 3600,
-    event_time: int | None = None,
-) -> Job:
+def enqueue_in(tx: sa.Connection, kind: str, payload: dict[str, Any], *, actor: str, **wish: Unpack[Wish]) -> Job:
     """`enqueue` in the transaction of the change that asks for it."""
+    key = wish.get("key")
     if key is not None:
         open_one = sa.select(jobs).where(jobs.c.key == key, jobs.c.state.not_in(ENDED))
         if (row := tx.execute(open_one).mappings().first()) is not None:
             return from_row(row, Job)
     now = now_ms()
-    values = {
+    values = {"run_after": now, "priority": 0, "max_attempts": 3, "timeout_s": 3600, **wish} | {
         "id": new_id(),
         "kind": kind,
-        "model": model,
-        "key": key,
         "payload": payload,
         "state": "queued",
-        "priority": priority,
-        "run_after": run_after or now,
         "attempt": 0,
-        "max_attempts": max_attempts,
-        "timeout_s": timeout_s,
         "fence": 0,
         "cancel_requested": False,
-        "event_time": event_time,
         "requested_by": actor,
         "created_at": now,
     }

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from stead import environments
 from stead.config import checked_name
 from stead.errors import Failed, InvalidInput, NotFound
-from stead.models.tables import logged_models
+from stead.models.tables import logged_models, versions
 from stead.models.types import LoggedModel, ModelFile
 from stead.runtime.clock import now_ms
 from stead.runtime.failpoints import check_registered, failpoint
@@ -144,8 +144,10 @@ def get_logged_model(store: Store, id: str) -> LoggedModel:  # noqa: A002
     return from_row(row, LoggedModel)
 
 
-def list_logged_models(store: Store, *, run_id: str | None = None, limit: int = 100) -> list[LoggedModel]:
-    """Logged models, newest first; of one run, with `run_id`."""
+def list_logged_models(
+    store: Store, *, run_id: str | None = None, model: str | None = None, limit: int = 100
+) -> list[LoggedModel]:
+    """Logged models, newest first; of one run, with `run_id`; with `model`, what its versions were registered from."""
     query = (
         sa.select(logged_models)
         .order_by(logged_models.c.created_at.desc(), logged_models.c.id.desc())
@@ -153,6 +155,9 @@ def list_logged_models(store: Store, *, run_id: str | None = None, limit: int = 
     )
     if run_id is not None:
         query = query.where(logged_models.c.run_id == run_id)
+    if model is not None:
+        registered = sa.select(versions.c.logged_model).where(versions.c.model == model)
+        query = query.where(logged_models.c.id.in_(registered))
     with store.db.read() as tx:
         return [from_row(row, LoggedModel) for row in tx.execute(query).mappings()]
 

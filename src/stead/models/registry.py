@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ from stead.errors import Conflict, InvalidInput, NotFound, did_you_mean
 from stead.ledger import Undo
 from stead.models.lineage import link
 from stead.models.logging import get_logged_model
-from stead.models.tables import aliases, models, tags, versions
+from stead.models.tables import aliases, logged_models, models, tags, versions
 from stead.models.types import Model, Version
 from stead.runtime.clock import now_ms
 from stead.store import Store, checked_limit, from_row
@@ -203,6 +203,19 @@ def list_versions(store: Store, model: str, *, limit: int = 1000) -> list[Versio
         for row in tx.execute(sa.select(tags).where(tags.c.model == model)).mappings():
             tagged.setdefault(row["version"], {})[row["key"]] = row["value"]
     return [from_row(row, Version, **_of_version(known, row["version"], tagged)) for row in rows]
+
+
+def metrics_of(store: Store, wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], dict[str, float]]:
+    """What versions scored when they were made, by model and number, in one question for some hundreds."""
+    query = sa.select(versions.c.model, versions.c.version, logged_models.c.metrics)
+    query = query.join(logged_models, logged_models.c.id == versions.c.logged_model)
+    pairs = sorted(set(wanted))
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    with store.db.read() as tx:
+        for start in range(0, len(pairs), 400):
+            some = sa.tuple_(versions.c.model, versions.c.version).in_(pairs[start : start + 400])
+            found |= {(model, version): metrics for model, version, metrics in tx.execute(query.where(some))}
+    return found
 
 
 def set_alias(

@@ -7,7 +7,7 @@ Writers append to raw segments (`log`, `labels`), a compaction makes Parquet of 
 from stead.predictions.compaction import compact
 from stead.predictions.labels import add_labels, seal_labels
 from stead.predictions.log import Logged, PredictionLog
-from stead.predictions.performance import performance, refresh_performance
+from stead.predictions.performance import performance, recent_performance, refresh_performance
 from stead.predictions.reading import counts, list_predictions, read
 from stead.predictions.types import Counts, DayLoss, Label, LabelReceipt, Prediction
 
@@ -32,6 +32,7 @@ __all__ = [
     "list_predictions",
     "performance",
     "read",
+    "recent_performance",
     "refresh_performance",
     "seal_labels",
 ]

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from stead.store.database import Row
+
 DAY = 86_400_000
 DEFAULT_LOSS = "mae"
 """For predictions of a model that the registry does not know."""
@@ -51,10 +53,23 @@ def performance(store: Store, model: str, *, since: int | None = None, until: in
         query = query.where(table.c.day < until)
     with store.db.read() as tx:
         rows = tx.execute(query).mappings().all()
-    return [
-        from_row(row, DayLoss, loss=row["loss_sum"] / row["weight_sum"] if row["weight_sum"] > 0 else None)
-        for row in rows
-    ]
+    return [_day_loss(row) for row in rows]
+
+
+def recent_performance(store: Store, *, days: int) -> dict[str, list[DayLoss]]:
+    """`performance` of every model over the last `days` of its own time, in one question; models without any are not in it."""
+    newest = sa.select(table.c.model, sa.func.max(table.c.day).label("last")).group_by(table.c.model).subquery()
+    query = sa.select(table).join(newest, newest.c.model == table.c.model)
+    query = query.where(table.c.day > newest.c.last - days * DAY).order_by(table.c.model, table.c.day, table.c.version)
+    found: dict[str, list[DayLoss]] = {}
+    with store.db.read() as tx:
+        for row in tx.execute(query).mappings():
+            found.setdefault(row["model"], []).append(_day_loss(row))
+    return found
+
+
+def _day_loss(row: Row) -> DayLoss:
+    return from_row(row, DayLoss, loss=row["loss_sum"] / row["weight_sum"] if row["weight_sum"] > 0 else None)
 
 
 def refresh_performance(store: Store, *, model: str | None = None) -> None:

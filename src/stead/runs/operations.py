@@ -22,6 +22,7 @@ from stead.runtime.ids import new_id
 from stead.store import Store
 
 MAX_PAGE = 50_000
+COUNTED = 10_000
 
 
 def start(
@@ -146,14 +147,18 @@ def list_runs(
         query = query.where(experiments.c.name == project)
     if (clause := parse(filter)) is not None:
         query = query.where(clause)
+    counted = query.with_only_columns(runs.c.id).order_by(None).limit(COUNTED).subquery()
     if after is not None:
         query = query.where(_behind(columns, _cursor(after, len(columns))))
     with store.db.read() as tx:
         ids = tx.execute(query.limit(limit + 1)).all()
         page = ids[:limit]
         found = {run.id: run for run in _load_many(tx, [row[0] for row in page])}
+        total = len(ids)
+        if after is not None or total > limit:
+            total = tx.execute(sa.select(sa.func.count()).select_from(counted)).scalar_one()
     more = _token(page[-1][1:]) if len(ids) > limit else None
-    return RunPage([found[row[0]] for row in page if row[0] in found], more)
+    return RunPage([found[row[0]] for row in page if row[0] in found], more, total)
 
 
 def set_tag(store: Store, run_id: str, key: str, value: str | None) -> Run:

@@ -71,6 +71,8 @@ class RunPage:
 
     runs: list[Run]
     next: str | None
+    total: int = 0
+    """Runs that the filter picks, on all pages; counted up to 10,000."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,20 @@ def fleet(request: Request) -> Response:
         return first_start(request, store)
     gateways = serving.gateways(store, alive=True)
     made = deployments_of(store, [model.name for model in known])
-    rows = [row(store, model, made[model.name], gateways) for model in known]
+    days = predictions.recent_performance(store, days=SPARK_DAYS)
+    live = {name: now_of(its)[0] for name, its in made.items()}
+    promised = models.metrics_of(store, [(name, d.version) for name, d in live.items() if d is not None])
+    rows = [
+        row(
+            model,
+            made[model.name],
+            gateways,
+            days.get(model.name, []),
+            promised.get((model.name, d.version), {}) if d else {},
+        )
+        for model in known
+        for d in (live[model.name],)
+    ]
     needs = [need for each in rows for need in needs_of(each, made[each.model])]
     if not gateways and any(r.live for r in rows):
         needs.append(Need("bad", "not served", "No gateway runs,", "so no model answers: stead up.", "/models", "Look"))
@@ -118,10 +131,16 @@ def now_of(made: list[Deployment]) -> tuple[Deployment | None, Deployment | None
     return live, next((d for d in made if d.state in UNDER_WAY), None)
 
 
-def row(store: Store, model: models.Model, made: list[Deployment], gateways: list[serving.Gateway]) -> Row:
+def row(
+    model: models.Model,
+    made: list[Deployment],
+    gateways: list[serving.Gateway],
+    days: list[DayLoss],
+    metrics: dict[str, float],
+) -> Row:
     """Health first: what answers, how good it was lately, what comes next."""
     live, coming = now_of(made)
-    days = recent(predictions.performance(store, model.name), SPARK_DAYS) if made else []
+    days = days if made else []
     chip, state = health(model.name, live, coming, gateways)
     loss = mean_loss(days)
     return Row(
@@ -136,7 +155,7 @@ def row(store: Store, model: models.Model, made: list[Deployment], gateways: lis
             label=f"loss of {model.name} by day",
         ),
         loss=loss,
-        test=expected(store, model.name, live) if days else None,
+        test=promise(metrics) if days else None,
         predictions=sum(d.predictions for d in days),
         failed=sum(d.failed for d in days),
         last_day=max((d.day for d in days), default=None),
@@ -201,10 +220,14 @@ def mean_loss(days: list[DayLoss]) -> float | None:
 
 
 def expected(store: Store, model: str, live: Deployment | None) -> float | None:
-    """The live version's hold-out in time, or the random one."""
+    """What the live version promised."""
     if live is None:
         return None
-    metrics = models.get_logged_model(store, models.get_version(store, f"{model}@{live.version}").logged_model).metrics
+    return promise(models.metrics_of(store, [(model, live.version)]).get((model, live.version), {}))
+
+
+def promise(metrics: dict[str, float]) -> float | None:
+    """What a version promised: the hold-out in time, or the random one."""
     return metrics.get("holdout_time", metrics.get("holdout_random"))
 
 

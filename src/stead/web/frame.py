@@ -21,6 +21,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from stead import __version__, jobs, models
 from stead.api import tokens
 from stead.api.tokens import Role
+from stead.config import size_text
 from stead.errors import InvalidInput
 from stead.runtime.clock import now_ms
 from stead.store import Store
@@ -252,16 +253,6 @@ def took(ms: int | float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
-def size(count: int | float | None) -> str:
-    if count is None:
-        return "–"
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1024 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError
-
-
 def percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}".replace("%", " %")
 
@@ -297,7 +288,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "figure": figure,
     "clock": clock,
     "took": took,
-    "size": size,
+    "size": size_text,
     "percent": percent,
     "short": short,
     "person": person,

@@ -91,9 +91,10 @@ def version_rows(store: Store, model: str, made: list[Deployment], by_version: d
     for verdict in gates.list_verdicts(store, model):
         if verdict.version is not None:
             verdicts.setdefault(verdict.version, verdict)
+    logged_models = {each.id: each for each in models.list_logged_models(store, model=model, limit=1000)}
     out = []
     for version in models.list_versions(store, model, limit=200):
-        logged = models.get_logged_model(store, version.logged_model)
+        logged = logged_models.get(version.logged_model) or models.get_logged_model(store, version.logged_model)
         its = last.get(version.version)
         chip, state = state_of(version, its)
         out.append(

@@ -103,6 +103,7 @@ def listed(request: Request) -> Response:
         curve_of=metric or (shown[0] if shown else ""),
         head=[column(request, name, what, order) for name, what in (("Name", "name"), ("Started", "started"))],
         next=here(request, after=page.next) if page.next else None,
+        total=page.total,
         first=here(request, after=None) if asked.get("after") else None,
     )
 

@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 import socket
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from stead.api import Remote
-from stead.api.app import Guard, create_app
 from stead.api.table import operations
 from stead.api.tokens import create_token
-from stead.config import Settings, load_settings
 from stead.errors import Conflict, Forbidden, InvalidInput, NotFound, Unreachable
 from stead.store import Store
 
-
-@pytest.fixture
-def settings() -> Settings:
-    return load_settings(environ={"STEAD_STORE": "unused"})
-
-
-@pytest.fixture
-def url(store: Store, settings: Settings) -> Iterator[str]:
-    """A real server on a free port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    app = Guard(create_app(store, settings), store, settings)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
-    listener.close()
-
-
-def remote(url: str, token: str = "") -> Remote:
-    return Remote(load_settings(environ={"STEAD_URL": url, "STEAD_TOKEN": token}))
+Connect = Callable[..., Remote]
 
 
 def code(answer: httpx.Response) -> tuple[int, str]:
@@ -70,7 +45,7 @@ def test_wrong_arguments_are_named(url: str, body: Any, said: str) -> None:
     assert said in answer.json()["error"]["message"]
 
 
-def test_an_error_is_the_same_class_on_both_sides(url: str) -> None:
+def test_an_error_is_the_same_class_on_both_sides(url: str, remote: Connect) -> None:
     caller = remote(url)
     with pytest.raises(NotFound, match="no decision 7") as raised:
         caller.call("ledger.get_entry", number=7)
@@ -83,7 +58,7 @@ def test_an_error_is_the_same_class_on_both_sides(url: str) -> None:
     caller.close()
 
 
-def test_results_come_back_as_their_types(url: str, store: Store) -> None:
+def test_results_come_back_as_their_types(url: str, store: Store, remote: Connect) -> None:
     create_token(store, "a", role="admin")
     made = create_token(store, "ci", role="write")
     caller = remote(url, made.secret)
@@ -92,7 +67,7 @@ def test_results_come_back_as_their_types(url: str, store: Store) -> None:
     caller.close()
 
 
-def test_bytes_go_both_ways_and_a_wrong_name_is_refused(url: str) -> None:
+def test_bytes_go_both_ways_and_a_wrong_name_is_refused(url: str, remote: Connect) -> None:
     caller = remote(url)
     digest = caller.put_blob(b"hello")
     assert caller.get_blob(digest) == b"hello"
@@ -103,7 +78,7 @@ def test_bytes_go_both_ways_and_a_wrong_name_is_refused(url: str) -> None:
     caller.close()
 
 
-def test_with_a_token_everybody_needs_one_of_the_right_role(url: str, store: Store) -> None:
+def test_with_a_token_everybody_needs_one_of_the_right_role(url: str, store: Store, remote: Connect) -> None:
     assert httpx.get(f"{url}/api/v1/jobs.list_jobs").status_code == 200
     read, write = create_token(store, "r", role="read"), create_token(store, "w", role="write")
     assert code(httpx.get(f"{url}/api/v1/jobs.list_jobs")) == (403, "token-missing")
@@ -144,7 +119,7 @@ def test_foreign_hosts_and_origins_are_refused(url: str) -> None:
             assert b" 400 " in raw.makefile("rb").readline()
 
 
-def test_a_server_that_is_away_is_unreachable() -> None:
+def test_a_server_that_is_away_is_unreachable(remote: Connect) -> None:
     caller = remote("http://127.0.0.1:9")
     with pytest.raises(Unreachable):
         caller.call("jobs.cancel_job", job_id="x")

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-import socket
 import struct
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import httpx
 import msgspec
 import pytest
-import uvicorn
 
 from stead import runs
 from stead.api import Remote
-from stead.api.app import Guard, create_app
 from stead.api.tokens import create_token
-from stead.config import load_settings
 from stead.errors import Conflict, Forbidden, InvalidInput, NotFound
 from stead.runtime import journal as j
 from stead.runtime.ids import new_id
@@ -26,27 +21,10 @@ from stead.store import Store
 
 AT = 1_700_000_000_000
 
-
-@pytest.fixture
-def url(store: Store) -> Iterator[str]:
-    """A real server on a free port."""
-    settings = load_settings(environ={"STEAD_STORE": "unused"})
-    listener = socket.create_server(("127.0.0.1", 0))
-    app = Guard(create_app(store, settings), store, settings)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
-    listener.close()
+Connect = Callable[..., Remote]
 
 
-def remote(url: str, token: str = "") -> Remote:
-    return Remote(load_settings(environ={"STEAD_URL": url, "STEAD_TOKEN": token}))
-
-
-def test_records_arrive_as_they_are(store: Store, url: str) -> None:
+def test_records_arrive_as_they_are(store: Store, url: str, remote: Connect) -> None:
     caller, run_id = remote(url), new_id()
     block = struct.pack("<2q", 5, 6), struct.pack("<2q", AT, AT), struct.pack("<2d", math.nan, math.inf)
     records: list[j.Record] = [j.Started(AT, "p", "n"), j.Points(AT, "a", *block), j.Metrics(AT, 0, {"a": -math.inf})]
@@ -71,7 +49,7 @@ def test_a_body_that_is_none_is_refused(url: str, body: bytes) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "record-invalid")
 
 
-def test_it_takes_a_token_that_may_write(store: Store, url: str) -> None:
+def test_it_takes_a_token_that_may_write(store: Store, url: str, remote: Connect) -> None:
     reading = create_token(store, "reader", role="read").secret
     writing = create_token(store, "writer", role="write").secret
     records: list[j.Record] = [j.Started(AT, "p", "n")]
@@ -85,7 +63,7 @@ def test_it_takes_a_token_that_may_write(store: Store, url: str) -> None:
     caller.close()
 
 
-def test_by_name_as_json(store: Store, url: str) -> None:
+def test_by_name_as_json(store: Store, url: str, remote: Connect) -> None:
     caller, run_id = remote(url), new_id()
     records = [j.Started(AT, "p", "n"), j.Metrics(AT, 0, {"a": 1.0}), j.Points(AT, "b", bytes(8), bytes(8), bytes(8))]
     assert caller.call("runs.deliver", run_id=run_id, writer="w", first=1, records=records).seq == 3
