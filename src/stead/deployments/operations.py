@@ -202,9 +202,8 @@ def unwarm(tx: sa.Connection, store: Store, deployment: Deployment) -> None:
     live = _live_in(tx, deployment.model)
     if live is not None and live.previous == deployment.version:
         return
-    serving.set_route(
-        store.db, tx, deployment.model, arms=route.arms, warm=[v for v in route.warm if v != deployment.version]
-    )
+    warm = [version for version in route.warm if version != deployment.version]
+    serving.set_route(store.db, tx, deployment.model, arms=route.arms, warm=warm, shadow=route.shadow)
 
 
 def _request(

@@ -53,7 +53,8 @@ class _Rollout:
             warm = list(route.warm) if route else []
             if deployment.version not in warm:
                 warm.append(deployment.version)
-            serving.set_route(self.store.db, tx, deployment.model, arms=route.arms if route else [], warm=warm)
+            arms, shadow = (route.arms, route.shadow) if route else ([], [])
+            serving.set_route(self.store.db, tx, deployment.model, arms=arms, warm=warm, shadow=shadow)
             operations.advance(tx, deployment, "preparing", "environment and workers")
 
     def preparing(self, deployment: Deployment) -> None:

@@ -8,7 +8,7 @@ from stead.predictions.compaction import compact
 from stead.predictions.labels import add_labels, seal_labels
 from stead.predictions.log import Logged, PredictionLog
 from stead.predictions.performance import performance, recent_performance, refresh_performance
-from stead.predictions.reading import counts, list_predictions, read
+from stead.predictions.reading import counts, list_predictions, read, read_scores
 from stead.predictions.types import Counts, DayLoss, Label, LabelReceipt, Prediction
 
 OPERATIONS = {
@@ -32,6 +32,7 @@ __all__ = [
     "list_predictions",
     "performance",
     "read",
+    "read_scores",
     "recent_performance",
     "refresh_performance",
     "seal_labels",

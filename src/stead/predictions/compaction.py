@@ -27,7 +27,7 @@ from stead.store import Store, from_row
 if TYPE_CHECKING:
     import pyarrow as pa
 
-KINDS: tuple[Kind, ...] = ("predictions", "labels")
+KINDS: tuple[Kind, ...] = ("predictions", "labels", "shadows")
 MERGE_AT = 16
 """So many segments of about one size become one."""
 MERGED_ROWS = 1_000_000
@@ -77,6 +77,11 @@ def _tables(kind: Kind, records: Sequence[Any]) -> dict[str, pa.Table]:
     by_model: dict[str, list[Any]] = defaultdict(list)
     for answer in records:
         by_model[answer.logged.model].append(answer)
+    if kind == "shadows":  # the request's features lie with its answer
+        return {
+            model: frames.narrow(sorted(answers, key=lambda answer: answer.logged.id))
+            for model, answers in sorted(by_model.items())
+        }
     return {model: frames.wide(answers) for model, answers in sorted(by_model.items())}
 
 

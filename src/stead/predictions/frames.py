@@ -85,7 +85,7 @@ def _extended(segment: RawSegment, kind: Kind) -> pa.Table:
 
 
 def _made(kind: Kind, records: Sequence[Any]) -> pa.Table:
-    return narrow(records) if kind == "predictions" else labels(records)
+    return labels(records) if kind == "labels" else narrow(records)
 
 
 def labels(kept: Sequence[KeptLabel]) -> pa.Table:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from stead.predictions.segment import Segment, folder_of
+from stead.predictions.segment import Kind, Segment, folder_of
 from stead.store import Store
 
 ROLL_BYTES = 16 << 20
@@ -64,10 +64,11 @@ class PredictionLog:
         store: Store,
         writer_name: str,
         *,
+        kind: Kind = "predictions",
         roll_bytes: int = ROLL_BYTES,
         roll_seconds: float = ROLL_SECONDS,
     ) -> None:
-        self._folder = folder_of(store, "predictions")
+        self._folder = folder_of(store, kind)
         self._writer = writer_name
         self._roll_bytes = roll_bytes
         self._roll_seconds = roll_seconds

@@ -20,6 +20,7 @@ from stead.models import list_models
 from stead.predictions import frames
 from stead.predictions.index import StoredSegment, View, days_of, find, look
 from stead.predictions.reading import connect, paths, view_labels, view_predictions
+from stead.predictions.segment import Kind
 from stead.predictions.tables import performance as table
 from stead.predictions.tables import progress, segments
 from stead.predictions.types import DayLoss
@@ -42,11 +43,20 @@ FEW = 200
 ROWS_AT_ONCE = 1_000_000
 _SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 _REFRESHES = ""
+KINDS: tuple[Kind, ...] = ("predictions", "shadows", "labels")
+ROLES: tuple[tuple[Kind, str], ...] = (("predictions", ""), ("shadows", "shadow"))
 
 
-def performance(store: Store, model: str, *, since: int | None = None, until: int | None = None) -> list[DayLoss]:
-    """Realised loss by day and version as of the last refresh; days from that of `since` to before `until`, milliseconds."""
-    query = sa.select(table).where(table.c.model == model).order_by(table.c.day, table.c.version)
+def performance(
+    store: Store, model: str, *, since: int | None = None, until: int | None = None, role: str | None = ""
+) -> list[DayLoss]:
+    """Realised loss by day and version as of the last refresh; days from that of `since` to before `until`, milliseconds.
+
+    Of the rows that a version answered, those that it scored aside (`role` "shadow"), or both by role (None).
+    """
+    query = sa.select(table).where(table.c.model == model).order_by(table.c.day, table.c.version, table.c.role)
+    if role is not None:
+        query = query.where(table.c.role == role)
     if since is not None:
         query = query.where(table.c.day >= since // DAY * DAY)
     if until is not None:
@@ -93,8 +103,8 @@ Days = set[int] | None
 
 def _refresh(store: Store, rebuild: str | None) -> None:
     began, positions = _progress(store)
-    predictions, labels = look(store, "predictions", unseen=True), look(store, "labels", unseen=True)
-    touched: dict[str, Days] = dict(_touched(store, predictions, labels, positions))
+    predictions, shadows, labels = (look(store, kind, unseen=True) for kind in KINDS)
+    touched: dict[str, Days] = dict(_touched(store, (predictions, shadows), labels, positions))
     if rebuild is not None:
         touched[rebuild] = None
     measures = _measures(store, touched)
@@ -102,9 +112,9 @@ def _refresh(store: Store, rebuild: str | None) -> None:
         if kept not in (None, measure):
             touched[name] = None
     fresh = _compute(store, touched, {name: measure for name, (measure, _) in measures.items()})
-    read = {raw.name: raw.position for raw in (*predictions.raw, *labels.raw)}
+    read = {raw.name: raw.position for raw in (*predictions.raw, *shadows.raw, *labels.raw)}
     news = {name: position for name, position in read.items() if positions.get(name, 0) != position}
-    stored = sorted({segment.id for segment in (*predictions.stored, *labels.stored)})
+    stored = sorted({segment.id for segment in (*predictions.stored, *shadows.stored, *labels.stored)})
     if touched or news or stored:
         _write(store, began, touched, fresh, news, stored)
 
@@ -116,14 +126,15 @@ def _progress(store: Store) -> tuple[int, dict[str, int]]:
     return positions.pop(_REFRESHES, 0), positions
 
 
-def _touched(store: Store, predictions: View, labels: View, positions: Mapping[str, int]) -> dict[str, set[int]]:
-    """By model the days that new predictions and new labels belong to."""
+def _touched(store: Store, scored: Sequence[View], labels: View, positions: Mapping[str, int]) -> dict[str, set[int]]:
+    """By model the days that new predictions, new shadows and new labels belong to."""
     touched: dict[str, set[int]] = defaultdict(set)
-    for raw in predictions.raw:
-        for answer in raw.after(positions.get(raw.name, 0)):
-            touched[answer.logged.model].add(_day(answer.logged.event_time))
-    for segment in predictions.stored:
-        touched[segment.model] |= days_of(store, segment, DAY)
+    for view in scored:
+        for raw in view.raw:
+            for answer in raw.after(positions.get(raw.name, 0)):
+                touched[answer.logged.model].add(_day(answer.logged.event_time))
+        for segment in view.stored:
+            touched[segment.model] |= days_of(store, segment, DAY)
     requests = {label.request for raw in labels.raw for label in raw.after(positions.get(raw.name, 0))}
     requests |= _labelled(store, labels.stored)
     for place in find(store, list(requests)):
@@ -162,10 +173,18 @@ def _measures(store: Store, names: Iterable[str]) -> dict[str, tuple[str, str | 
 
 def _compute(store: Store, touched: Mapping[str, Days], measures: Mapping[str, str]) -> list[dict[str, Any]]:
     """Rows of `performance_days` for the touched days, some models at a time."""
+    return [row for kind, role in ROLES for row in _compute_role(store, touched, measures, kind, role)]
+
+
+def _compute_role(
+    store: Store, touched: Mapping[str, Days], measures: Mapping[str, str], kind: Kind, role: str
+) -> list[dict[str, Any]]:
     if not touched:
         return []
-    view = look(store, "predictions", models=touched if len(touched) <= FEW else None)
-    tail = frames.of_raw(view.raw, "predictions")
+    view = look(store, kind, models=touched if len(touched) <= FEW else None)
+    if not view.raw and not view.stored:
+        return []
+    tail = frames.of_raw(view.raw, kind)
     stored: dict[str, list[StoredSegment]] = defaultdict(list)
     for segment in view.stored:
         if segment.model in touched and _holds(segment, touched[segment.model]):
@@ -178,7 +197,7 @@ def _compute(store: Store, touched: Mapping[str, Days], measures: Mapping[str, s
         if place == len(touched) or sum(segment.rows for segment in chosen) >= ROWS_AT_ONCE:
             found = _load(store, chosen, tail, {each: touched[each] for each in names})
             for each in names:
-                rows += _by_day(each, measures[each], found.of(each))
+                rows += _by_day(each, measures[each], found.of(each), role)
             names = []
     return rows
 
@@ -272,7 +291,7 @@ def _values(as_number: Any, as_json: Any) -> list[Any] | np.ndarray[Any, Any]:
     return [n if t is None else msgspec.json.decode(t) for n, t in pairs]
 
 
-def _by_day(model: str, measure: str, rows: _Rows) -> list[dict[str, Any]]:
+def _by_day(model: str, measure: str, rows: _Rows, role: str) -> list[dict[str, Any]]:
     """Add up by day and version."""
     import numpy as np
 
@@ -300,7 +319,7 @@ def _by_day(model: str, measure: str, rows: _Rows) -> list[dict[str, Any]]:
     }
     now = now_ms()
     return [
-        {"model": model, "day": int(day), "version": int(version), "measure": measure, "updated_at": now}
+        {"model": model, "day": int(day), "version": int(version), "role": role, "measure": measure, "updated_at": now}
         | {name: values[place].item() for name, values in sums.items()}
         for place, (day, version) in enumerate(keys.T)
     ]

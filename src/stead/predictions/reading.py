@@ -162,6 +162,33 @@ def read(store: Store, model: str, *, since: int | None = None, until: int | Non
         return table
 
 
+def read_scores(store: Store, model: str, *, since: int, until: int) -> pa.Table:
+    """Each row with what every version made of it, answered or scored aside; `since` <= event time < `until`, milliseconds.
+
+    Columns: request, row, event_time, key, version, role ("" or "shadow"), status, latency_us, `output` and `label` as
+    numbers (null where they are none), `output_json` and `label_json` as they were. Failed requests have row 0 and no output.
+    """
+    bounds = (int(since), int(until))
+    answered = look(store, "predictions", models=[model], events=bounds)
+    aside = look(store, "shadows", models=[model], events=bounds)
+    with connect() as con:
+        view_labels(con, store)
+        union(con, "answered", paths(store, answered.stored), frames.of_raw(answered.raw, "predictions"))
+        union(con, "aside", paths(store, aside.stored), frames.of_raw(aside.raw, "shadows"))
+        names = "request, row, rows, event_time, key, version, status, latency_us, output_number as output, output as output_json"
+        mine = f"where model = $model and event_time >= {bounds[0]} and event_time < {bounds[1]}"
+        table: pa.Table = con.sql(
+            f"""with scores as (
+                select {names}, '' as role from answered {mine}
+                union all select {names}, 'shadow' as role from aside {mine})
+            select s.* exclude (rows), l.value_number as label, l.value as label_json
+            from scores s left join labels l on s.request = l.request and s.row = l.row and s.rows > 0
+            order by s.event_time, s.request, s.row, s.role, s.version""",
+            params={"model": model},
+        ).to_arrow_table()
+        return table
+
+
 class _Page(NamedTuple):
     """One page of a list: its conditions, in Python for the tail and in SQL for what is stored."""
 

@@ -21,7 +21,8 @@ from stead.runtime.ids import new_id
 from stead.runtime.recordlog import MAGIC, RecordLog, valid_size
 from stead.store import Store
 
-Kind = Literal["predictions", "labels"]
+Kind = Literal["predictions", "labels", "shadows"]
+"""`shadows` are what versions scored aside, for requests that another version answered."""
 SUFFIX = ".log"
 
 

@@ -9,7 +9,7 @@ segments = sa.Table(
     metadata,
     sa.Column("id", sa.Text, primary_key=True),  # name of the raw segment, or of the merge, that it was made from
     sa.Column("model", sa.Text, primary_key=True),  # "" for labels
-    sa.Column("kind", sa.Text, nullable=False),  # predictions or labels
+    sa.Column("kind", sa.Text, nullable=False),  # predictions, labels or shadows
     sa.Column("digest", sa.String(64), nullable=False),  # blob: Parquet
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("requests", sa.BigInteger, nullable=False),
@@ -31,6 +31,7 @@ performance = sa.Table(
     sa.Column("model", sa.Text, primary_key=True),
     sa.Column("day", sa.BigInteger, primary_key=True),  # event time, start of the day, milliseconds
     sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("role", sa.Text, primary_key=True),  # "" for rows that it answered, "shadow" for those it scored aside
     sa.Column("measure", sa.Text, nullable=False),  # the loss, by name
     sa.Column("predictions", sa.BigInteger, nullable=False),
     sa.Column("failed", sa.BigInteger, nullable=False),

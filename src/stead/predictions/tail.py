@@ -114,7 +114,7 @@ def read_on(path: Path, segment: RawSegment, kind: Kind) -> None:
     """Read what a segment has gained. What is behind a damaged record is not read."""
     try:
         for position, payload in read_records(path, segment.position):
-            if kind == "predictions":
+            if kind != "labels":
                 answer = unpack(payload)
                 segment.records.append(answer)
                 segment.ends.append(position)

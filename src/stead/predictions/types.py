@@ -80,3 +80,5 @@ class DayLoss:
     weight_sum: float
     prediction_sum: float
     label_sum: float
+    role: str = ""
+    """`shadow` for rows that the version scored aside while another one answered."""

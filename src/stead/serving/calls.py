@@ -28,6 +28,7 @@ class Call:
         "number",
         "protocol",
         "received_ns",
+        "shadow",
         "version",
     )
 
@@ -46,7 +47,7 @@ class Call:
         event_time: int,
         received_ns: int,
         key: str | None,
-        future: asyncio.Future[Answer],
+        future: asyncio.Future[Answer] | None,
     ) -> None:
         self.kind = kind
         self.number = number
@@ -63,6 +64,8 @@ class Call:
         self.future = future
         self.deaths = 0
         self.alone = False
+        self.shadow = future is None
+        """Scored aside: nobody waits for it."""
 
 
 @dataclass(slots=True)

@@ -57,6 +57,8 @@ class Follower:
         self.targets: dict[tuple[str, int], Target] = {}
         self.errors: dict[str, SteadError] = {}
         """Why the newest route of a model is not followed."""
+        self.shadows: dict[str, tuple[int, ...]] = {}
+        """By model the loaded versions that score aside what others answer."""
         self.clocks: dict[str, int] = {}
         """Event time, by model, where a replay holds it; known within `POLL_S`."""
         self.pools: dict[str, Pool] = {}
@@ -151,7 +153,8 @@ class Follower:
                 self.errors.pop(route.model, None)
                 self._me = dataclasses.replace(self._me, followed=self._me.followed | {route.model: route.revision})
             self._changed(route.model)
-            warm_ok = await self._load_all(route, route.warm)
+            warm_ok = await self._load_all(route, [*route.warm, *route.shadow])
+            self.shadows[route.model] = tuple(v for v in route.shadow if (route.model, v) in self.targets)
             if arms_ok:
                 await self._let_go(route)
             if arms_ok and warm_ok:
@@ -211,7 +214,8 @@ class Follower:
 
     async def _let_go(self, route: Route) -> None:
         """Unload versions of a model that its route does not name any more, when their last request is answered."""
-        wanted = {f"{route.model}@{version}" for version in (*(arm.version for arm in route.arms), *route.warm)}
+        kept = (*(arm.version for arm in route.arms), *route.warm, *route.shadow)
+        wanted = {f"{route.model}@{version}" for version in kept}
         for name in [name for name in self._states if _model(name) == route.model and name not in wanted]:
             self._states.pop(name)
             self.targets.pop((route.model, int(name.rpartition("@")[2])), None)

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from typing import Any
@@ -71,6 +72,7 @@ class Gateway:
         )
         self.follower.stats = self._stats
         self._log = PredictionLog(store, self._name)
+        self._aside = PredictionLog(store, self._name, kind="shadows")
         self._finished: list[tuple[Call, Frame]] = []
         self._held = 0
         self._paths: dict[str, _Asked] = {}
@@ -92,6 +94,7 @@ class Gateway:
         await self.follower.stop()
         self._flush()
         await asyncio.to_thread(self._log.close)
+        await asyncio.to_thread(self._aside.close)
         await asyncio.to_thread(predictions.seal_labels, self._store)
 
     def _pool(self, launch: Launch) -> Pool:
@@ -108,6 +111,7 @@ class Gateway:
             await asyncio.sleep(SYNC_S)
             try:
                 await asyncio.to_thread(self._log.sync)
+                await asyncio.to_thread(self._aside.sync)
             except Exception as error:
                 print(f"the prediction log could not be synced: {error}", file=sys.stderr)
 
@@ -212,6 +216,9 @@ class Gateway:
             future=asyncio.get_running_loop().create_future(),
         )
         target.pool.submit(call)
+        if asked.version is None and (shadows := self.follower.shadows.get(model)):
+            self._score_aside(call, shadows)
+        assert call.future is not None
         answer = await call.future
         headers = [(b"x-stead-version", b"%d" % chosen), (b"x-stead-prediction-id", call.id.encode())]
         if answer.retry:
@@ -220,6 +227,33 @@ class Gateway:
             headers.append((b"inference-header-content-length", b"%d" % answer.header_length))
             return answer.status, answer.body, headers, b"application/octet-stream"
         return answer.status, answer.body, headers, _JSON
+
+    def _score_aside(self, call: Call, versions: Sequence[int]) -> None:
+        """Let further versions score a request that is on its way, as far as there is room beside what is answered."""
+        for version in versions:
+            target = self.follower.targets.get((call.model, version))
+            if version == call.version or target is None:
+                continue
+            if target.pool.open * 2 > self._max_waiting:
+                self.metrics.refused["shadow-skipped"] += 1
+                continue
+            copy = Call(
+                kind=frames.PREDICT,
+                number=target.pool.next_number(),
+                name=target.name,
+                model=call.model,
+                version=version,
+                prediction_id=call.id,
+                protocol=call.protocol,
+                body=call.body,
+                header_length=call.header_length,
+                event_time=call.event_time,
+                received_ns=call.received_ns,
+                key=call.key,
+                future=None,
+            )
+            with suppress(SteadError):  # what cannot be scored aside is missing there, and nowhere else
+                target.pool.submit(copy)
 
     def _target(self, model: str, version: int | None, key: str | None) -> tuple[int, Target]:
         follower = self.follower
@@ -279,12 +313,14 @@ class Gateway:
         done, self._finished = self._finished, []
         now = time.time_ns()
         records: list[Logged] = []
+        aside: list[Logged] = []
         for call, frame in done:
             if call.kind != frames.PREDICT:
                 continue
             latency = now - call.received_ns
-            self.metrics.answered(call.model, call.version, frame.status, latency / 1e9)
-            records.append(
+            if not call.shadow:
+                self.metrics.answered(call.model, call.version, frame.status, latency / 1e9)
+            (aside if call.shadow else records).append(
                 Logged(
                     call.id,
                     call.model,
@@ -296,10 +332,12 @@ class Gateway:
                     protocols.PROTOCOLS[call.protocol],
                     call.key,
                     call.header_length,
-                    call.body,
+                    b"" if call.shadow else call.body,
                     frame.part,
                 )
             )
+        if aside:
+            self._keep_aside(aside)
         failed: SteadError | None = None
         try:
             self._log.append(records)
@@ -308,13 +346,19 @@ class Gateway:
             failed = Unreachable("log-unwritable", f"the prediction could not be logged: {what}", hint="free space")
             self.metrics.refused[failed.code] += len(records)
         for call, frame in done:
-            if call.future.done():
+            if call.future is None or call.future.done():
                 continue
             if failed is not None and call.kind == frames.PREDICT:
                 body = protocols.encode_error(protocols.PROTOCOLS[call.protocol], failed)
                 call.future.set_result(Answer(503, body, retry=True))
             else:
                 call.future.set_result(Answer(frame.status, frame.body, frame.header_length, frame.status == 503))
+
+    def _keep_aside(self, records: list[Logged]) -> None:
+        try:
+            self._aside.append(records)
+        except Exception:
+            self.metrics.refused["shadow-unlogged"] += len(records)
 
     # everything else
 

@@ -59,7 +59,15 @@ def read_news(store: Store) -> tuple[int, dict[str, int]]:
         return int(tx.execute(sa.select(route_revision.c.revision)).scalar() or 0), jobs.held_clocks(tx)
 
 
-def set_route(db: Database, tx: sa.Connection, model: str, *, arms: Sequence[Arm], warm: Sequence[int] = ()) -> int:
+def set_route(
+    db: Database,
+    tx: sa.Connection,
+    model: str,
+    *,
+    arms: Sequence[Arm],
+    warm: Sequence[int] = (),
+    shadow: Sequence[int] = (),
+) -> int:
     """Change a model's route in the caller's transaction and return the new revision. The ledger entry is the caller's.
 
     Raises InvalidInput (`route-invalid`) where shares do not sum to 1 or a version has two.
@@ -74,6 +82,7 @@ def set_route(db: Database, tx: sa.Connection, model: str, *, arms: Sequence[Arm
         "revision": revision,
         "arms": msgspec.to_builtins(list(arms)),
         "warm": sorted(set(warm) - set(versions)),
+        "shadow": sorted(set(shadow)),
         "updated_at": now_ms(),
     }
     db.upsert(tx, routes_table, values, ["model"])

@@ -11,6 +11,7 @@ routes = sa.Table(
     sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("arms", sa.JSON, nullable=False),  # [{version, share}]: shares sum to 1; empty: nothing answers
     sa.Column("warm", sa.JSON, nullable=False),  # versions loaded without traffic
+    sa.Column("shadow", sa.JSON, nullable=False),  # versions that score aside what others answer
     sa.Column("updated_at", sa.BigInteger, nullable=False),
 )
 

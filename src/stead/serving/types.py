@@ -22,6 +22,8 @@ class Route:
     arms: list[Arm]
     warm: list[int]
     updated_at: int
+    shadow: list[int] = field(default_factory=list)
+    """Versions that score aside every request which another version answers; nobody sees their answers."""
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,13 @@ def times(factor: int) -> Callable[[Any], Any]:
     return predict
 
 
-def route(store: Store, model: str, *arms: tuple[int, float], warm: Sequence[int] = ()) -> int:
+def route(
+    store: Store, model: str, *arms: tuple[int, float], warm: Sequence[int] = (), shadow: Sequence[int] = ()
+) -> int:
     """Change a route as a deployment would."""
+    made = [serving.Arm(*arm) for arm in arms]
     with store.db.write("deployments.switch") as tx:
-        return serving.set_route(store.db, tx, model, arms=[serving.Arm(*arm) for arm in arms], warm=warm)
+        return serving.set_route(store.db, tx, model, arms=made, warm=warm, shadow=shadow)
 
 
 class Running:

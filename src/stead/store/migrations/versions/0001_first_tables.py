@@ -211,6 +211,7 @@ def upgrade() -> None:
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("day", sa.BigInteger(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
         sa.Column("measure", sa.Text(), nullable=False),
         sa.Column("predictions", sa.BigInteger(), nullable=False),
         sa.Column("failed", sa.BigInteger(), nullable=False),
@@ -220,7 +221,7 @@ def upgrade() -> None:
         sa.Column("prediction_sum", sa.Float(), nullable=False),
         sa.Column("label_sum", sa.Float(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("model", "day", "version", name=op.f("pk_performance_days")),
+        sa.PrimaryKeyConstraint("model", "day", "version", "role", name=op.f("pk_performance_days")),
     )
     op.create_table(
         "performance_progress",
@@ -292,6 +293,7 @@ def upgrade() -> None:
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.Column("arms", sa.JSON(), nullable=False),
         sa.Column("warm", sa.JSON(), nullable=False),
+        sa.Column("shadow", sa.JSON(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("model", name=op.f("pk_routes")),
     )
