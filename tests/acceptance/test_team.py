@@ -45,5 +45,14 @@ def test_with_tokens_a_model_is_deployed_and_asked(tmp_path: Path) -> None:
         assert stale.status_code == 200
         shown = httpx.get(f"{pages}api/v1/serving.gateways", headers={"authorization": f"Bearer {secret}"}).json()
         assert "secret" not in shown[0]
+        writer = life.run("tokens", "create", "dana", "--role", "write").strip()
+        dana = Life(life.folder, life.ports, extra={"STEAD_URL": f"http://127.0.0.2:{first}", "STEAD_TOKEN": writer})
+        forced = ("--override", "parity", "--reason", "x")
+        assert "needs the role 'approve'" in dana.run("deploy", "team@1", *forced, code=1)
+        assert dana.run("undeploy", "team", "--reason", "it harms").startswith("team is out of service")
+        refused = httpx.post(url, json={"row": row}, headers={"authorization": f"Bearer {secret}"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model-not-deployed")
+        assert "team is back at version 1" in dana.run("rollback", "team")
+        assert httpx.post(url, json={"row": row}, headers={"authorization": f"Bearer {secret}"}).status_code == 200
     finally:
         life.run("down")

@@ -48,6 +48,16 @@ def test_what_is_not_there(any_blobs: Blobs, tmp_path: Path) -> None:
     assert not (tmp_path / "never").exists()
 
 
+def test_what_is_deleted_is_gone(any_blobs: Blobs) -> None:
+    gone, kept = any_blobs.put(b"gone"), any_blobs.put(b"kept")
+    assert any_blobs.path(gone).read_bytes() == b"gone"
+    for _ in range(2):
+        any_blobs.delete(gone)
+        assert not any_blobs.has(gone) and any_blobs.get(kept) == b"kept"
+    with pytest.raises(NotFound):
+        any_blobs.path(gone)
+
+
 @pytest.mark.parametrize("name", ["", "abc", "../" * 21 + "x", "G" * 64, UNKNOWN + "0"])
 def test_only_names_of_bytes_are_asked_for(any_blobs: Blobs, name: str) -> None:
     with pytest.raises(InvalidInput) as raised:

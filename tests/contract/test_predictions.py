@@ -22,6 +22,7 @@ from stead.predictions import (
     PredictionLog,
     add_labels,
     compact,
+    compaction,
     counts,
     list_predictions,
     performance,
@@ -212,6 +213,28 @@ def test_many_small_segments_become_one(any_store: Store) -> None:
     assert counts(any_store, "bikes") == Counts(40, 40, 0, 40, 0)
     refresh_performance(any_store, model="bikes")
     assert [_numbers(day) for day in performance(any_store, "bikes")] == [_numbers(day) for day in loss]
+
+
+def test_what_was_merged_goes_after_a_while(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(20):
+        log(any_store, hours(2, first=2 * n))
+    compact(any_store)
+    refresh_performance(any_store)
+    compact(any_store)
+    before = read(any_store, "bikes")
+    query = sa.select(segments.c.digest).where(segments.c.merged_into.is_not(None))
+    with any_store.db.read() as tx:
+        merged = tx.execute(query).scalars().all()
+    log(any_store, [request([1.0], model="other")])
+    compact(any_store)
+    assert len(merged) >= 16 and all(any_store.blobs.has(digest) for digest in merged), "a reader may be at it"
+    monkeypatch.setattr(compaction, "KEPT_MS", -1)
+    log(any_store, [request([1.0], model="other")])
+    compact(any_store)
+    assert not any(any_store.blobs.has(digest) for digest in merged)
+    assert read(any_store, "bikes").equals(before)
+    with any_store.db.read() as tx:
+        assert set(tx.execute(query).scalars()) == {""}
 
 
 def test_realised_loss_by_day_and_version(any_store: Store) -> None:

@@ -8,7 +8,7 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import blake3
@@ -28,7 +28,8 @@ from stead.store import Store
 def ensure(store: Store, digest: str, *, progress: Progress | None = None) -> Path:
     """The interpreter of an environment, which is created where it is missing: about a second when its packages are cached.
 
-    Two processes that ask at once share one build; a build that was killed leaves nothing that looks finished.
+    Two processes that ask at once share one build; a build that was killed leaves nothing that looks finished,
+    and what it left is removed by the next build of any environment.
     Raises NotFound (`environment-unknown`), Unreachable (`index-unreachable`), Failed (`environment-platform`,
     `environment-failed`, `disk-full`).
     """
@@ -49,8 +50,7 @@ def ensure(store: Store, digest: str, *, progress: Progress | None = None) -> Pa
         if ready := _interpreter(target):
             return ready
         say(f"creating environment {environment.digest[:12]} ({len(environment.packages)} packages)")
-        for left in target.parent.glob(f".{target.name}-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        _clear(target)
         building = target.parent / f".{target.name}-{new_id()[-12:]}"
         try:
             _build(store, environment, building, progress)
@@ -113,17 +113,36 @@ def _interpreter(folder: Path) -> Path | None:
     return path if path.exists() else None  # a link to an interpreter that is gone does not exist
 
 
+def _clear(target: Path) -> None:
+    """Remove what killed builds left behind: of `target`, whose lock is held, and of others that no process builds now."""
+    for left in target.parent.glob(".*-*"):
+        name = left.name[1:].rpartition("-")[0]
+        if name == target.name:
+            shutil.rmtree(left, ignore_errors=True)
+            continue
+        with _lock_file(target.parent / name) as file, suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+
+
 @contextmanager
 def _locked(target: Path, say: Progress) -> Iterator[None]:
     target.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(target.parent / f"{target.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with _lock_file(target) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say("another process creates this environment: waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _lock_file(target: Path) -> Iterator[int]:
+    """Open the file whose lock a builder of `target` holds; closing it gives the lock back."""
+    file = os.open(target.parent / f"{target.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield file
     finally:
         os.close(file)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from stead.config import ModelConfig, Project
 from stead.errors import InvalidInput
 from stead.pipelines.types import Spec
+from stead.runtime import capture
 
 DEFAULT_FILES = ("requirements.txt", "pyproject.toml")
 
@@ -40,6 +41,7 @@ def pack(project: Project, model: str, put_blob: Callable[[bytes | Path], str]) 
         train_requirements=list(config.train.requirements),
         serve_env=dict(config.serve.env),
         serve_requirements=list(config.serve.requirements),
+        git=capture.git(project.root)[0],
     )
 
 

@@ -125,7 +125,13 @@ class _Training:
             project=spec.project,
             name=f"train {spec.model}",
             job=job.id,
-            source={"kind": "pipeline", "entry": spec.entry, "files": spec.files, "requested_by": job.requested_by},
+            source={
+                "kind": "pipeline",
+                "entry": spec.entry,
+                "files": spec.files,
+                "requested_by": job.requested_by,
+                "git": spec.git,
+            },
         )
 
     def _ingest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -48,6 +49,8 @@ class Spec:
     train_requirements: list[str] = field(default_factory=list)
     serve_env: dict[str, str] = field(default_factory=dict)
     serve_requirements: list[str] = field(default_factory=list)
+    git: dict[str, Any] = field(default_factory=dict)
+    """Commit, branch and whether files differed, where the project is in a repository."""
 
     @property
     def recipe(self) -> str:

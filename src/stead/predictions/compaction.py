@@ -2,7 +2,7 @@
 
 A raw segment becomes one Parquet file a model (labels: one) and a row for each in `prediction_segments`, in one
 transaction; only then the raw file goes. A raw file whose rows exist is only removed. So a kill -9 anywhere loses nothing
-and doubles nothing: the worst that stays behind is a blob that nothing names.
+and doubles nothing: the worst that stays behind is a blob that nothing names. What was merged goes an hour later.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ KINDS: tuple[Kind, ...] = ("predictions", "labels", "shadows")
 MERGE_AT = 16
 """So many segments of about one size become one."""
 MERGED_ROWS = 1_000_000
+KEPT_MS = 3_600_000
+"""The bytes of merged segments are kept for so long: who began to read before the merge reads them to the end."""
 ROW_GROUP = 65_536
 
 
@@ -47,6 +49,8 @@ def compact(store: Store) -> int:
                     _compact_one(store, kind, segment)
                     done += 1
         _merge(store, kind)
+    if done:
+        _sweep(store)
     return done
 
 
@@ -124,6 +128,26 @@ def _merge(store: Store, kind: Kind) -> None:
             if tx.execute(still).rowcount != len(group):
                 raise _Overtaken
             tx.execute(sa.insert(segments).values({**row, "seen": True}))
+
+
+def _sweep(store: Store) -> None:
+    """Delete the bytes of segments that were merged a while ago. Their rows stay: they tell that a raw segment is stored."""
+    whole, named = segments.alias(), segments.alias()
+    query = (
+        sa.select(segments.c.digest)
+        .join(whole, sa.and_(whole.c.id == segments.c.merged_into, whole.c.model == segments.c.model))
+        .where(segments.c.digest != "", whole.c.created_at < now_ms() - KEPT_MS)
+        .where(segments.c.digest.not_in(sa.select(named.c.digest).where(named.c.merged_into.is_(None))))
+        .limit(1000)
+    )
+    with store.db.read() as tx:
+        merged = tx.execute(query).scalars().all()
+    for digest in merged:
+        store.blobs.delete(digest)
+    if merged:
+        with store.db.write("predictions.sweep") as tx:
+            gone = sa.update(segments).where(segments.c.digest.in_(merged))
+            tx.execute(gone.where(segments.c.merged_into.is_not(None)).values(digest=""))
 
 
 class _Overtaken(Exception):

@@ -154,7 +154,7 @@ class Supervisor:
                     lines = [line for line in text.splitlines() if line.strip()]
                     what = next(
                         (line.removeprefix("error: ") for line in lines if line.startswith("error: ")),
-                        lines[-1] if lines else "no word",
+                        lines[-1] if lines else "it ended without a word, as on a full disk",
                     )
                     raise Failed("start-failed", f"the {child.name} did not start: {what}", hint=f"see {child.log}")
             if time.monotonic() > deadline:

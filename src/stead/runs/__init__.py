@@ -15,6 +15,7 @@ from stead.runs.experiments import (
     set_experiment_tag,
 )
 from stead.runs.operations import (
+    COUNTED,
     delete_run,
     end,
     end_silent,
@@ -39,6 +40,7 @@ from stead.runs.reading import (
 from stead.runs.types import Artifact, Comparison, ConsoleText, Experiment, MetricSummary, Receipt, Run, RunPage, Series
 
 __all__ = [
+    "COUNTED",
     "Artifact",
     "Comparison",
     "ConsoleText",

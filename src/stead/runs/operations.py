@@ -23,6 +23,7 @@ from stead.store import Store
 
 MAX_PAGE = 50_000
 COUNTED = 10_000
+"""Runs that the total of a page counts at most."""
 
 
 def start(

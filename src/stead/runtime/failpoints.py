@@ -66,6 +66,7 @@ REGISTRY: dict[str, str] = {
     "predictions.merge": "many small segments become one",
     "predictions.performance": "realised loss by day, and how far the log was read for it",
     "predictions.remove": "the raw segment whose rows are in the store already",
+    "predictions.sweep": "the bytes of merged segments are gone, and nothing names them",
     "processes.state": "what `stead status` reads of the processes",
     "recordlog.append": "records of a journal or log are with the operating system or not",
     "runs.change": "a run's name or whether it is in sight",

@@ -153,7 +153,14 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Failed(
+                "journal-folder",
+                f"cannot make the run's folder {folder}: {error.strerror}",
+                hint="STEAD_STORE names another folder for the store",
+            ) from None
         self._guard = threading.Lock()
         self._log: RecordLog | None = None
         self._closed = False

@@ -75,9 +75,9 @@ def make_bins(values: Values, *, kind: str | None = None) -> Bins:
     ((0.0, 3.0, 6.0), ('a', 'b'))
     """
     if kind is None:
-        kind = "number" if _looks_numeric(values) else "level"
+        kind = "number" if looks_numeric(values) else "level"
     if kind == "number":
-        numbers = _numbers(values)[0]
+        numbers = numbers_of(values)[0]
         numbers = numbers[np.isfinite(numbers)]
         if not len(numbers):
             return Bins("number", (0.0, 0.0))
@@ -119,7 +119,7 @@ def histogram(values: Values, bins: Bins) -> Histogram:
 
 
 def _number_histogram(values: Values, bins: Bins) -> Histogram:
-    numbers, wrong = _numbers(values)
+    numbers, wrong = numbers_of(values)
     known = numbers[~np.isnan(numbers)]
     edges = np.array(bins.edges)
     inside = (known >= edges[0]) & (known <= edges[-1])
@@ -161,16 +161,25 @@ def moments(found: Histogram) -> tuple[float, float]:
     return mean, math.sqrt(max(found.squares / _UNIT / rows - mean**2, 0.0))
 
 
-def _looks_numeric(values: Values) -> bool:
+def looks_numeric(values: Values) -> bool:
+    """Whether most values that are not null are numbers; truths are none.
+
+    >>> looks_numeric([1, None, 2.5, "n/a"]), looks_numeric([True, False])
+    (True, False)
+    """
     if isinstance(values, np.ndarray) and values.dtype.kind != "O":
         return values.dtype.kind in "fiu"
-    known = [value for value in values if not _null(value)]
+    known = [value for value in values if not is_null(value)]
     numbers = sum(isinstance(value, (int, float, np.number)) and not isinstance(value, bool) for value in known)
     return numbers > len(known) / 2
 
 
-def _numbers(values: Values) -> tuple[NDArray[np.float64], int]:
-    """Values as floats, NaN where they are no numbers, and how many of those are not null but something else."""
+def numbers_of(values: Values) -> tuple[NDArray[np.float64], int]:
+    """Values as floats, NaN where they are no numbers, and how many of those are not null but something else.
+
+    >>> numbers_of([1, None, "x"])
+    (array([ 1., nan, nan]), 1)
+    """
     if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
         return values.astype(np.float64), 0
     known = np.full(len(values), np.nan)
@@ -178,7 +187,7 @@ def _numbers(values: Values) -> tuple[NDArray[np.float64], int]:
     for i, value in enumerate(values):
         if isinstance(value, (int, float, np.number, np.bool_)):
             known[i] = value
-        elif not _null(value):
+        elif not is_null(value):
             wrong += 1
     return known, wrong
 
@@ -186,12 +195,16 @@ def _numbers(values: Values) -> tuple[NDArray[np.float64], int]:
 def _levels(values: Values) -> Counter[str]:
     if isinstance(values, np.ndarray) and values.dtype.kind in "iubUS":
         levels, counts = np.unique(values, return_counts=True)
-        return Counter({_level(level): int(count) for level, count in zip(levels.tolist(), counts, strict=True)})
-    return Counter(_level(value) for value in values if not _null(value))
+        return Counter({level_of(level): int(count) for level, count in zip(levels.tolist(), counts, strict=True)})
+    return Counter(level_of(value) for value in values if not is_null(value))
 
 
-def _level(value: Any) -> str:
-    """As text; 1, 1.0 and True are one level each way a file may write them."""
+def level_of(value: Any) -> str:
+    """A level as text; 1, 1.0 and True are one level, since files write them each way.
+
+    >>> level_of(1.0), level_of(True), level_of("a")
+    ('1', '1', 'a')
+    """
     if isinstance(value, (bool, np.bool_)):
         return str(int(value))
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
@@ -199,5 +212,10 @@ def _level(value: Any) -> str:
     return str(value)
 
 
-def _null(value: Any) -> bool:
+def is_null(value: Any) -> bool:
+    """None, NaN or NaT.
+
+    >>> is_null(None), is_null(math.nan), is_null(0)
+    (True, True, False)
+    """
     return value is None or bool(value != value)

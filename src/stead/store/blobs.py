@@ -76,6 +76,19 @@ class Blobs:
             )
         return data
 
+    def delete(self, digest: str) -> None:
+        """Take a blob away, and what is cached of it; nothing happens where it is gone. Only for what nothing names any more."""
+        key = _key(digest)
+        with suppress(FileNotFoundError):
+            try:
+                obstore.delete(self._remote, key)
+            except FileNotFoundError:
+                pass
+            except Exception as error:
+                raise _translated(error, f"delete {digest[:12]}") from error
+            if self._cache is not None:
+                (self._cache / key).unlink()
+
     def has(self, digest: str) -> bool:
         return self._has(_key(digest))
 

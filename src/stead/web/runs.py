@@ -104,6 +104,7 @@ def listed(request: Request) -> Response:
         head=[column(request, name, what, order) for name, what in (("Name", "name"), ("Started", "started"))],
         next=here(request, after=page.next) if page.next else None,
         total=page.total,
+        uncounted=page.total >= runs.COUNTED,
         first=here(request, after=None) if asked.get("after") else None,
     )
 

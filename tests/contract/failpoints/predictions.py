@@ -17,7 +17,7 @@ from tests.conftest import new_store
 from traffic import hours, label, log
 from stead.predictions import compact, refresh_performance
 from stead.predictions import compaction
-compaction.MERGE_AT = 2
+compaction.MERGE_AT, compaction.KEPT_MS = 2, -1
 store = new_store(Path(sys.argv[1]))
 for n in range(3):
     requests = hours(4, first=4 * n)
@@ -68,6 +68,7 @@ POINTS: dict[str, Scenario] = dict.fromkeys(
         "predictions.merge",
         "predictions.performance",
         "predictions.remove",
+        "predictions.sweep",
     ),
     _life,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import py_compile
 import signal
@@ -79,6 +80,22 @@ def test_kill_while_uv_works(store: Store) -> None:
     process.communicate(timeout=30)
     python = environments.ensure(store, digest)
     assert subprocess.run([python, "-c", "import colorama"]).returncode == 0
+
+
+def test_the_next_build_removes_what_killed_ones_left(store: Store) -> None:
+    left, other = (environments.lock(store, [name]).digest for name in ("colorama", "six"))
+    process = ensure_elsewhere(store, left, STEAD_FAILPOINT="environments.ensure:before")
+    process.communicate(timeout=60)
+    folder = store.root / "environments"
+    assert list(folder.glob(f".{left[:16]}-*"))
+    held = folder / f".{'0' * 16}-building"
+    held.mkdir()
+    with open(folder / f"{'0' * 16}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        environments.ensure(store, other)
+        assert list(folder.glob(".*")) == [held], "its builder lives"
+    python = environments.ensure(store, left)
+    assert python.exists() and not list(folder.glob(".*"))
 
 
 def test_two_at_once_share_one_build(store: Store) -> None:

@@ -40,6 +40,13 @@ def test_every_kind_of_record_comes_back(tmp_path: Path) -> None:
     assert [record for _, record in j.read(journal.path)] == records
 
 
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Failed) as raised:
+        j.Journal(tmp_path / "file" / "r")
+    assert raised.value.code == "journal-folder" and "STEAD_STORE" in str(raised.value.hint)
+
+
 def test_a_torn_tail_is_not_read(tmp_path: Path) -> None:
     journal = j.Journal(tmp_path / "r")
     journal.append(j.Metrics(1, 0, {"a": 1.0}))

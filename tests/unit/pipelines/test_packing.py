@@ -1,0 +1,40 @@
+"""What a training is told about the project that it comes from."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from stead.config import load_project
+from stead.pipelines.packing import pack
+
+TOML = """[project]
+name = "p"
+requirements = ["pandas"]
+[models.p]
+code = "p.py"
+target = "y"
+"""
+
+
+def git(folder: Path, *arguments: str) -> str:
+    named = ["git", "-c", "user.name=n", "-c", "user.email=n@example.org", *arguments]
+    return subprocess.run(named, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_the_commit_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "stead.toml").write_text(TOML)
+    (tmp_path / "p.py").write_text("def train(X, y): ...\n")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "first")
+    packed = pack(load_project(tmp_path), "p", lambda data: "d" * 64)
+    assert (packed.git["commit"], packed.git["dirty"]) == (git(tmp_path, "rev-parse", "HEAD"), False)
+    (tmp_path / "p.py").write_text("def train(X, y): pass\n")
+    assert pack(load_project(tmp_path), "p", lambda data: "d" * 64).git["dirty"] is True
+
+
+def test_without_a_repository_there_is_no_commit(tmp_path: Path) -> None:
+    (tmp_path / "stead.toml").write_text(TOML)
+    (tmp_path / "p.py").write_text("def train(X, y): ...\n")
+    assert pack(load_project(tmp_path), "p", lambda data: "d" * 64).git == {}
