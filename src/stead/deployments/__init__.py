@@ -4,7 +4,9 @@
 `rollback` to the version that is kept warm is one transaction and a moment. `withdraw` takes a model out of service.
 """
 
+from stead.deployments.canary import observe
 from stead.deployments.operations import (
+    canaries,
     cancel_deployment,
     deploy,
     get_deployment,
@@ -32,11 +34,13 @@ __all__ = [
     "WAS_LIVE",
     "Deployment",
     "Step",
+    "canaries",
     "cancel_deployment",
     "deploy",
     "get_deployment",
     "list_deployments",
     "live_deployment",
+    "observe",
     "request_in",
     "rollback",
     "run_deployment",

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from stead import jobs, ledger, models, serving
+from stead.config import ROLLOUTS, RolloutConfig
 from stead.deployments.tables import deployments
 from stead.deployments.types import UNDER_WAY, WAS_LIVE, Deployment
-from stead.errors import Conflict, InvalidInput, NotFound
+from stead.errors import Conflict, InvalidInput, NotFound, did_you_mean
 from stead.runtime.clock import now_ms
 from stead.store import Store, checked_limit, from_row
 
 GATES = ("parity",)
+SWAP = RolloutConfig(kind="swap")
 
 
 def deploy(
@@ -24,19 +28,24 @@ def deploy(
     version: int | None = None,
     override: Sequence[str] = (),
     reason: str | None = None,
+    plan: str | None = None,
 ) -> Deployment:
-    """Ask that a version (default: the newest) takes over the model's route: warm it, check it, then swap.
+    """Ask that a version (default: the newest) takes over the model's route: warm it, check it, then by the plan.
 
-    `override` names gates whose refusal a person overrides; that needs a `reason`, and both are in the ledger.
-    Raises NotFound, InvalidInput (`override-unknown`, `reason-missing`), Conflict (`deployment-under-way`, `already-live`).
+    `plan` is a kind of rollout (`swap`, `canary`, …) to take instead of the model's own. `override` names gates whose refusal a person overrides; that needs a `reason`, and both are in the ledger.
+    Raises NotFound, InvalidInput (`override-unknown`, `reason-missing`, `plan-unknown`), Conflict (`deployment-under-way`,
+    `already-live`).
     """
+    if plan is not None and plan not in ROLLOUTS:
+        hint = did_you_mean(plan, ROLLOUTS) or f"one of {', '.join(ROLLOUTS)}"
+        raise InvalidInput("plan-unknown", f"there is no rollout {plan!r}", hint=hint)
     chosen = models.get_version(store, f"{model}@{version}") if version is not None else _newest(store, model)
     for gate in override:
         if gate not in GATES:
             raise InvalidInput("override-unknown", f"there is no gate {gate!r}", hint=f"gates: {', '.join(GATES)}")
     if override and not (reason or "").strip():
         raise InvalidInput("reason-missing", "to override a gate takes a reason", hint='--reason "why this is right"')
-    return _request(store, model, chosen.version, kind="swap", overrides=list(override), reason=reason)
+    return _request(store, model, chosen.version, kind="deploy", overrides=list(override), reason=reason, plan=plan)
 
 
 def rollback(
@@ -76,7 +85,14 @@ def rollback(
     return get_deployment(store, number)
 
 
-def switch(tx: sa.Connection, store: Store, deployment: Deployment, *, undoes: int | None = None) -> int:
+def switch(
+    tx: sa.Connection,
+    store: Store,
+    deployment: Deployment,
+    *,
+    undoes: int | None = None,
+    evidence: dict[str, Any] | None = None,
+) -> int:
     """Move the route to a deployment's version, in the caller's transaction; returns the route's revision.
 
     Route, champion alias, the states of this deployment and of the one before, and the ledger change together.
@@ -89,7 +105,8 @@ def switch(tx: sa.Connection, store: Store, deployment: Deployment, *, undoes: i
         advance(tx, before, state, f"by deployment {deployment.id}", ended=True)
     back = deployment.kind == "rollback"
     warm = [before.version] if before is not None and before.version != version and not back else []
-    revision = serving.set_route(store.db, tx, model, arms=[serving.Arm(version, 1.0)], warm=warm)
+    judging = warm if deployment.shares else []  # what it displaced goes on scoring, so that it can be judged later
+    revision = serving.set_route(store.db, tx, model, arms=[serving.Arm(version, 1.0)], warm=warm, shadow=judging)
     models.set_alias_in(store, tx, model, "champion", version)
     advance(tx, deployment, "live", f"route {revision}")
     said = f"{ref} took over from version {before.version}" if before else f"{ref} answers, where none did before"
@@ -111,10 +128,11 @@ def switch(tx: sa.Connection, store: Store, deployment: Deployment, *, undoes: i
             "revision": revision,
             "before": before.version if before else None,
             "after": version,
+            **({"canary": evidence} if evidence else {}),
         },
         undo=undo,
         undoes=undoes,
-        event_time=deployment.event_time,
+        event_time=jobs.held_in(tx, model),
     )
     return revision
 
@@ -160,7 +178,7 @@ def cancel_deployment(store: Store, number: int, *, reason: str | None = None, u
         deployment = _get(tx, number)
         if deployment.state not in UNDER_WAY:
             raise Conflict("deployment-ended", f"deployment {number} has ended: {deployment.state}")
-        unwarm(tx, store, deployment)
+        let_go(tx, store, deployment)
         advance(tx, deployment, "cancelled", reason or "on request", ended=True)
         said = f"the deployment of {deployment.model}@{deployment.version} was cancelled"
         record_end(tx, store.actor, deployment, "deployment.cancelled", said, reason, undoes=undoes)
@@ -182,6 +200,13 @@ def list_deployments(store: Store, *, model: str | None = None, limit: int = 50)
         return [from_row(row, Deployment) for row in tx.execute(query).mappings()]
 
 
+def canaries(store: Store) -> list[Deployment]:
+    """Deployments whose version has a share of the traffic, oldest first."""
+    with store.db.read() as tx:
+        rows = tx.execute(sa.select(deployments).where(deployments.c.state == "canary").order_by(deployments.c.id))
+        return [from_row(row, Deployment) for row in rows.mappings()]
+
+
 def live_deployment(store: Store, model: str) -> Deployment | None:
     """The deployment whose version answers now."""
     with store.db.read() as tx:
@@ -194,16 +219,24 @@ def under_way(store: Store, model: str) -> Deployment | None:
         return _under_way_in(tx, model)
 
 
-def unwarm(tx: sa.Connection, store: Store, deployment: Deployment) -> None:
-    """Let go of a version that does not take over, unless it is live or kept for a roll-back."""
+def let_go(tx: sa.Connection, store: Store, deployment: Deployment) -> int | None:
+    """Let go of a version that does not take over; what was live answers everything again. The route's revision if it moved.
+
+    It stays warm where it is kept for a roll-back.
+    """
     route = serving.route_in(tx, deployment.model)
-    if route is None or deployment.version not in route.warm:
-        return
+    if route is None:
+        return None
     live = _live_in(tx, deployment.model)
-    if live is not None and live.previous == deployment.version:
-        return
-    warm = [version for version in route.warm if version != deployment.version]
-    serving.set_route(store.db, tx, deployment.model, arms=route.arms, warm=warm, shadow=route.shadow)
+    if live is not None and live.version == deployment.version:
+        return None
+    arms = [serving.Arm(live.version, 1.0)] if live is not None else []
+    kept = {live.previous} if live is not None else set()
+    warm = [version for version in route.warm if version != deployment.version or version in kept]
+    shadow = [] if deployment.shares else [version for version in route.shadow if version != deployment.version]
+    if (arms, warm, shadow) == (route.arms, route.warm, route.shadow):
+        return None
+    return serving.set_route(store.db, tx, deployment.model, arms=arms, warm=warm, shadow=shadow)
 
 
 def _request(
@@ -215,9 +248,12 @@ def _request(
     overrides: list[str],
     reason: str | None,
     undoes: int | None = None,
+    plan: str | None = None,
 ) -> Deployment:
     with store.db.write("deployments.request") as tx:
-        number = request_in(tx, store, model, version, kind=kind, overrides=overrides, reason=reason, undoes=undoes)
+        number = request_in(
+            tx, store, model, version, kind=kind, overrides=overrides, reason=reason, undoes=undoes, plan=plan
+        )
         return _get(tx, number)
 
 
@@ -227,10 +263,11 @@ def request_in(
     model: str,
     version: int,
     *,
-    kind: str = "swap",
+    kind: str = "deploy",
     overrides: Sequence[str] = (),
     reason: str | None = None,
     undoes: int | None = None,
+    plan: str | None = None,
     timed: bool = False,
 ) -> int:
     """Ask for a deployment as part of a larger change: its row, its job and its ledger entry; returns its number.
@@ -250,6 +287,7 @@ def request_in(
         kind=kind,
         overrides=list(overrides),
         reason=reason,
+        plan=_plan(tx, model, plan if live is not None and kind == "deploy" else "swap"),
     )
     ledger.record(
         tx,
@@ -257,7 +295,7 @@ def request_in(
         action="deployment.requested",
         model=model,
         subject=f"deployment {number}",
-        summary=f"asked to {'deploy' if kind == 'swap' else 'roll back to'} {model}@{version}"
+        summary=f"asked to {'deploy' if kind == 'deploy' else 'roll back to'} {model}@{version}"
         + (f", overriding {', '.join(overrides)}" if overrides else ""),
         reason=reason,
         evidence={"deployment": number, "kind": kind, "overrides": list(overrides), "undoes": undoes},
@@ -279,6 +317,13 @@ def request_in(
     return number
 
 
+def _plan(tx: sa.Connection, model: str, kind: str | None) -> RolloutConfig:
+    """The model's own plan; from level `deploy` on a canary where none was chosen, else a swap."""
+    settings, level = models.rollout_of(tx, model)
+    plan = msgspec.convert(settings, RolloutConfig)
+    return replace(plan, kind=kind or plan.kind or ("canary" if level in ("deploy", "manage") else "swap"))
+
+
 def _check_idle(tx: sa.Connection, model: str) -> None:
     if (other := _under_way_in(tx, model)) is not None:
         raise Conflict(
@@ -298,6 +343,7 @@ def _insert(
     kind: str,
     overrides: list[str],
     reason: str | None,
+    plan: RolloutConfig = SWAP,
 ) -> int:
     now = now_ms()
     values = {
@@ -308,6 +354,8 @@ def _insert(
         "state": "requested",
         "overrides": overrides,
         "reason": reason,
+        "plan": msgspec.to_builtins(plan),
+        "shares": [],
         "steps": [{"state": "requested", "at": now, "note": f"by {store.actor}"}],
         "requested_by": store.actor,
         "created_at": now,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import sqlalchemy as sa
+
 from stead import gates, serving
 from stead.deployments import operations
-from stead.deployments.types import UNDER_WAY, Deployment
+from stead.deployments.canary import begin
+from stead.deployments.types import BY_JOB, UNDER_WAY, Deployment
 from stead.errors import Failed, Refused, SteadError, Unreachable
 from stead.jobs import Keeper
 from stead.store import Store
@@ -20,7 +23,7 @@ def run_deployment(store: Store, keeper: Keeper) -> dict[str, Any]:
     number = keeper.job.payload["deployment"]
     rollout = _Rollout(store, keeper)
     try:
-        while (deployment := operations.get_deployment(store, number)).state in UNDER_WAY:
+        while (deployment := operations.get_deployment(store, number)).state in BY_JOB:
             keeper.check()
             getattr(rollout, deployment.state)(deployment)
     except SteadError as error:
@@ -30,11 +33,12 @@ def run_deployment(store: Store, keeper: Keeper) -> dict[str, Any]:
     if deployment.state == "refused":
         told = deployment.error or {}
         raise Refused(told.get("code", "refused"), told.get("message", "refused by a gate"), hint=told.get("hint"))
-    if deployment.state == "live":
+    if deployment.state in ("live", "canary"):
         route = serving.get_route(store, deployment.model)
         assert route is not None
         serving.wait_applied(store, route.revision, timeout_s=GATEWAY_S)
-        keeper.report(f"{deployment.model}@{deployment.version} answers", 4, 4)
+        what = "answers" if deployment.state == "live" else "has its share: evidence decides what follows"
+        keeper.report(f"{deployment.model}@{deployment.version} {what}", 4, 4)
     return {"deployment": number, "state": deployment.state}
 
 
@@ -80,7 +84,7 @@ class _Rollout:
         self._say(f"parity {verdict.outcome}: {verdict.summary}")
         if verdict.outcome != "failed":
             with self.keeper.write("deployments.passed") as tx:
-                operations.advance(tx, deployment, "switching", f"parity {verdict.outcome}: {verdict.summary}")
+                self._onward(tx, deployment, f"parity {verdict.outcome}: {verdict.summary}")
             return
         if "parity" in deployment.overrides:
             with self.keeper.write("deployments.overridden") as tx:
@@ -93,7 +97,7 @@ class _Rollout:
                     deployment.reason,
                     verdict.evidence,
                 )
-                operations.advance(tx, deployment, "switching", f"parity overridden: {verdict.summary}")
+                self._onward(tx, deployment, f"parity overridden: {verdict.summary}")
             return
         error = Refused(
             "parity-failed",
@@ -101,7 +105,7 @@ class _Rollout:
             hint=f"stead env diff {ref}; or stead deploy {ref} --override parity --reason …",
         )
         with self.keeper.write("deployments.refuse") as tx:
-            operations.unwarm(tx, self.store, deployment)
+            operations.let_go(tx, self.store, deployment)
             operations.advance(tx, deployment, "refused", verdict.summary, error=error.as_dict()["error"], ended=True)
             operations.record_end(
                 tx,
@@ -112,6 +116,13 @@ class _Rollout:
                 None,
                 verdict.evidence,
             )
+
+    def _onward(self, tx: sa.Connection, deployment: Deployment, note: str) -> None:
+        """From the gates to the whole traffic at once, or to the first step of the plan."""
+        if deployment.plan.kind == "swap" or deployment.previous is None:
+            operations.advance(tx, deployment, "switching", note)
+        else:
+            begin(tx, self.store, deployment, note)
 
     def switching(self, deployment: Deployment) -> None:
         """Move the route: the swap itself."""
@@ -124,7 +135,7 @@ class _Rollout:
         if deployment.state not in UNDER_WAY:
             return
         with self.keeper.write("deployments.fail") as tx:
-            operations.unwarm(tx, self.store, deployment)
+            operations.let_go(tx, self.store, deployment)
             operations.advance(tx, deployment, "failed", error.message, error=error.as_dict()["error"], ended=True)
             operations.record_end(
                 tx,

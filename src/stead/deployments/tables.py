@@ -11,7 +11,7 @@ deployments = sa.Table(
     sa.Column("model", sa.Text, nullable=False, index=True),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("previous", sa.Integer, nullable=True),
-    sa.Column("kind", sa.Text, nullable=False),  # swap, rollback
+    sa.Column("kind", sa.Text, nullable=False),  # deploy, rollback
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("overrides", sa.JSON, nullable=False),
     sa.Column("reason", sa.Text, nullable=True),
@@ -21,5 +21,8 @@ deployments = sa.Table(
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("ended_at", sa.BigInteger, nullable=True),
     sa.Column("event_time", sa.BigInteger, nullable=True),
+    sa.Column("plan", sa.JSON, nullable=False),
+    sa.Column("shares", sa.JSON, nullable=False),  # [{share, at, event_time}] of a canary
+    sa.Column("evidence", sa.JSON, nullable=True),
     sa.Column("job", sa.String(32), nullable=True),  # the one that does it; none where it was done at once
 )

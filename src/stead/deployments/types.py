@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from stead.config import RolloutConfig
 
 State = Literal[
     "requested",
     "preparing",
     "checking",
+    "canary",
     "switching",
     "live",
     "replaced",
@@ -17,8 +20,11 @@ State = Literal[
     "rolled_back",
     "cancelled",
     "withdrawn",
+    "aborted",
 ]
-UNDER_WAY: tuple[State, ...] = ("requested", "preparing", "checking", "switching")
+BY_JOB: tuple[State, ...] = ("requested", "preparing", "checking", "switching")
+"""States in which a job does the next step; a canary's next step follows from evidence."""
+UNDER_WAY: tuple[State, ...] = (*BY_JOB, "canary")
 WAS_LIVE: tuple[State, ...] = ("replaced", "rolled_back", "withdrawn")
 """How a deployment ends that was live."""
 
@@ -31,8 +37,19 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A step of a canary that was begun: its share of the traffic since a moment of both clocks, milliseconds."""
+
+    share: float
+    at: int
+    event_time: int
+
+
+@dataclass(frozen=True)
 class Deployment:
     """`requested → preparing (warm) → checking (gates) → switching (route) → live`, or `refused`, `failed`, `cancelled`.
+
+    By a plan with steps there is `canary` before `switching`; a guard that breaks there ends it as `aborted`.
 
     `live` ends as `replaced` by a later one, `rolled_back`, or `withdrawn` where none takes its place.
     """
@@ -53,3 +70,8 @@ class Deployment:
     event_time: int | None
     job: str | None = None
     """The job that does it; None for a roll-back that was done at once."""
+    plan: RolloutConfig = field(default_factory=RolloutConfig)
+    shares: list[Share] = field(default_factory=list)
+    """Steps of the canary that were begun, the present one last."""
+    evidence: dict[str, Any] | None = None
+    """What was last seen of the canary: rows, days, intervals of the guards, and what follows from it."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from stead import models, policies
+from stead import deployments, models, policies
 from stead.errors import SteadError
 from stead.store import Store
 
@@ -19,6 +19,8 @@ def tick(store: Store) -> int:
     for model in known.values():
         if model.level != "record":
             moved += _safely(model.name, lambda model=model: _look(store, model))  # type: ignore[misc]
+    for deployment in deployments.canaries(store):
+        moved += _safely(deployment.model, lambda d=deployment: _canary(store, d))  # type: ignore[misc]
     for retraining in policies.open_retrainings(store):
         moved += _safely(retraining.model, lambda r=retraining: int(policies.advance(store, r)))  # type: ignore[misc]
     return moved
@@ -30,6 +32,11 @@ def _look(store: Store, model: models.Model) -> int:
     if standing is None:
         return 0
     return policies.adopt(store, model, standing) + int(policies.decide(store, model) is not None)
+
+
+def _canary(store: Store, deployment: deployments.Deployment) -> int:
+    after = deployments.observe(store, deployment.id)
+    return int((after.state, len(after.shares)) != (deployment.state, len(deployment.shares)))
 
 
 def _safely(model: str, what: Callable[[], int]) -> int:

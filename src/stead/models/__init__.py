@@ -13,9 +13,11 @@ from stead.models.registry import (
     list_versions,
     metrics_of,
     register,
+    rollout_of,
     set_alias,
     set_alias_in,
     set_level_in,
+    set_settings_in,
     set_tag,
 )
 from stead.models.types import Edge, LoggedModel, Model, ModelFile, Version
@@ -57,8 +59,10 @@ __all__ = [
     "materialise",
     "metrics_of",
     "register",
+    "rollout_of",
     "set_alias",
     "set_alias_in",
     "set_level_in",
+    "set_settings_in",
     "set_tag",
 ]

@@ -100,7 +100,8 @@ def _keep_model(
     }
     store.db.upsert(tx, models, first, ["name"], update=[])
     tx.execute(sa.select(models.c.name).where(models.c.name == model).with_for_update())
-    given = {"loss": loss, "settings": None if settings is None else dict(settings)}
+    before = tx.execute(sa.select(models.c.settings).where(models.c.name == model)).scalar_one()
+    given = {"loss": loss, "settings": None if settings is None else {**before, **settings}}
     changed = {key: value for key, value in given.items() if value is not None}
     tx.execute(sa.update(models).where(models.c.name == model).values(**changed, updated_at=now))
 
@@ -257,6 +258,19 @@ def set_alias_in(store: Store, tx: sa.Connection, model: str, alias: str, versio
     """`set_alias` as part of a larger change, whose own ledger entry tells it: a deployment moves `champion`."""
     values = {"model": model, "alias": alias, "version": version}
     store.db.upsert(tx, aliases, values, ["model", "alias"])
+
+
+def rollout_of(tx: sa.Connection, model: str) -> tuple[dict[str, Any], str]:
+    """The rollout plan that was handed over for a model, empty where none was, and its level, inside a transaction."""
+    known = _model(tx, model)
+    return dict(known.settings.get("rollout") or {}), known.level
+
+
+def set_settings_in(tx: sa.Connection, model: str, **settings: Any) -> None:
+    """Write some of a model's settings as part of a larger change; nothing where there is no such model yet."""
+    before = tx.execute(sa.select(models.c.settings).where(models.c.name == model)).scalar()
+    if before is not None and before != (after := {**before, **settings}):
+        tx.execute(sa.update(models).where(models.c.name == model).values(settings=after))
 
 
 def set_level_in(tx: sa.Connection, model: str, level: str) -> str:

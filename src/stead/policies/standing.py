@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import sqlalchemy as sa
 
-from stead import ledger
+from stead import ledger, models
 from stead.config import PolicyConfig, RolloutConfig
 from stead.errors import InvalidInput, NotFound
 from stead.pipelines import Spec
@@ -29,6 +29,7 @@ def push(store: Store, model: str, *, spec: Spec, policy: PolicyConfig, rollout:
         "recipe": spec.recipe,
     }
     with store.db.write("policies.push") as tx:
+        models.set_settings_in(tx, model, rollout=given["rollout"])  # where deployments find their plan
         before = find_standing(tx, model)
         if before is not None and all(
             msgspec.to_builtins(getattr(before, key)) == value for key, value in given.items()

@@ -4,11 +4,18 @@ Writers append to raw segments (`log`, `labels`), a compaction makes Parquet of 
 (`reading`), and `performance` keeps the loss of every version and day of event time.
 """
 
+from stead.predictions.columns import read_columns
 from stead.predictions.compaction import compact
 from stead.predictions.labels import add_labels, seal_labels
 from stead.predictions.log import Logged, PredictionLog
-from stead.predictions.performance import performance, recent_performance, refresh_performance
-from stead.predictions.reading import counts, list_predictions, read, read_scores
+from stead.predictions.performance import (
+    changed_days,
+    newest_refreshes,
+    performance,
+    recent_performance,
+    refresh_performance,
+)
+from stead.predictions.reading import counts, list_predictions, read, read_pairs, read_requests, read_scores
 from stead.predictions.types import Counts, DayLoss, Label, LabelReceipt, Prediction
 
 OPERATIONS = {
@@ -27,11 +34,16 @@ __all__ = [
     "Prediction",
     "PredictionLog",
     "add_labels",
+    "changed_days",
     "compact",
     "counts",
     "list_predictions",
+    "newest_refreshes",
     "performance",
     "read",
+    "read_columns",
+    "read_pairs",
+    "read_requests",
     "read_scores",
     "recent_performance",
     "refresh_performance",

@@ -165,7 +165,7 @@ def read(store: Store, model: str, *, since: int | None = None, until: int | Non
 def read_scores(store: Store, model: str, *, since: int, until: int) -> pa.Table:
     """Each row with what every version made of it, answered or scored aside; `since` <= event time < `until`, milliseconds.
 
-    Columns: request, row, event_time, key, version, role ("" or "shadow"), status, latency_us, `output` and `label` as
+    Columns: request, row, event_time, received_at, key, version, role ("" or "shadow"), status, latency_us, `output` and `label` as
     numbers (null where they are none), `output_json` and `label_json` as they were. Failed requests have row 0 and no output.
     """
     bounds = (int(since), int(until))
@@ -175,7 +175,7 @@ def read_scores(store: Store, model: str, *, since: int, until: int) -> pa.Table
         view_labels(con, store)
         union(con, "answered", paths(store, answered.stored), frames.of_raw(answered.raw, "predictions"))
         union(con, "aside", paths(store, aside.stored), frames.of_raw(aside.raw, "shadows"))
-        names = "request, row, rows, event_time, key, version, status, latency_us, output_number as output, output as output_json"
+        names = "request, row, rows, event_time, received_at, key, version, status, latency_us, output_number as output, output as output_json"
         mine = f"where model = $model and event_time >= {bounds[0]} and event_time < {bounds[1]}"
         table: pa.Table = con.sql(
             f"""with scores as (
@@ -184,6 +184,53 @@ def read_scores(store: Store, model: str, *, since: int, until: int) -> pa.Table
             select s.* exclude (rows), l.value_number as label, l.value as label_json
             from scores s left join labels l on s.request = l.request and s.row = l.row and s.rows > 0
             order by s.event_time, s.request, s.row, s.role, s.version""",
+            params={"model": model},
+        ).to_arrow_table()
+        return table
+
+
+def read_pairs(store: Store, model: str, first: int, second: int, *, since: int, until: int) -> pa.Table:
+    """Labelled rows that two versions both scored, whichever answered; `since` <= event time < `until`, milliseconds.
+
+    Columns: event_time, answered (the version that did), `first`, `second` and `label` as numbers, and the same with
+    `_json` as they were. By event time.
+    """
+    bounds = (int(since), int(until))
+    answered = look(store, "predictions", models=[model], events=bounds)
+    aside = look(store, "shadows", models=[model], events=bounds)
+    with connect() as con:
+        view_labels(con, store)
+        union(con, "answered", paths(store, answered.stored), frames.of_raw(answered.raw, "predictions"))
+        union(con, "aside", paths(store, aside.stored), frames.of_raw(aside.raw, "shadows"))
+        mine = f"where model = $model and rows > 0 and event_time >= {bounds[0]} and event_time < {bounds[1]}"
+        table: pa.Table = con.sql(
+            f"""with scores as (
+                select request, row, event_time, version, output_number, output, version as answered from answered {mine}
+                union all select request, row, event_time, version, output_number, output, null from aside {mine}),
+            pairs as (select request, row, any_value(event_time) as event_time, any_value(answered) as answered,
+                any_value(output_number) filter (version = $first) as first,
+                any_value(output) filter (version = $first) as first_json,
+                any_value(output_number) filter (version = $second) as second,
+                any_value(output) filter (version = $second) as second_json
+                from scores where version in ($first, $second) group by request, row)
+            select p.* exclude (request, row), l.value_number as label, l.value as label_json
+            from pairs p join labels l on p.request = l.request and p.row = l.row
+            where first_json is not null and second_json is not null
+            order by p.event_time, p.request, p.row""",
+            params={"model": model, "first": first, "second": second},
+        ).to_arrow_table()
+        return table
+
+
+def read_requests(store: Store, model: str, *, since: int) -> pa.Table:
+    """The requests that were answered or failed from an event time on: version, status, latency_us, received_at."""
+    bounds = (int(since), 1 << 62)
+    view = look(store, "predictions", models=[model], events=bounds)
+    with connect() as con:
+        view_predictions(con, store, view.stored, frames.of_raw(view.raw, "predictions"))
+        table: pa.Table = con.sql(
+            f"""select version, status, latency_us, received_at from predictions
+            where model = $model and row = 0 and event_time >= {bounds[0]}""",
             params={"model": model},
         ).to_arrow_table()
         return table

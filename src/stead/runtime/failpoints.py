@@ -27,6 +27,7 @@ REGISTRY: dict[str, str] = {
     "deployments.refuse": "a gate's refusal and its ledger entry",
     "deployments.request": "a deployment, its ledger entry and its job",
     "deployments.rollback": "route, alias, states and ledger go back together",
+    "deployments.step": "a canary's next share, or its end, with the route and the ledger entry",
     "deployments.switch": "route, alias, states and ledger change together",
     "deployments.withdraw": "a model is out of service: route, alias, state and ledger together",
     "environments.add": "a lock and the memory of what it was made from",

@@ -42,6 +42,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.Column("event_time", sa.BigInteger(), nullable=True),
+        sa.Column("plan", sa.JSON(), nullable=False),
+        sa.Column("shares", sa.JSON(), nullable=False),
+        sa.Column("evidence", sa.JSON(), nullable=True),
         sa.Column("job", sa.String(length=32), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deployments")),
     )
@@ -221,7 +224,17 @@ def upgrade() -> None:
         sa.Column("prediction_sum", sa.Float(), nullable=False),
         sa.Column("label_sum", sa.Float(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("refresh", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("model", "day", "version", "role", name=op.f("pk_performance_days")),
+    )
+    with op.batch_alter_table("performance_days", schema=None) as batch_op:
+        batch_op.create_index("ix_performance_days_refresh", ["model", "refresh"], unique=False)
+
+    op.create_table(
+        "performance_news",
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("refresh", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("model", name=op.f("pk_performance_news")),
     )
     op.create_table(
         "performance_progress",
@@ -590,6 +603,10 @@ def downgrade() -> None:
 
     op.drop_table("prediction_segments")
     op.drop_table("performance_progress")
+    op.drop_table("performance_news")
+    with op.batch_alter_table("performance_days", schema=None) as batch_op:
+        batch_op.drop_index("ix_performance_days_refresh")
+
     op.drop_table("performance_days")
     op.drop_table("models")
     op.drop_table("model_clocks")

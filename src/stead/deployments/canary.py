@@ -1,0 +1,178 @@
+"""A canary's way: a share of the traffic, evidence, the next share; or back, where a guard breaks.
+
+Nothing here needs a job: a look gathers evidence and makes one move in a transaction that checks the step it moves from,
+so two agents that look at once move once, and one that dies has moved or has not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+
+from stead import jobs, serving
+from stead.deployments import operations
+from stead.deployments.evidence import Evidence, gather
+from stead.deployments.tables import deployments
+from stead.deployments.types import Deployment, Share
+from stead.runtime.clock import now_ms
+from stead.store import Store, from_row
+
+ERRORS = 0.001
+"""A higher rate of errors than the other arm's by more than this is harm."""
+SLOWER = 1.5
+SPLIT = 0.001
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What follows from the evidence: the next share, back, or waiting for more."""
+
+    action: Literal["advance", "abort", "hold"]
+    said: str
+    guard: str | None = None
+
+
+def begin(tx: sa.Connection, store: Store, deployment: Deployment, note: str) -> None:
+    """Give a version its first share, in the caller's transaction."""
+    shares = deployment.plan.steps if deployment.plan.kind != "shadow" else (0.0,)
+    _step(tx, store, deployment, shares[0], note)
+
+
+def observe(store: Store, number: int) -> Deployment:
+    """Look at a canary and make the move that its evidence asks for. Does nothing where it is in another state."""
+    deployment = operations.get_deployment(store, number)
+    if deployment.state != "canary":
+        return deployment
+    evidence = gather(store, deployment, now=jobs.model_now(store, deployment.model))
+    decision = judge(evidence, deployment)
+    told = {**msgspec.to_builtins(evidence), "decision": msgspec.to_builtins(decision)}
+    if decision.action == "hold" and deployment.evidence == told:
+        return deployment
+    revision: int | None = None
+    with store.db.write("deployments.step") as tx:
+        here = sa.select(deployments).where(deployments.c.id == number).with_for_update()
+        current = from_row(tx.execute(here).mappings().one(), Deployment)
+        if current.state != "canary" or len(current.shares) != len(deployment.shares):
+            return current  # somebody else has moved it
+        tx.execute(sa.update(deployments).where(deployments.c.id == number).values(evidence=told))
+        if decision.action == "abort":
+            revision = _abort(tx, store, current, decision, told)
+        elif decision.action == "advance":
+            revision = _advance(tx, store, current, decision, told)
+    if revision is not None:
+        serving.wait_applied(store, revision, timeout_s=10)
+    return operations.get_deployment(store, number)
+
+
+def judge(evidence: Evidence, deployment: Deployment) -> Decision:
+    """What follows from the evidence: a broken guard ends it, full evidence with every guard holding moves it on.
+
+    Guards may break at any look, since their intervals hold at all of them. The loss is judged only with `rows` labelled rows
+    in the new version's arm. An A/B asks for a version that is better, not for one that does no harm.
+    """
+    plan = deployment.plan
+    if (broken := _broken(evidence, deployment)) is not None:
+        return broken
+    needs = []
+    counted = evidence.rows if plan.kind == "shadow" else evidence.arm_rows
+    if counted < plan.rows:
+        needs.append(f"{counted} of {plan.rows} labelled rows")
+    if evidence.days < plan.days:
+        needs.append(f"{evidence.days} of {plan.days} days")
+    if "loss" in plan.guards and not needs and evidence.by_day.high is None and evidence.by_row.high is None:
+        needs.append("losses that differ from row to row")
+    if needs:
+        return Decision(
+            "hold", f"waits for evidence: {', '.join(needs)}{_soon(evidence, plan.rows, plan.days, counted)}"
+        )
+    proven = any(interval.high is not None and interval.high < 0 for interval in (evidence.by_day, evidence.by_row))
+    if plan.kind == "ab" and not proven:
+        more = f", about {evidence.more_days:.0f} days more at this difference" if evidence.more_days else ""
+        return Decision("hold", f"neither is shown to be better{more}")
+    said = "harm beyond the margin is excluded" if proven else "least evidence is reached and every guard holds"
+    return Decision("advance", said)
+
+
+def _broken(evidence: Evidence, deployment: Deployment) -> Decision | None:
+    plan = deployment.plan
+    if evidence.split < SPLIT:
+        return Decision(
+            "abort", f"requests do not go by the shares (p {evidence.split:.1g}): nothing can be compared", "split"
+        )
+    if "errors" in plan.guards and evidence.errors.low is not None and evidence.errors.low > ERRORS:
+        return Decision("abort", f"{evidence.failed} of {evidence.answered} requests failed", "errors")
+    if "outputs" in plan.guards and evidence.unusable > 0:
+        return Decision("abort", f"{evidence.unusable} outputs are no usable number", "outputs")
+    slow, usual = evidence.latency.low, evidence.other_latency.high
+    if "latency" in plan.guards and slow is not None and usual is not None and slow > SLOWER * usual:
+        return Decision(
+            "abort",
+            f"95 % of answers took up to {slow / 1000:.0f} ms and more, usual are {usual / 1000:.0f}",
+            "latency",
+        )
+    counted = evidence.rows if plan.kind == "shadow" else evidence.arm_rows
+    if "loss" not in plan.guards or counted < plan.rows:
+        return None
+    for interval, unit in ((evidence.by_day, f"{evidence.days} days"), (evidence.by_row, f"{evidence.rows} rows")):
+        if interval.low is not None and interval.low > 0:
+            losses = f"{evidence.second_loss:.4g} against {evidence.first_loss:.4g}"
+            return Decision("abort", f"its loss is {losses} on the same rows, after {unit}", "loss")
+    if evidence.own.low is not None and evidence.own.low > 0:
+        return Decision("abort", f"its loss of {evidence.second_loss:.4g} is far above its own offline result", "own")
+    return None
+
+
+def _soon(evidence: Evidence, rows: int, days: int, counted: int) -> str:
+    """How long still at today's traffic."""
+    if not evidence.days or not counted:
+        return ""
+    left = max(days - evidence.days, (rows - counted) / (counted / evidence.days))
+    return f"; about {left:.0f} days more at this traffic"
+
+
+def _advance(tx: sa.Connection, store: Store, deployment: Deployment, decision: Decision, told: dict[str, Any]) -> int:
+    steps = deployment.plan.steps if deployment.plan.kind not in ("shadow", "ab") else deployment.plan.steps[:1]
+    if len(deployment.shares) < len(steps):
+        return _step(tx, store, deployment, steps[len(deployment.shares)], decision.said)
+    operations.advance(tx, deployment, "switching", decision.said)
+    return operations.switch(tx, store, deployment, evidence=told)
+
+
+def _abort(
+    tx: sa.Connection, store: Store, deployment: Deployment, decision: Decision, told: dict[str, Any]
+) -> int | None:
+    ref = f"{deployment.model}@{deployment.version}"
+    revision = operations.let_go(tx, store, deployment)
+    error = {"code": f"guard-{decision.guard}", "message": decision.said, "kind": "Refused"}
+    operations.advance(tx, deployment, "aborted", decision.said, error=error, ended=True)
+    said = f"the canary of {ref} was taken back by the guard {decision.guard}: {decision.said}"
+    operations.record_end(tx, "agent", deployment, "deployment.aborted", said, None, told)
+    return revision
+
+
+def _step(tx: sa.Connection, store: Store, deployment: Deployment, share: float, note: str) -> int:
+    """Move the split: the version gets its share, and both score what the other one answers."""
+    previous = deployment.previous
+    assert previous is not None
+    arms = [serving.Arm(previous, 1 - share)] + ([serving.Arm(deployment.version, share)] if share else [])
+    both = [previous, deployment.version]
+    revision = serving.set_route(store.db, tx, deployment.model, arms=arms, warm=both, shadow=both)
+    held = jobs.held_in(tx, deployment.model)
+    now = now_ms()
+    begun = [*deployment.shares, Share(share, now, held if held is not None else now)]
+    key = deployments.c.id == deployment.id
+    tx.execute(sa.update(deployments).where(key).values(shares=msgspec.to_builtins(begun)))
+    operations.advance(tx, deployment, "canary", f"{share:.0%} of the traffic: {note}")
+    operations.record_end(
+        tx,
+        "agent",
+        deployment,
+        "canary.step",
+        f"{deployment.model}@{deployment.version} gets {share:.0%} of the traffic: {note}",
+        None,
+        {"share": share, "revision": revision},
+    )
+    return revision

@@ -1,0 +1,178 @@
+"""What a canary has shown so far, from the log: errors, latency, outputs and loss of the new version beside the present one.
+
+Both versions score every row, one of them aside, so the loss is compared on the same rows; a day counts when it is over
+and its labels are due. Everything is computed anew from the log at each look: a label that comes late changes the past.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stead import models, predictions
+from stead.config import duration_ms
+from stead.deployments.types import Deployment
+from stead.stats import counts, losses, sequential
+from stead.store import Store
+
+DAY = 86_400_000
+ALPHA = 0.025
+"""Of each of the two looks at the loss, by row and by day: together 5 %."""
+OWN_TOLERANCE = 1.5
+"""A version may lose so many times its own offline result before that alone stops it: seasons do that much."""
+LATENCY = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with an interval that holds at every look; infinite ends mean that nothing can be said yet."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a canary. Losses are differences as a share of the present version's loss, harm above 0."""
+
+    days: int
+    """Days of event time that are over, with their labels due, on which both versions scored labelled rows."""
+    rows: int
+    """Labelled rows that both scored."""
+    arm_rows: int
+    """Those of them that the new version answered."""
+    answered: int
+    failed: int
+    """Requests of the new version's arm, and how many of them failed."""
+    first_loss: float | None
+    """Of the present version, on the rows of both."""
+    second_loss: float | None
+    by_row: Interval
+    """Harm beyond the margin, rows as the unit."""
+    by_day: Interval
+    """The same, days as the unit."""
+    own: Interval
+    """Loss of the new version beyond its own offline result with tolerance, days as the unit."""
+    errors: Interval
+    """Rate of failed requests in the new arm minus that in the other."""
+    latency: Interval
+    """95th percentile in the new arm, microseconds."""
+    other_latency: Interval
+    unusable: int
+    """Outputs of the new version that are no finite number where the present one's are."""
+    split: float
+    """Always-valid p-value of "requests went to the arms by the shares"."""
+    until: int
+    """Event time up to which days count."""
+    more_days: float | None
+    """Days until the interval by day excludes harm beyond the margin, should the estimate stay; None where it never will."""
+
+
+def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
+    """Look at the log since the canary began, up to the model's `now`."""
+    model = models.get_model(store, deployment.model)
+    version = models.get_version(store, f"{deployment.model}@{deployment.version}")
+    offline = models.get_logged_model(store, version.logged_model).metrics.get("holdout_time")
+    first, second, begun = deployment.previous or 0, deployment.version, deployment.shares[0]
+    delay = duration_ms(str(model.settings.get("label_delay") or "0h"))
+    until = (now - delay) // DAY * DAY
+    pairs = predictions.read_pairs(
+        store, model.name, first, second, since=begun.event_time, until=max(until, begun.event_time)
+    )
+    values = {name: _values(pairs, name) for name in ("first", "second", "label")}
+    loss_a, weight_a = losses.row_losses(model.loss, values["first"], values["label"])
+    loss_b, weight_b = losses.row_losses(model.loss, values["second"], values["label"])
+    unusable = int(((weight_a > 0) & ~(weight_b > 0)).sum())
+    both = (weight_a > 0) & (weight_b > 0)
+    loss_a, loss_b, weight = loss_a[both], loss_b[both], weight_a[both]
+    day = pairs["event_time"].to_numpy()[both] // DAY
+    arm = pairs["answered"].to_numpy(zero_copy_only=False)[both] == second
+    scale = float(loss_a.sum() / weight.sum()) if weight.sum() > 0 else math.nan
+    excess = loss_b - (1 + deployment.plan.margin) * loss_a
+    by_row = sequential.mean(sequential.observe(sequential.Arm(), excess, weight), alpha=ALPHA)
+    state = sequential.observe_days(sequential.Paired(), excess, np.zeros_like(excess), weight, day)
+    by_day = sequential.paired(state, alpha=ALPHA)
+    own = _own(offline, loss_b, weight, day)
+    arms = _arms(store, deployment, begun.event_time)
+    more = sequential.more_rows(by_day) if math.isfinite(by_day.standard_error) else math.nan
+    return Evidence(
+        days=state.days,
+        rows=len(weight),
+        arm_rows=int(arm.sum()),
+        answered=arms.answered,
+        failed=arms.failed,
+        first_loss=_finite(scale),
+        second_loss=_finite(float(loss_b.sum() / weight.sum())) if len(weight) else None,
+        by_row=_interval(by_row, scale),
+        by_day=_interval(by_day, scale),
+        own=_interval(own, 1.0) if own is not None else Interval(None, None, None),
+        errors=_interval(counts.difference(arms.steps), 1.0) if arms.steps else Interval(None, None, None),
+        latency=_interval(counts.quantile(arms.latency, LATENCY), 1.0),
+        other_latency=_interval(counts.quantile(arms.other_latency, LATENCY), 1.0),
+        unusable=unusable,
+        split=counts.sample_ratio(arms.splits) if arms.splits else 1.0,
+        until=until,
+        more_days=_finite(more),
+    )
+
+
+@dataclass(frozen=True)
+class _Arms:
+    steps: list[counts.Step]
+    splits: list[tuple[tuple[int, int], tuple[float, float]]]
+    latency: Any
+    other_latency: Any
+    answered: int
+    failed: int
+
+
+def _arms(store: Store, deployment: Deployment, since: int) -> _Arms:
+    """Requests by arm, step by step: those that came while the step was in force."""
+    table = predictions.read_requests(store, deployment.model, since=since)
+    version, status, latency, at = (
+        table[name].to_numpy() for name in ("version", "status", "latency_us", "received_at")
+    )
+    mine, other, bad = version == deployment.version, version == deployment.previous, status >= 500
+    steps, splits = [], []
+    ends = [share.at for share in deployment.shares[1:]] + [1 << 62]
+    for share, end in zip(deployment.shares, ends, strict=True):
+        now = (at >= share.at) & (at < end)
+        n, m = int((now & mine).sum()), int((now & other).sum())
+        if 0 < share.share < 1 and n + m:
+            steps.append(counts.Step(share.share, int((now & mine & bad).sum()), n, int((now & other & bad).sum()), m))
+            splits.append(((n, m), (share.share, 1 - share.share)))
+    good = status < 400
+    return _Arms(
+        steps, splits, latency[mine & good].astype(float), latency[other & good].astype(float),
+        int(mine.sum()), int((mine & bad).sum()),
+    )  # fmt: skip
+
+
+def _own(offline: float | None, loss: Any, weight: Any, day: Any) -> sequential.Bounds | None:
+    if offline is None or not offline > 0:
+        return None
+    state = sequential.observe_days(sequential.Paired(), loss, OWN_TOLERANCE * offline * weight, weight, day)
+    return sequential.paired(state, alpha=ALPHA)
+
+
+def _values(table: Any, name: str) -> Any:
+    """Numbers as an array; a list of what the JSON says where any value is none."""
+    import msgspec
+
+    numbers, texts = table[name], table[f"{name}_json"]
+    if numbers.null_count == 0:
+        return numbers.to_numpy()
+    return [msgspec.json.decode(text) for text in texts.to_pylist()]
+
+
+def _interval(bounds: Any, scale: float) -> Interval:
+    scale = scale if scale > 0 else math.nan
+    return Interval(*(_finite(value / scale) for value in (bounds.estimate, bounds.low, bounds.high)))
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,168 @@
+"""A canary against a real gateway: a better version takes over, a worse one is taken back, and a kill -9 changes neither."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stead import deployments, jobs, ledger, models, policies, predictions, serving
+from stead.config import load_settings
+from stead.errors import Conflict, InvalidInput
+from stead.predictions import Label
+from stead.processes.handlers import handlers
+from stead.runtime.clock import to_ms
+from stead.store import Store
+
+sys.path.insert(0, str(Path(__file__).parent))
+from gateway_process import Running
+
+DAY = 86_400_000
+HOLDER = "test"
+
+
+class World:
+    """The model `times` in the world: x comes, 2 x is the truth; version N says N x. A day has 24 rows."""
+
+    def __init__(self, store: Store, gateway: Running) -> None:
+        self.store = store
+        self.gateway = gateway
+        self.day = to_ms("2021-01-01")
+        self.rng = np.random.default_rng(0)
+        self.hold()
+
+    def hold(self) -> None:
+        jobs.hold_clock(self.store, "times", now=self.day, holder=HOLDER)
+
+    def settle(self) -> None:
+        while jobs.work(self.store, handlers(load_settings()), owner="agent") is not None:
+            pass
+
+    def live(self) -> int | None:
+        found = deployments.live_deployment(self.store, "times")
+        return None if found is None else found.version
+
+    def days(self, number: int, *, until: Callable[[], bool] = lambda: False) -> int:
+        """Let days pass: rows, their labels, a look at the canary at each midnight; how many it took."""
+        for passed in range(number):
+            self.hold()
+            labels = []
+            for hour in range(24):
+                x = float(self.rng.uniform(1, 3))
+                headers = {"X-Stead-Event-Time": str(self.day + hour * 3_600_000)}
+                answer = self.gateway.http.post("/predict/times", json={"row": {"x": x}}, headers=headers).json()
+                labels.append(Label(answer["prediction_id"], 2 * x + float(self.rng.normal(0, 0.3))))
+            predictions.add_labels(self.store, labels)
+            self.day += DAY
+            self.hold()
+            for deployment in deployments.canaries(self.store):
+                deployments.observe(self.store, deployment.id)
+            if until():
+                return passed + 1
+        return number
+
+
+@pytest.fixture
+def world(shop: Store, run: Callable[..., Running]) -> World:
+    made = World(shop, run(shop))
+    deployments.deploy(shop, "times", version=1)
+    made.settle()
+    assert made.live() == 1
+    return made
+
+
+def shares(store: Store) -> dict[int, float]:
+    route = serving.get_route(store, "times")
+    assert route is not None
+    return {arm.version: arm.share for arm in route.arms}
+
+
+def canary(store: Store, number: int) -> deployments.Deployment:
+    return deployments.get_deployment(store, number)
+
+
+def test_a_better_version_takes_over_by_steps(world: World) -> None:
+    store = world.store
+    with pytest.raises(InvalidInput, match="no rollout"):
+        deployments.deploy(store, "times", version=2, plan="canari")
+    asked = deployments.deploy(store, "times", version=2, plan="canary")
+    assert (asked.plan.kind, asked.plan.steps) == ("canary", (0.25,))
+    world.settle()
+    assert canary(store, asked.id).state == "canary" and shares(store) == {1: 0.75, 2: 0.25}
+    with pytest.raises(Conflict, match="under way"):
+        deployments.deploy(store, "times", version=3)
+    world.days(3)
+    held = canary(store, asked.id)
+    assert held.state == "canary" and held.evidence is not None
+    assert (
+        "waits for evidence" in held.evidence["decision"]["said"]
+        and "more at this traffic" in held.evidence["decision"]["said"]
+    )
+    took = world.days(20, until=lambda: canary(store, asked.id).state == "live")
+    done = canary(store, asked.id)
+    assert done.state == "live" and world.live() == 2 and took < 15, done.evidence
+    assert done.evidence is not None and done.evidence["arm_rows"] >= 30
+    assert done.evidence["second_loss"] < done.evidence["first_loss"]
+    route = serving.get_route(store, "times")
+    assert route is not None and (shares(store), route.warm, route.shadow) == ({2: 1.0}, [1], [1])
+    entry = ledger.list_entries(store, model="times", limit=1)[0]
+    assert entry.action == "route.changed" and entry.evidence["canary"]["decision"]["action"] == "advance"
+
+
+def test_a_worse_version_is_taken_back(world: World) -> None:
+    store = world.store
+    deployments.deploy(store, "times", version=2)
+    world.settle()
+    asked = deployments.deploy(store, "times", version=3, plan="canary")
+    world.settle()
+    took = world.days(30, until=lambda: canary(store, asked.id).state != "canary")
+    done = canary(store, asked.id)
+    assert done.state == "aborted" and done.error is not None and done.error["code"] == "guard-loss"
+    assert took < 12 and world.live() == 2 and shares(store) == {2: 1.0}
+    route = serving.get_route(store, "times")
+    assert route is not None and route.shadow == []
+    entry = ledger.list_entries(store, model="times", limit=1)[0]
+    assert entry.action == "deployment.aborted" and "guard loss" in entry.summary
+    world.days(1)
+    assert [d.version for d in predictions.performance(store, "times", since=world.day - DAY)] == []
+    predictions.refresh_performance(store)
+    assert [d.version for d in predictions.performance(store, "times", since=world.day - DAY)] == [2]
+
+
+def test_a_version_that_fails_is_taken_back_before_any_label(world: World) -> None:
+    store = world.store
+    asked = deployments.deploy(store, "times", version=2, plan="canary")
+    world.settle()
+    for _ in range(150):
+        x = -1.0 if world.rng.uniform() < 0.5 else 1.0
+        world.gateway.http.post("/predict/times", json={"row": {"x": x}})  # both versions fail alike
+    assert deployments.observe(store, asked.id).state == "canary"
+    cancelled = deployments.cancel_deployment(store, asked.id, reason="enough")
+    assert cancelled.state == "cancelled" and shares(store) == {1: 1.0}
+    route = serving.get_route(store, "times")
+    assert route is not None and (route.warm, route.shadow) == ([], [])
+
+
+def test_a_shadow_asks_nobody_to_trust_it(world: World) -> None:
+    store = world.store
+    asked = deployments.deploy(store, "times", version=2, plan="shadow")
+    world.settle()
+    assert shares(store) == {1: 1.0}
+    took = world.days(20, until=lambda: canary(store, asked.id).state == "live")
+    assert canary(store, asked.id).state == "live" and 2 <= took <= 7, canary(store, asked.id).evidence
+
+
+def test_from_level_deploy_on_the_plan_is_a_canary(world: World) -> None:
+    store = world.store
+    with store.db.write("policies.level") as tx:
+        models.set_level_in(tx, "times", "deploy")
+    asked = deployments.deploy(store, "times", version=2)
+    assert asked.plan.kind == "canary"
+    world.settle()
+    assert policies.explain(store, "times").level == "deploy" and canary(store, asked.id).state == "canary"
+    evidence: Any = deployments.observe(store, asked.id).evidence
+    assert evidence["decision"]["action"] == "hold"
