@@ -3,7 +3,7 @@
 A job is done at least once. Each claim raises its fence, and every write of a keeper checks it, so a zombie cannot write.
 """
 
-from stead.jobs.clocks import held_at, held_clocks, held_in, hold_clock, model_now, release_clock
+from stead.jobs.clocks import clock_holders, held_at, held_clocks, held_in, hold_clock, model_now, release_clock
 from stead.jobs.keeper import Handler, Keeper, work
 from stead.jobs.limits import Limits
 from stead.jobs.operations import (
@@ -42,6 +42,7 @@ __all__ = [
     "agent_beat",
     "agent_gone",
     "cancel_job",
+    "clock_holders",
     "enqueue",
     "enqueue_in",
     "finish_in",

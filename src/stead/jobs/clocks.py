@@ -40,6 +40,12 @@ def held_clocks(tx: sa.Connection) -> dict[str, int]:
     return {model: int(now) for model, now in tx.execute(query)}
 
 
+def clock_holders(tx: sa.Connection) -> dict[str, tuple[int, str]]:
+    """`held_clocks` with who holds them."""
+    query = sa.select(model_clocks).where(model_clocks.c.beat_at > now_ms() - HELD_MS)
+    return {row["model"]: (int(row["now"]), row["holder"]) for row in tx.execute(query).mappings()}
+
+
 def hold_clock(store: Store, model: str, *, now: int, holder: str) -> None:
     """Set the model's clock to `now` on behalf of one replay. Raises Conflict (`clock-held`) where another one holds it."""
     with store.db.write("jobs.clock") as tx:

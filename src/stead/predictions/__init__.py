@@ -10,7 +10,7 @@ from stead.predictions.labels import add_labels, seal_labels
 from stead.predictions.log import Logged, PredictionLog
 from stead.predictions.performance import (
     changed_days,
-    newest_refreshes,
+    changed_models,
     performance,
     recent_performance,
     refresh_performance,
@@ -35,10 +35,10 @@ __all__ = [
     "PredictionLog",
     "add_labels",
     "changed_days",
+    "changed_models",
     "compact",
     "counts",
     "list_predictions",
-    "newest_refreshes",
     "performance",
     "read",
     "read_columns",

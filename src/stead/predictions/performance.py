@@ -78,6 +78,21 @@ def recent_performance(store: Store, *, days: int) -> dict[str, list[DayLoss]]:
     return found
 
 
+def changed_days(store: Store, model: str, *, after: int) -> tuple[int, list[DayLoss]]:
+    """How many refreshes there were, and the answered days of a model that those behind number `after` computed, in order."""
+    query = sa.select(table).where(table.c.model == model, table.c.refresh > after, table.c.role == "")
+    with store.db.read() as tx:
+        last = tx.execute(sa.select(progress.c.position).where(progress.c.segment == _REFRESHES)).scalar()
+        rows = tx.execute(query.order_by(table.c.day, table.c.version)).mappings().all()
+    return last or 0, [_day_loss(row) for row in rows]
+
+
+def changed_models(tx: sa.Connection, marks: sa.Table) -> set[str]:
+    """Models of which a day before `closed` was computed anew behind refresh `refresh`: columns of `marks`, a row a `model`."""
+    here = (table.c.model == marks.c.model) & (table.c.refresh > marks.c.refresh) & (table.c.day < marks.c.closed)
+    return set(tx.execute(sa.select(marks.c.model).where(sa.exists().where(here))).scalars())
+
+
 def _day_loss(row: Row) -> DayLoss:
     return from_row(row, DayLoss, loss=row["loss_sum"] / row["weight_sum"] if row["weight_sum"] > 0 else None)
 
@@ -344,7 +359,7 @@ def _write(
             for some in listed:
                 tx.execute(gone if some is None else gone.where(table.c.day.in_(some)))
         if fresh:
-            tx.execute(sa.insert(table), list(fresh))
+            tx.execute(sa.insert(table), [{**row, "refresh": began + 1} for row in fresh])
         _remember(store, tx, read, stored)
 
 

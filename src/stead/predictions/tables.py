@@ -41,6 +41,8 @@ performance = sa.Table(
     sa.Column("prediction_sum", sa.Float, nullable=False),  # over all predictions that are numbers
     sa.Column("label_sum", sa.Float, nullable=False),  # over all labels that are numbers
     sa.Column("updated_at", sa.BigInteger, nullable=False),
+    sa.Column("refresh", sa.BigInteger, nullable=False),  # number of the refresh that computed it
+    sa.Index("ix_performance_days_refresh", "model", "refresh"),
 )
 
 progress = sa.Table(

@@ -231,12 +231,6 @@ def upgrade() -> None:
         batch_op.create_index("ix_performance_days_refresh", ["model", "refresh"], unique=False)
 
     op.create_table(
-        "performance_news",
-        sa.Column("model", sa.Text(), nullable=False),
-        sa.Column("refresh", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("model", name=op.f("pk_performance_news")),
-    )
-    op.create_table(
         "performance_progress",
         sa.Column("segment", sa.Text(), nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False),
@@ -603,7 +597,6 @@ def downgrade() -> None:
 
     op.drop_table("prediction_segments")
     op.drop_table("performance_progress")
-    op.drop_table("performance_news")
     with op.batch_alter_table("performance_days", schema=None) as batch_op:
         batch_op.drop_index("ix_performance_days_refresh")
 
