@@ -176,3 +176,12 @@ def test_versions_are_compared_with_the_variables_of_their_training(project: Pat
     done = jobs.work(store, handlers(load_settings()), owner="me")
     assert done is not None and done.state == "succeeded", done and done.error
     assert done.result is not None and done.result["first_loss"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_training_that_logs_nothing_is_watched(project: Path, store: Store) -> None:
+    quiet = CODE.replace("import stead\n", "").replace('stead.log({"seen": step}, step=step)', "print('seen', step)")
+    (project / "tiny.py").write_text(quiet)
+    run_id = ask(store, project).id
+    trained = jobs.work(store, handlers(load_settings()), owner="me")
+    assert trained is not None and trained.state == "succeeded", trained
+    assert "seen 0\nseen 1\nseen 2\n" in runs.console(store, run_id).text

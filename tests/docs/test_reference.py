@@ -66,6 +66,14 @@ def runs_alone(command: click.Command) -> bool:
     return not isinstance(command, click.Group) or command.invoke_without_command
 
 
+def test_each_command_that_reads_has_json() -> None:
+    changes = {"init", "migrate", "sync", "up", "down", "demo", "undo", "wait", "cancel", "delete", "restore", "alias"}
+    changes |= {"get", "revoke", "undeploy"}
+    for path, command in docs.every_command():
+        if runs_alone(command) and path[-1] not in changes and path[1] != "demo":
+            assert any(option.name == "as_json" for option in command.params), path
+
+
 def test_error_codes_are_words() -> None:
     found = docs.every_error()
     assert len(found) > 200

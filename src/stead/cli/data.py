@@ -196,7 +196,11 @@ def data_get(ref: str, folder: Path) -> None:
 
 @data.command("verify")
 @click.argument("ref", metavar="NAME[@VERSION]")
-def data_verify(ref: str) -> None:
+@output.json_option
+def data_verify(ref: str, as_json: bool) -> Any:
     """Check each part's bytes against its name."""
     found = connect().call("datasets.verify", ref=ref)
+    if as_json:
+        return {"dataset": ref, "parts": found}
     print(f"{ref}: {found} parts are as they were stored" if isinstance(found, int) else f"{ref}: as it was stored")
+    return None

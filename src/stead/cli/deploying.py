@@ -233,9 +233,14 @@ def decisions_show(number: int, as_json: bool) -> Any:
 
 
 @decisions.command("verify")
-def decisions_verify() -> None:
+@output.json_option
+def decisions_verify(as_json: bool) -> Any:
     """Recompute the chain of checkpoints: nothing that it covers was altered."""
-    print(f"{connect().call('ledger.verify')} decisions are as they were sealed")
+    found = connect().call("ledger.verify")
+    if as_json:
+        return {"sealed": found}
+    print(f"{found} decisions are as they were sealed")
+    return None
 
 
 @click.command()

@@ -147,14 +147,21 @@ def env_list(as_json: bool) -> Any:
 
 @env.command("show")
 @click.argument("digest")
-def env_show(digest: str) -> None:
+@output.json_option
+def env_show(digest: str, as_json: bool) -> Any:
     """The lock of an environment: requirements with hashes."""
     caller = connect()
     found = next(
         (e for e in caller.call("environments.list_environments", limit=10_000) if e.digest.startswith(digest)), None
     )
     found = found or caller.call("environments.get", digest=digest)
-    print(caller.get_blob(found.lock).decode(), end="")
+    lock = caller.get_blob(found.lock).decode()
+    if as_json:
+        import msgspec
+
+        return {**msgspec.to_builtins(found), "lock": lock}
+    print(lock, end="")
+    return None
 
 
 @env.command("diff")

@@ -160,10 +160,13 @@ def jobs_show(job_id: str, as_json: bool) -> Any:
 @jobs.command("log")
 @click.argument("job_id")
 @click.option("--follow", "-f", "following", is_flag=True, help="Go on until the job has ended.")
-def jobs_log(job_id: str, following: bool) -> None:
+@output.json_option
+def jobs_log(job_id: str, following: bool, as_json: bool) -> Any:
     """What a job printed."""
     caller = connect()
     job = _job(caller, job_id)
+    if as_json:
+        return [{"at": at, "text": text} for _, at, text in caller.call("jobs.job_log", job_id=job.id)]
     after = 0
     while True:
         ended = caller.call("jobs.get_job", job_id=job.id).ended_at is not None
@@ -171,7 +174,7 @@ def jobs_log(job_id: str, following: bool) -> None:
             after = seq
             click.echo(text, nl=False)
         if ended or not following:
-            return
+            return None
         time.sleep(0.2)
 
 

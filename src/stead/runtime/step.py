@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from stead.errors import InvalidInput, SteadError
+from stead.runtime import sdk
 
 HOLDOUT = 0.2
 GOLDEN_ROWS = 24
@@ -39,6 +40,8 @@ def main() -> int:
     spec = json.loads(Path(sys.argv[1]).read_text())
     try:
         _seed()
+        if spec["step"] == "train" and os.environ.get("STEAD_JOURNAL"):
+            sdk.current()  # console and machine are recorded without asking
         STEPS[spec["step"]](spec)
     except SteadError as error:
         print(f"error: {error.message}", file=sys.stderr)

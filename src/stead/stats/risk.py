@@ -1,6 +1,6 @@
 """Is the labelled loss really higher than where the version was judged? A sequential test that opens and closes.
 
-The unit is a day of event time: its loss Σ loss / Σ weight. The reference is the days a version was judged on; the test bets, day after
+The unit is a day of event time: its Σ loss and Σ weight. The reference is the days a version was judged on; the test bets, day after
 day, against "the mean is at most the reference's upper bound plus a tolerance", and restarts whenever its wealth is gone.
 Feed days in order and once, when their labels are in; when labels come late, `replay` the days from the start: a year is 365 numbers.
 """
@@ -40,6 +40,8 @@ class RiskReference:
     batch: int
     """Days taken together, so that batches are nearly independent."""
     block_sd: float
+    weight: float
+    """Of a day, on average."""
     days: int
 
 
@@ -56,6 +58,8 @@ class RiskState:
     """Logarithm of the wealth of each bet; rests while open."""
     recent: float | None = None
     """Moving average of the batches, cut like them: what is held against the bound to close."""
+    typical: float | None = None
+    """Moving average of a day's weight."""
     open: bool = False
     changed: int = 0
     """Day number (from 1) at which it opened or closed last; 0 = never."""
@@ -69,7 +73,8 @@ def risk_reference(
     Bound = mean + t · sd / √B + tolerance · mean over B blocks of consecutive days: the uncertainty of the mean, one-sided, with
     B − 1 degrees of freedom. The design effect (Kish 1965, Survey Sampling, section 8.2) is the variance of block means over that of
     independent days; as many days make a batch, at most seven. Batches are cut at 2 sd below and 6 above, and so are the
-    reference's; the cut below is what lets a bet be large. A season that the reference has not seen counts as a rise.
+    reference's; the cut below is what lets a bet be large. Days count by their weight, (loss − mean · weight) / average weight, so that
+    they add up to Σ loss / Σ weight and a day of few rows says little. A season that the reference has not seen counts as a rise.
 
     >>> days = np.random.default_rng(0).gamma(40, 0.3 / 40, 56)
     >>> found = risk_reference(days * 1000, np.full(56, 1000.0))
@@ -77,22 +82,25 @@ def risk_reference(
     (0.3, 0.33, 1)
     """
     used = weight > 0
-    value, weight = loss[used] / weight[used], weight[used]
-    days = len(value)
+    loss, weight = loss[used], weight[used]
+    days = len(loss)
     if days < BLOCKS:
         raise ValueError(f"a reference needs at least {BLOCKS} days with weight, not {days}")
-    parts = np.array_split(value, min(blocks, days // 2))
-    apart = np.array([part.mean() for part in parts])
-    block_sd, day_sd = float(apart.std(ddof=1)), float(value.std(ddof=1))
-    effect = block_sd**2 * days / len(parts) / day_sd**2 if day_sd > 0 else 1.0
+    center, heavy = float(loss.sum() / weight.sum()), float(weight.mean())
+    value = center + (loss - center * weight) / heavy
+    number = min(blocks, days // 2)
+    apart = [
+        x.sum() / w.sum() for x, w in zip(np.array_split(loss, number), np.array_split(weight, number), strict=True)
+    ]
+    block_sd, day_sd = float(np.std(apart, ddof=1)), float(value.std(ddof=1))
+    effect = block_sd**2 * days / number / day_sd**2 if day_sd > 0 else 1.0
     batch = min(_LONGEST, max(1, round(effect)))
-    batch_sd = max(day_sd * math.sqrt(max(effect, 1.0) / batch), 0.01 * abs(float(value.mean())), 1e-12)
-    center = float(value.mean())
+    batch_sd = max(day_sd * math.sqrt(max(effect, 1.0) / batch), 0.01 * abs(center), 1e-12)
     low, high = max(0.0, center - 2 * batch_sd), center + 6 * batch_sd
-    mean = float(np.clip(value, low, high).mean())
-    spread = block_sd * t_quantile(level, len(parts) - 1) / math.sqrt(len(parts))
-    bound = max(mean + spread + tolerance * abs(mean), low + batch_sd)
-    return RiskReference(mean, bound, low, max(high, bound + (bound - low)), batch, block_sd, days)
+    spread = block_sd * t_quantile(level, number - 1) / math.sqrt(number)
+    bound = float(np.clip(value, low, high).mean()) + spread + tolerance * abs(center)
+    bound = max(bound, low + batch_sd)
+    return RiskReference(center, bound, low, max(high, 2 * bound - low), batch, block_sd, heavy, days)
 
 
 def update_risk(
@@ -124,9 +132,11 @@ def update_risk(
     state = replace(state, days=state.days + 1, gathered=gathered, loss=total, weight=heavy)
     if gathered < reference.batch:
         return state
-    value = min(max(total / heavy, reference.low), reference.high)
-    recent = value if state.recent is None else state.recent + RECENT * (value - state.recent)
-    state = replace(state, gathered=0, loss=0.0, weight=0.0, recent=recent)
+    typical = state.typical or reference.weight
+    value = reference.bound + (total - reference.bound * heavy) / (typical * gathered)
+    value = min(max(value, reference.low), reference.high)
+    recent = _moved(reference.mean if state.recent is None else state.recent, value)
+    state = replace(state, gathered=0, loss=0.0, weight=0.0, recent=recent, typical=_moved(typical, heavy / gathered))
     if state.open:
         return state if recent > reference.bound else replace(state, open=False, changed=state.days)
     stake = (value - reference.bound) / (reference.bound - reference.low)
@@ -135,6 +145,10 @@ def update_risk(
     if evidence(state) < -math.log(alpha):
         return state
     return replace(state, wealth=(0.0,) * len(BETS), open=True, changed=state.days)
+
+
+def _moved(average: float, value: float) -> float:
+    return average + RECENT * (value - average)
 
 
 def evidence(state: RiskState) -> float:

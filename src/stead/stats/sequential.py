@@ -143,7 +143,11 @@ def observe(arm: Arm, loss: Array, weight: Array | None = None, control: Array |
 
 
 def merge(a: Arm, b: Arm) -> Arm:
-    """Both arms' rows together (Chan, Golub & LeVeque 1983, American Statistician 37: pairwise update of moments)."""
+    """Both arms' rows together (Chan, Golub & LeVeque 1983, American Statistician 37: pairwise update of moments).
+
+    >>> merge(observe(Arm(), np.array([1.0])), observe(Arm(), np.array([3.0]))).mean[0]
+    2.0
+    """
     if a.rows == 0 or b.rows == 0:
         return b if a.rows == 0 else a
     rows = a.rows + b.rows
