@@ -59,6 +59,7 @@ PARTS = (
     "gates",
     "deployments",
     "policies",
+    "fleet",
 )
 """Parts with operations; each names them in its `OPERATIONS`, by role, and in `GUARDED` arguments that take a higher one."""
 

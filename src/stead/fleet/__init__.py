@@ -1,5 +1,7 @@
 """The loop that closes the circle: it looks at every model, lets its policy decide, and moves on what is under way."""
 
-from stead.fleet.loop import tick
+from stead.fleet.loop import Followed, Turn, follows, tick
 
-__all__ = ["tick"]
+OPERATIONS = {"read": ("follows",)}
+
+__all__ = ["OPERATIONS", "Followed", "Turn", "follows", "tick"]

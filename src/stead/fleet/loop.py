@@ -4,26 +4,62 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import sqlalchemy as sa
 
-from stead import deployments, models, policies
+from stead import deployments, jobs, models, policies, predictions
 from stead.errors import SteadError
+from stead.fleet.tables import followed
+from stead.runtime.clock import now_ms
 from stead.store import Store
 
+DAY = 86_400_000
+CALM_MS = 3 * DAY
+"""So far may a replay run ahead of the loop while nothing is under way; a day while a canary is judged."""
 
-def tick(store: Store) -> int:
-    """Look at every model once; returns how many things moved. One model's error is told and keeps no other waiting."""
+
+@dataclass(frozen=True)
+class Followed:
+    """How far the loop has followed a replay: the model's clock at its last turn, and how far the replay may be ahead."""
+
+    now: int | None
+    ahead: int
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn of the loop did: how many things moved, and whether a replay holds a clock and waits for it."""
+
+    moved: int
+    hurried: bool
+
+
+def tick(store: Store) -> Turn:
+    """Look at every model once. One model's error is told and keeps no other waiting."""
+    with store.db.read() as tx:
+        clocks = jobs.held_clocks(tx)
+    if clocks:  # a replay passes days in a moment: what it has brought counts at once
+        predictions.refresh_performance(store)
     moved = 0
-    known = {model.name: model for model in models.list_models(store)}
-    for model in known.values():
+    for model in models.list_models(store):
         if model.level != "record":
-            moved += _safely(model.name, lambda model=model: _look(store, model))  # type: ignore[misc]
+            moved += _safely(model.name, partial(_look, store, model))
     for deployment in deployments.canaries(store):
-        moved += _safely(deployment.model, lambda d=deployment: _canary(store, d))  # type: ignore[misc]
+        moved += _safely(deployment.model, partial(_canary, store, deployment))
     for retraining in policies.open_retrainings(store):
-        moved += _safely(retraining.model, lambda r=retraining: int(policies.advance(store, r)))  # type: ignore[misc]
-    return moved
+        moved += _safely(retraining.model, partial(_advance, store, retraining))
+    _remember(store, clocks)
+    return Turn(moved, bool(clocks))
+
+
+def follows(store: Store, model: str) -> Followed:
+    """How far the loop has followed the clock of a model that a replay holds."""
+    with store.db.read() as tx:
+        row = tx.execute(sa.select(followed.c.now).where(followed.c.model == model)).first()
+    busy = any(deployment.model == model for deployment in deployments.canaries(store))
+    return Followed(None if row is None else int(row.now), DAY if busy else CALM_MS)
 
 
 def _look(store: Store, model: models.Model) -> int:
@@ -37,6 +73,23 @@ def _look(store: Store, model: models.Model) -> int:
 def _canary(store: Store, deployment: deployments.Deployment) -> int:
     after = deployments.observe(store, deployment.id)
     return int((after.state, len(after.shares)) != (deployment.state, len(deployment.shares)))
+
+
+def _advance(store: Store, retraining: policies.Retraining) -> int:
+    return int(policies.advance(store, retraining))
+
+
+def _remember(store: Store, clocks: dict[str, int]) -> None:
+    """Write how far the held clocks were followed, and forget those that nobody holds any more."""
+    with store.db.read() as tx:
+        known = {row.model: row.now for row in tx.execute(sa.select(followed.c.model, followed.c.now))}
+    if known == clocks:
+        return
+    with store.db.write("fleet.follow") as tx:
+        for model in known.keys() - clocks.keys():
+            tx.execute(sa.delete(followed).where(followed.c.model == model))
+        for model, now in clocks.items():
+            store.db.upsert(tx, followed, {"model": model, "now": now, "at": now_ms()}, ["model"])
 
 
 def _safely(model: str, what: Callable[[], int]) -> int:

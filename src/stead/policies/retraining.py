@@ -199,7 +199,9 @@ def _deployed(store: Store, retraining: Retraining) -> bool:
         return False
     if deployment.state in ("live", "replaced"):
         return _end(store, retraining, "done", f"{retraining.model}@{retraining.version} took over")
-    outcome = "refused" if deployment.state in ("refused", "rolled_back", "cancelled", "aborted", "withdrawn") else "failed"
+    outcome = (
+        "refused" if deployment.state in ("refused", "rolled_back", "cancelled", "aborted", "withdrawn") else "failed"
+    )
     said = (deployment.error or {}).get("message") or f"its deployment was {deployment.state}"
     return _end(store, retraining, outcome, said, deployment.error)
 

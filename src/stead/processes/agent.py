@@ -22,6 +22,9 @@ from stead.sdk import sync_journals
 from stead.store import Store, open_store
 
 POLL_S = 0.2
+TURN_S = 0.5
+HURRY_S = 0.02
+"""Between turns of the loop while a replay waits for it."""
 
 
 class Agent:
@@ -47,7 +50,7 @@ class Agent:
             ),
         )
         self._thread("observe", lambda: self._every(1.0, self._observe))
-        self._thread("circle", lambda: self._every(0.5, lambda: fleet.tick(self.store)))
+        self._thread("circle", self._circle)
         self._thread("journals", lambda: self._every(5.0, lambda: sync_journals(self.caller, self.store.root)))
         self._thread("seal", lambda: self._every(60.0, self._seal))
 
@@ -68,6 +71,11 @@ class Agent:
         while not self.stopping.is_set():
             if self._quietly(lambda: jobs.work(self.store, mine, owner=self.id, limits=self.limits)) is None:
                 self.stopping.wait(POLL_S)
+
+    def _circle(self) -> None:
+        while not self.stopping.is_set():
+            turn = self._quietly(lambda: fleet.tick(self.store))
+            self.stopping.wait(HURRY_S if isinstance(turn, fleet.Turn) and turn.hurried else TURN_S)
 
     def _every(self, seconds: float, what: Callable[[], object]) -> None:
         while not self.stopping.is_set():

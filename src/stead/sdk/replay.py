@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from stead.api import Caller
 
 LABELS_A_CALL = 5_000
+CIRCLE_S = 60.0
+"""A loop that has not moved for so long is not waited for any more."""
 
 
 @dataclass
@@ -112,6 +114,7 @@ def replay(
                 due.append((at + delay_ms, label))
             position = end
             _await_timed_jobs(caller, model, holder, tick)
+            _await_circle(caller, model, holder, tick)
             totals.seconds = time.monotonic() - started
             if on_progress:
                 on_progress(totals)
@@ -179,6 +182,19 @@ def _await_timed_jobs(caller: Caller, model: str, holder: str, tick: int) -> Non
     while caller.call("jobs.open_jobs", model=model, timed=True):
         caller.call("jobs.hold_clock", model=model, now=tick, holder=holder)
         time.sleep(0.05)
+
+
+def _await_circle(caller: Caller, model: str, holder: str, tick: int) -> None:
+    """Let the loop that watches and decides keep up: it works by this clock, and a day passes here in a moment."""
+    deadline = time.monotonic() + CIRCLE_S
+    while time.monotonic() < deadline:
+        found = caller.call("fleet.follows", model=model)
+        if found.now is not None and found.now >= tick - found.ahead:
+            return
+        if not caller.call("jobs.agent_alive"):
+            return
+        caller.call("jobs.hold_clock", model=model, now=tick, holder=holder)
+        time.sleep(0.02)
 
 
 class _Sender:

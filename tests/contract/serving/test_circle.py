@@ -84,7 +84,7 @@ class Circle:
         for _ in range(50):
             if self.now is not None:  # as a replay does: a holder that is silent loses the clock
                 jobs.hold_clock(self.store, "tiny", now=self.now, holder=HOLDER)
-            moved = fleet.tick(self.store.acting("agent"))
+            moved = fleet.tick(self.store.acting("agent")).moved
             while jobs.work(self.store, handlers(load_settings()), owner="agent") is not None:
                 moved += 1
             if not moved:
