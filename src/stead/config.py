@@ -99,6 +99,24 @@ SETTINGS: dict[str, Setting] = {
             "Files that a process of a job or worker may open; 0: what the system allows.",
             least=0,
         ),
+        Setting(
+            "incident_webhook",
+            str,
+            "",
+            "Address that incidents of severity page are posted to as JSON; `${NAME}` in it is a variable of the agent's environment.",
+        ),
+        Setting(
+            "incident_command",
+            str,
+            "",
+            "Command that gets incidents of severity page as JSON on its standard input; `${NAME}` as above.",
+        ),
+        Setting(
+            "webhook_allow",
+            str,
+            "",
+            "Host names or addresses in private networks, by commas, that a webhook may reach.",
+        ),
         Setting("user", str, "", "Name for the ledger; default the login name."),
     )
 }

@@ -56,6 +56,7 @@ PARTS = (
     "pipelines",
     "predictions",
     "serving",
+    "monitors",
     "gates",
     "deployments",
     "policies",

@@ -106,7 +106,10 @@ class _Training:
             keeper.report("train", 5, STEPS)
             trained = shop.run("train", inputs=learning, outputs=["model", "info"]).digests
             keeper.report("register", 6, STEPS)
-            registered = self._register(trained, metrics, environment.digest, serving.digest, version, since, until)
+            seen = {"rows": rows, "holdouts": judged["holdouts"]}
+            registered = self._register(
+                trained, metrics, environment.digest, serving.digest, version, since, until, seen
+            )
         _note(store, self.run_id, "end", journal.Ended(now_ms(), "finished"))
         keeper.report(f"registered {registered.ref}", 7, STEPS)
         return {
@@ -189,12 +192,14 @@ class _Training:
         version: datasets.DatasetVersion,
         since: int | None,
         until: int | None,
+        judged_on: dict[str, str],
     ) -> models.Version:
         spec, store = self.spec, self.store
         info = json.loads(self._blob(trained["info"]))
         info["trained_on"] = {"dataset": version.ref, "since": since, "until": until}
         info["train_env"] = spec.train_env
         info["recipe"] = spec.recipe
+        info["judged_on"] = {**judged_on, "time": spec.time, "target": spec.target}  # what monitors hold it against
         code = store.blobs.put(msgspec.json.encode(spec.files, order="sorted"))
         with tempfile.TemporaryDirectory(prefix="stead-model-") as folder:
             restore(store, trained["model"], Path(folder))

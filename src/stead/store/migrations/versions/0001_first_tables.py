@@ -103,6 +103,37 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_gateways")),
     )
     op.create_table(
+        "incidents",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=True),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("severity", sa.Text(), nullable=False),
+        sa.Column("summary", sa.Text(), nullable=False),
+        sa.Column("evidence", sa.JSON(), nullable=False),
+        sa.Column("opened_by", sa.Text(), nullable=False),
+        sa.Column("opened_at", sa.BigInteger(), nullable=False),
+        sa.Column("event_time", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("resolved_by", sa.Text(), nullable=True),
+        sa.Column("resolved_at", sa.BigInteger(), nullable=True),
+        sa.Column("resolved_event_time", sa.BigInteger(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_incidents")),
+    )
+    with op.batch_alter_table("incidents", schema=None) as batch_op:
+        batch_op.create_index("ix_incidents_model", ["model", "id"], unique=False)
+        batch_op.create_index(
+            "uq_incidents_open",
+            ["model", "cause"],
+            unique=True,
+            sqlite_where=sa.text("state = 'open'"),
+            postgresql_where=sa.text("state = 'open'"),
+        )
+
+    op.create_table(
         "jobs",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
@@ -217,6 +248,44 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_models")),
     )
     op.create_table(
+        "monitor_days",
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("monitor", sa.Text(), nullable=False),
+        sa.Column("day", sa.BigInteger(), nullable=False),
+        sa.Column("value", sa.Float(), nullable=True),
+        sa.Column("bound", sa.Float(), nullable=True),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("evidence", sa.JSON(), nullable=False),
+        sa.Column("state", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("model", "version", "monitor", "day", name=op.f("pk_monitor_days")),
+    )
+    op.create_table(
+        "monitor_references",
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("value", sa.JSON(), nullable=False),
+        sa.Column("packed", sa.LargeBinary(), nullable=True),
+        sa.Column("tested_from", sa.BigInteger(), nullable=True),
+        sa.Column("made_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("model", "version", "kind", name=op.f("pk_monitor_references")),
+    )
+    op.create_table(
+        "monitor_watches",
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("turn", sa.BigInteger(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=True),
+        sa.Column("refresh", sa.BigInteger(), nullable=False),
+        sa.Column("closed", sa.BigInteger(), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=True),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("now", sa.BigInteger(), nullable=False),
+        sa.Column("next_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("model", name=op.f("pk_monitor_watches")),
+    )
+    op.create_table(
         "performance_days",
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("day", sa.BigInteger(), nullable=False),
@@ -265,6 +334,15 @@ def upgrade() -> None:
         batch_op.create_index("ix_prediction_segments_range", ["kind", "model", "merged_into", "id_max"], unique=False)
         batch_op.create_index("ix_prediction_segments_seen", ["seen"], unique=False)
 
+    op.create_table(
+        "profile_days",
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("day", sa.BigInteger(), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("histograms", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("model", "version", "day", name=op.f("pk_profile_days")),
+    )
     op.create_table(
         "retrainings",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -409,6 +487,34 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("experiment_id", "key", name=op.f("pk_experiment_tags")),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "incident_deliveries",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("incident", sa.BigInteger(), nullable=False),
+        sa.Column("event", sa.Text(), nullable=False),
+        sa.Column("route", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("next_at", sa.BigInteger(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("sent_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["incident"], ["incidents.id"], name=op.f("fk_incident_deliveries_incident"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_incident_deliveries")),
+    )
+    with op.batch_alter_table("incident_deliveries", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_incident_deliveries_incident"), ["incident"], unique=False)
+        batch_op.create_index(
+            "ix_incident_deliveries_waiting",
+            ["next_at"],
+            unique=False,
+            sqlite_where=sa.text("state = 'waiting'"),
+            postgresql_where=sa.text("state = 'waiting'"),
+        )
+
     op.create_table(
         "job_logs",
         sa.Column("job_id", sa.String(length=32), nullable=False),
@@ -580,6 +686,15 @@ def downgrade() -> None:
     op.drop_table("model_tags")
     op.drop_table("model_aliases")
     op.drop_table("job_logs")
+    with op.batch_alter_table("incident_deliveries", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_incident_deliveries_waiting",
+            sqlite_where=sa.text("state = 'waiting'"),
+            postgresql_where=sa.text("state = 'waiting'"),
+        )
+        batch_op.drop_index(batch_op.f("ix_incident_deliveries_incident"))
+
+    op.drop_table("incident_deliveries")
     op.drop_table("experiment_tags")
     op.drop_table("environment_inputs")
     op.drop_table("dataset_versions")
@@ -598,6 +713,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_retrainings_model"))
 
     op.drop_table("retrainings")
+    op.drop_table("profile_days")
     with op.batch_alter_table("prediction_segments", schema=None) as batch_op:
         batch_op.drop_index("ix_prediction_segments_seen")
         batch_op.drop_index("ix_prediction_segments_range")
@@ -608,6 +724,9 @@ def downgrade() -> None:
         batch_op.drop_index("ix_performance_days_refresh")
 
     op.drop_table("performance_days")
+    op.drop_table("monitor_watches")
+    op.drop_table("monitor_references")
+    op.drop_table("monitor_days")
     op.drop_table("models")
     op.drop_table("model_clocks")
     with op.batch_alter_table("logged_models", schema=None) as batch_op:
@@ -633,6 +752,13 @@ def downgrade() -> None:
         batch_op.drop_index("ix_jobs_due")
 
     op.drop_table("jobs")
+    with op.batch_alter_table("incidents", schema=None) as batch_op:
+        batch_op.drop_index(
+            "uq_incidents_open", sqlite_where=sa.text("state = 'open'"), postgresql_where=sa.text("state = 'open'")
+        )
+        batch_op.drop_index("ix_incidents_model")
+
+    op.drop_table("incidents")
     op.drop_table("gateways")
     op.drop_table("freezes")
     op.drop_table("fleet_followed")

@@ -1,0 +1,64 @@
+"""Monitors: what a live version is held against, day by day of event time, and incidents that say what is wrong.
+
+`observe` takes the days that are over through the monitors (realised loss, data breaks, units, drift, outputs, volume); what
+comes late restates them. A monitor is a fold over days in `folding`; performance estimated without labels will be one more.
+Incidents are one by cause, told to people by webhook and command; drift alone is a note.
+"""
+
+from stead.monitors.incidents import (
+    get_incident,
+    list_deliveries,
+    list_incidents,
+    open_incident,
+    resolve_incident,
+)
+from stead.monitors.reading import column_profile, drift_by_week, monitor_days, monitoring
+from stead.monitors.routes import deliver
+from stead.monitors.types import (
+    MONITORS,
+    ColumnProfile,
+    ColumnWeek,
+    Delivery,
+    Incident,
+    MonitorDay,
+    Monitoring,
+    MonitorView,
+)
+from stead.monitors.watching import due, observe
+
+OPERATIONS = {
+    "read": (
+        "column_profile",
+        "drift_by_week",
+        "get_incident",
+        "list_deliveries",
+        "list_incidents",
+        "monitor_days",
+        "monitoring",
+    ),
+    "write": ("open_incident", "resolve_incident"),
+}
+
+__all__ = [
+    "MONITORS",
+    "OPERATIONS",
+    "ColumnProfile",
+    "ColumnWeek",
+    "Delivery",
+    "Incident",
+    "MonitorDay",
+    "MonitorView",
+    "Monitoring",
+    "column_profile",
+    "deliver",
+    "drift_by_week",
+    "due",
+    "get_incident",
+    "list_deliveries",
+    "list_incidents",
+    "monitor_days",
+    "monitoring",
+    "observe",
+    "open_incident",
+    "resolve_incident",
+]

@@ -1,0 +1,288 @@
+"""What each monitor makes of one more day: pure functions from where it stands and what it sees to where it stands then.
+
+A monitor goes over the days of event time in order, each once it is over. Its state after a day is kept with the day, so what
+comes late (a label, a row) restates: it goes on again from the day before the first that changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from stead.monitors.columns import OUTPUT
+from stead.monitors.packing import Columns
+from stead.monitors.references import FEATURE, ColumnsReference, LossReference
+from stead.monitors.types import Kind, Monitor, Outcome, Severity
+from stead.predictions import DayLoss
+from stead.stats.breaks import Break, breaks, volume_break
+from stead.stats.drift import Note, drift, update_note
+from stead.stats.histograms import NULL, Histogram, merge_histograms
+from stead.stats.risk import RiskState, evidence, update_risk
+
+State = dict[str, Any]
+DAY = 86_400_000
+CLEAN = 3
+"""Quick windows without a break that close one."""
+SETTLED = 7
+"""Labelled days after which a version is known to be fine."""
+USUAL, LEAST_USUAL = 28, 14
+"""Days that the rows of a day are held against, and how many there must be."""
+LEAST_ROWS = 20
+"""Rows a day, on average, below which volume is not judged."""
+MANY_UNSEEN = 0.1
+"""Share of rows with a level never seen before that is told to people: less is often a season."""
+_NAMES = {
+    "null": "has no value in",
+    "type": "is of another type in",
+    "unseen": "has levels never seen before in",
+    "scale": "has jumped in level or spread",
+    "constant": "no longer varies",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something is wrong since a day."""
+
+    cause: str
+    kind: Kind
+    severity: Severity
+    since: int
+    summary: str
+    evidence: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a monitor said of a day, where it stands after it, and what is wrong by it."""
+
+    monitor: Monitor
+    day: int
+    value: float | None
+    bound: float | None
+    outcome: Outcome
+    evidence: dict[str, Any]
+    state: State
+    findings: dict[str, Finding] = field(default_factory=dict)
+    fine: str = ""
+    """Where nothing is wrong on enough evidence: what says so."""
+
+
+CAUSES: dict[Monitor, tuple[str, ...]] = {
+    "loss": ("loss",),
+    "data": ("null", "type", "unseen", "constant"),
+    "scale": ("scale",),
+    "drift": ("drift",),
+    "outputs": ("outputs",),
+    "volume": ("few-rows", "many-rows"),
+}
+"""What each monitor may find."""
+
+
+def fold_loss(reference: LossReference, state: State | None, day: DayLoss) -> Judged:
+    """The sequential risk test after one more day of labelled rows."""
+    state = state or {}
+    before = msgspec.convert(state["risk"], RiskState) if state else RiskState()
+    risk = update_risk(reference.risk, before, day.loss_sum, day.weight_sum)
+    fed = state.get("fed", 0) + int(day.weight_sum > 0)
+    since = state.get("since")
+    if risk.open and not before.open:
+        since = day.day
+    bound, recent = reference.risk.bound, risk.recent
+    findings = {}
+    if risk.open:
+        said = (
+            f"the labelled loss is {recent:.4g}, over {bound:.4g}, the most that is usual for this version "
+            f"({reference.risk.mean:.4g} where it was judged)"
+        )
+        proof = {"recent": recent, "bound": bound, "reference": reference.risk.mean, "since": since, "day": day.day}
+        findings["loss"] = Finding("loss", "performance", "page", int(since or day.day), said, proof)
+    settled = not risk.open and fed >= SETTLED and recent is not None and recent <= bound
+    return Judged(
+        "loss",
+        day.day,
+        day.loss,
+        bound,
+        "alarm" if risk.open else "ok" if day.weight_sum > 0 else "unknown",
+        {"recent": recent, "evidence": evidence(risk), "labelled": day.labelled, "rows": day.predictions},
+        {"risk": asdict(risk), "fed": fed, "since": since},
+        findings,
+        f"the loss of the last days, {recent:.4g}, is within {bound:.4g}" if settled else "",
+    )
+
+
+def fold_data(reference: ColumnsReference, state: State | None, day: int, window: Sequence[Columns]) -> Judged:
+    """Nulls, types, levels and columns that stand still, in the last `reference.quick` days."""
+    state = state or {}
+    seen = sorted({*state.get("seen", ()), *(name for part in window for name in part)})
+    merged = _merged(window, seen)
+    found: dict[str, dict[str, Break]] = {}
+    for name, columns in reference.fast.items():
+        if name in merged and name != OUTPUT:
+            for each in breaks(merged[name], columns):
+                found.setdefault(each.kind, {})[name.removeprefix(FEATURE)] = each
+    opened = _opened(state.get("open", {}), found, day, CLEAN)
+    looked = state.get("looked", 0) + 1
+    return _judged("data", day, found, opened, {"seen": seen, "open": opened, "looked": looked}, looked >= CLEAN)
+
+
+def fold_scale(
+    reference: ColumnsReference, state: State | None, day: int, window: Sequence[Columns], before: Sequence[Columns]
+) -> Judged:
+    """Units that jump between `before`, the last window that was not broken, and the window that ends with `day`."""
+    state = state or {}
+    merged, earlier = _merged(window, ()), _merged(before, ())
+    found: dict[str, dict[str, Break]] = {}
+    for name, columns in reference.slow.items():
+        if name in merged and name in earlier and name != OUTPUT:
+            for each in breaks(merged[name], columns, before=earlier[name]):
+                if each.kind == "scale":
+                    found.setdefault("scale", {})[name.removeprefix(FEATURE)] = each
+    opened = _opened(state.get("open", {}), found, day, 1)
+    looked = state.get("looked", 0) + 1
+    last = state.get("before") if opened else day
+    return _judged("scale", day, found, opened, {"before": last, "open": opened, "looked": looked}, looked > 1)
+
+
+def _opened(
+    before: Mapping[str, Any], found: Mapping[str, Mapping[str, Break]], day: int, clean: int
+) -> dict[str, Any]:
+    """Kinds of breaks that are open: since when, by which columns, and windows without them since."""
+    opened: dict[str, Any] = {}
+    for kind in sorted({*before, *found}):
+        known = before.get(kind, {"since": day, "columns": {}})
+        if kind in found:
+            columns = {**known["columns"], **{name: asdict(each) for name, each in found[kind].items()}}
+            opened[kind] = {"since": known["since"], "columns": columns, "clean": 0}
+        elif known["clean"] + 1 < clean:
+            opened[kind] = {**known, "clean": known["clean"] + 1}
+    return opened
+
+
+def _judged(
+    monitor: Monitor, day: int, found: Mapping[str, Any], opened: Mapping[str, Any], state: State, settled: bool
+) -> Judged:
+    findings = {}
+    for kind, each in opened.items():
+        columns: dict[str, dict[str, Any]] = each["columns"]
+        said = [f"{name} {_NAMES[kind]}{_share(kind, broken)}" for name, broken in columns.items()]
+        few = kind == "unseen" and max(broken["value"] for broken in columns.values()) < MANY_UNSEEN
+        proof = {"columns": columns, "since": each["since"], "day": day}
+        findings[kind] = Finding(kind, "data", "note" if few else "page", each["since"], "; ".join(said), proof)
+    broken = {name for columns in found.values() for name in columns}
+    proof = {kind: {name: asdict(each) for name, each in columns.items()} for kind, columns in found.items()}
+    outcome: Outcome = "alarm" if opened else "ok"
+    fine = "its columns are as in its reference" if settled and not opened else ""
+    return Judged(monitor, day, float(len(broken)), 0.0, outcome, proof, state, findings, fine)
+
+
+def _share(kind: str, broken: Mapping[str, Any]) -> str:
+    if kind in ("null", "type", "unseen"):
+        return f" {broken['value']:.0%} of the rows, usually {broken['usual']:.0%}"
+    return ""
+
+
+def fold_drift(reference: ColumnsReference, state: State | None, day: int, window: Sequence[Columns]) -> Judged:
+    """The drift note over the raw columns, after the window that ends with `day`."""
+    names = [name for name in reference.slow if name != OUTPUT]
+    return _note("drift", reference, names, state, day, window)
+
+
+def fold_outputs(reference: ColumnsReference, state: State | None, day: int, window: Sequence[Columns]) -> Judged:
+    """The drift note over what the model answers."""
+    return _note("outputs", reference, [OUTPUT], state, day, window)
+
+
+def _note(
+    monitor: Monitor,
+    reference: ColumnsReference,
+    names: Sequence[str],
+    state: State | None,
+    day: int,
+    window: Sequence[Columns],
+) -> Judged:
+    state = state or {}
+    before = msgspec.convert(state["note"], Note) if state else Note()
+    merged = _merged(window, ())
+    drifts = {name: drift(merged[name], reference.slow[name]) for name in names if name in merged}
+    drifts = {name: each for name, each in drifts.items() if each.distance == each.distance}
+    note = update_note(before, drifts)
+    since = day if note.open and not before.open else state.get("since")
+    far = sorted(drifts, key=lambda name: -drifts[name].distance)
+    plain = {
+        name.removeprefix(FEATURE): {"distance": each.distance, "p": each.p_value, "rows": each.rows}
+        for name, each in drifts.items()
+    }
+    findings: dict[str, Finding] = {}
+    if note.open and far:
+        shown = ", ".join(f"{name.removeprefix(FEATURE)} {drifts[name].distance:.2f}" for name in far[:3])
+        said = f"the model answers otherwise than where it was judged: distance {shown}"
+        if monitor == "drift":
+            said = f"columns differ from where the model was judged: {shown} (distance, 0 to 1)"
+        proof = {"columns": plain, "since": since, "day": day}
+        findings[monitor] = Finding(monitor, "drift", "note", int(since or day), said, proof)
+    return Judged(
+        monitor,
+        day,
+        drifts[far[0]].distance if far else None,
+        None,
+        "alarm" if note.open else "ok" if drifts else "unknown",
+        plain,
+        {"note": asdict(note), "since": since},
+        findings,
+        "" if note.open or not note.windows else "the windows are as in its reference",
+    )
+
+
+def fold_volume(state: State | None, day: int, rows: int, regime: int) -> Judged:
+    """The rows of a day against the four weeks before it, days with too few of them apart.
+
+    `regime` tells from when on the same clock counts the days: a replay that takes or gives it back begins anew.
+    """
+    if not state or state["regime"] != regime:
+        state = {"regime": regime, "usual": [], "open": {}}
+    usual = np.array(state["usual"], dtype=np.int64)
+    found = None
+    if len(usual) >= LEAST_USUAL and float(usual.mean()) >= LEAST_ROWS:
+        found = volume_break(rows, usual)
+    opened: dict[str, int] = {found.kind: state["open"].get(found.kind, day)} if found else {}
+    kept = state["usual"] if "few-rows" in opened else [*state["usual"], rows][-USUAL:]
+    findings = {}
+    for kind, since in opened.items():
+        assert found is not None
+        said = f"{rows} rows in a day, usually {found.usual:.0f}"
+        proof = {"rows": rows, "usual": found.usual, "limit": found.limit, "since": since, "day": day}
+        severity: Severity = "page" if kind == "few-rows" else "note"
+        findings[kind] = Finding(kind, "volume", severity, since, said, proof)
+    return Judged(
+        "volume",
+        day,
+        float(rows),
+        found.limit if found else None,
+        "alarm" if found else "ok" if len(usual) >= LEAST_USUAL else "unknown",
+        {"usual": float(usual.mean()) if len(usual) else None},
+        {"regime": regime, "usual": kept, "open": opened},
+        findings,
+        "" if found else f"{rows} rows came",
+    )
+
+
+def _merged(window: Sequence[Columns], seen: Sequence[str]) -> Columns:
+    """The sum of days. A column that has been seen and is missing from a day has no value in its rows."""
+    made: Columns = {}
+    for name in {*seen, *(name for part in window for name in part)}:
+        parts = [part[name] if name in part else _missing(part, name, window) for part in window]
+        made[name] = merge_histograms([part for part in parts if part is not None] or [Histogram((0, 0, 0, 0))])
+    return made
+
+
+def _missing(part: Columns, name: str, window: Sequence[Columns]) -> Histogram | None:
+    slots = next((len(other[name].counts) for other in window if name in other), 5)
+    rows = max((each.rows for each in part.values()), default=0)
+    counts = [0] * slots
+    counts[NULL] = rows
+    return Histogram(tuple(counts)) if rows else None

@@ -1,0 +1,238 @@
+"""Incidents: one by cause, opened and resolved in the transaction of what they follow from, with the ledger and the messages."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from stead import jobs, ledger, models
+from stead.errors import Conflict, InvalidInput, NotFound, did_you_mean
+from stead.ledger import Undo
+from stead.monitors.folding import Finding
+from stead.monitors.routes import announce
+from stead.monitors.tables import deliveries
+from stead.monitors.tables import incidents as table
+from stead.monitors.types import PEOPLES, Delivery, Incident
+from stead.runtime.clock import now_ms
+from stead.store import Store, checked_limit, from_row
+
+LONGEST = 1000
+"""Characters of what a person writes."""
+
+
+def list_incidents(
+    store: Store, *, model: str | None = None, state: str | None = None, limit: int = 100
+) -> list[Incident]:
+    """Incidents, newest first; `state` is `open` or `resolved`. Raises InvalidInput (`limit-invalid`, `state-unknown`)."""
+    if state not in (None, "open", "resolved"):
+        raise InvalidInput("state-unknown", f"an incident is never {state!r}", hint="open or resolved")
+    query = sa.select(table).order_by(table.c.id.desc()).limit(checked_limit(limit))
+    if model is not None:
+        query = query.where(table.c.model == model)
+    if state is not None:
+        query = query.where(table.c.state == state)
+    with store.db.read() as tx:
+        return [from_row(row, Incident) for row in tx.execute(query).mappings()]
+
+
+def get_incident(store: Store, number: int) -> Incident:
+    """One incident. Raises NotFound (`incident-unknown`)."""
+    with store.db.read() as tx:
+        return _get(tx, number)
+
+
+def list_deliveries(store: Store, number: int) -> list[Delivery]:
+    """The messages about an incident, oldest first. Raises NotFound (`incident-unknown`)."""
+    query = sa.select(deliveries).where(deliveries.c.incident == number).order_by(deliveries.c.at, deliveries.c.id)
+    with store.db.read() as tx:
+        _get(tx, number)
+        return [from_row(row, Delivery) for row in tx.execute(query).mappings()]
+
+
+def open_incident(store: Store, model: str, summary: str, *, kind: str = "performance") -> Incident:
+    """A person says that something is wrong with a model.
+
+    `performance` counts like a measured rise of the loss: where the policy listens to incidents, the model is trained again;
+    `data` and `other` only tell people. Raises NotFound (`model-unknown`), InvalidInput (`summary-invalid`, `kind-unknown`),
+    Conflict (`incident-open`).
+    """
+    summary = " ".join(summary.split())
+    if not 0 < len(summary) <= LONGEST:
+        raise InvalidInput("summary-invalid", f"an incident needs a sentence of 1 to {LONGEST} characters")
+    if kind not in PEOPLES:
+        hint = did_you_mean(kind, PEOPLES) or f"one of {', '.join(PEOPLES)}"
+        raise InvalidInput("kind-unknown", f"{kind!r} is no kind of incident that people open", hint=hint)
+    known = models.get_model(store, model)
+    finding = Finding(f"person: {summary}", kind, "page", 0, summary, {})
+    with store.db.write("monitors.incident") as tx:
+        held = jobs.held_in(tx, model)
+        same = sa.select(table.c.id).where(
+            table.c.model == model, table.c.cause == finding.cause, table.c.state == "open"
+        )
+        if number := tx.execute(same).scalar():
+            raise Conflict("incident-open", f"incident {number} says so already", hint=f"stead incidents show {number}")
+        at = now_ms() if held is None else held
+        return open_in(tx, store, model, known.aliases.get("champion"), finding, at=at)
+
+
+def resolve_incident(store: Store, number: int, *, reason: str | None = None, undoes: int | None = None) -> Incident:
+    """A person says that an incident is over; a monitor opens it again only where things were well in between.
+
+    Raises NotFound (`incident-unknown`), Conflict (`incident-resolved`).
+    """
+    with store.db.write("monitors.incident") as tx:
+        found = _get(tx, number)
+        if found.state != "open":
+            raise Conflict("incident-resolved", f"incident {number} was resolved by {found.resolved_by}")
+        held = jobs.held_in(tx, found.model)
+        at = now_ms() if held is None else held
+        resolve_in(tx, store, found, reason or f"{store.actor} says so", at=at, undoes=undoes)
+        return _get(tx, number)
+
+
+def open_in(tx: sa.Connection, store: Store, model: str, version: int | None, finding: Finding, *, at: int) -> Incident:
+    """Open an incident, `at` the model's clock, in the caller's transaction."""
+    now = now_ms()
+    values = {
+        "model": model,
+        "version": version,
+        "cause": finding.cause,
+        "kind": finding.kind,
+        "state": "open",
+        "severity": finding.severity,
+        "summary": finding.summary,
+        "evidence": finding.evidence,
+        "opened_by": store.actor,
+        "opened_at": now,
+        "event_time": at,
+        "updated_at": now,
+    }
+    key = tx.execute(sa.insert(table).values(values)).inserted_primary_key
+    assert key is not None
+    made = _get(tx, int(key[0]))
+    ledger.record(
+        tx,
+        actor=store.actor,
+        action="incident.opened",
+        model=model,
+        subject=f"incident {made.id}",
+        summary=f"{model}: {finding.summary}",
+        evidence={"incident": made.id, "cause": made.cause, "severity": made.severity, **finding.evidence},
+        undo=Undo("monitors.resolve_incident", {"number": made.id}),
+        event_time=jobs.held_in(tx, model),
+    )
+    announce(tx, made, "opened")
+    return made
+
+
+def resolve_in(
+    tx: sa.Connection, store: Store, incident: Incident, reason: str, *, at: int, undoes: int | None = None
+) -> None:
+    """Resolve an incident, `at` the model's clock, in the caller's transaction."""
+    now = now_ms()
+    values = {
+        "state": "resolved",
+        "resolved_by": store.actor,
+        "resolved_at": now,
+        "resolved_event_time": at,
+        "updated_at": now,
+        "reason": reason,
+    }
+    here = (table.c.id == incident.id) & (table.c.state == "open")
+    if not tx.execute(sa.update(table).where(here).values(values)).rowcount:
+        return
+    ledger.record(
+        tx,
+        actor=store.actor,
+        action="incident.resolved",
+        model=incident.model,
+        subject=f"incident {incident.id}",
+        summary=f"{incident.model}: incident {incident.id} is over: {reason}",
+        reason=reason,
+        evidence={"incident": incident.id, "cause": incident.cause},
+        undoes=undoes,
+        event_time=jobs.held_in(tx, incident.model),
+    )
+    announce(tx, _get(tx, incident.id), "resolved")
+
+
+def reconcile(
+    tx: sa.Connection,
+    store: Store,
+    model: str,
+    version: int,
+    causes: Collection[str],
+    findings: Mapping[str, Finding],
+    *,
+    fine: str,
+    restated: bool,
+    at: int,
+) -> int:
+    """Bring the incidents of some causes to what a monitor of the live version finds; how many were opened or resolved.
+
+    One that an earlier version opened ends when there is evidence (`fine`) that the present one is well. One that a person
+    resolved is not opened again while the same trouble lasts.
+    """
+    if not causes:
+        return 0
+    moved = 0
+    mine = sa.select(table).where(table.c.model == model, table.c.cause.in_(list(causes)))
+    known = {
+        row["cause"]: from_row(row, Incident)
+        for row in tx.execute(mine.where(table.c.state == "open").with_for_update()).mappings()
+    }
+    for cause, finding in findings.items():
+        if (incident := known.get(cause)) is not None:
+            _update(tx, incident, version, finding)
+        elif not _waved_off(tx, model, finding):
+            open_in(tx, store, model, version, finding, at=at)
+            moved += 1
+    for cause, incident in known.items():
+        if cause in findings or (incident.version != version and not fine):
+            continue
+        if incident.version != version:
+            reason = f"version {version} took over, and {fine}"
+        else:
+            reason = "what came late takes it back" if restated else fine or "it has passed"
+        resolve_in(tx, store, incident, reason, at=at)
+        moved += 1
+    return moved
+
+
+def _update(tx: sa.Connection, incident: Incident, version: int, finding: Finding) -> None:
+    values: dict[str, Any] = {
+        "version": version,
+        "severity": "page" if "page" in (incident.severity, finding.severity) else "note",
+        "summary": finding.summary,
+        "evidence": finding.evidence,
+    }
+    if all(getattr(incident, key) == value for key, value in values.items()):
+        return
+    tx.execute(sa.update(table).where(table.c.id == incident.id).values(**values, updated_at=now_ms()))
+    if values["severity"] != incident.severity:
+        announce(tx, _get(tx, incident.id), "opened")
+
+
+def _waved_off(tx: sa.Connection, model: str, finding: Finding) -> bool:
+    """Whether a person resolved an incident of this trouble since it began."""
+    last = (
+        sa.select(table.c.resolved_by, table.c.resolved_event_time)
+        .where(table.c.model == model, table.c.cause == finding.cause, table.c.state == "resolved")
+        .order_by(table.c.id.desc())
+        .limit(1)
+    )
+    row = tx.execute(last).first()
+    return (
+        row is not None
+        and row.resolved_by.startswith(("person:", "token:"))
+        and row.resolved_event_time > finding.since
+    )
+
+
+def _get(tx: sa.Connection, number: int) -> Incident:
+    row = tx.execute(sa.select(table).where(table.c.id == number)).mappings().first()
+    if row is None:
+        raise NotFound("incident-unknown", f"there is no incident {number}", hint="stead incidents list")
+    return from_row(row, Incident)

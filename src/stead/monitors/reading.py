@@ -1,0 +1,211 @@
+"""What monitors have seen: day by day, now, and a column against its reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from stead import jobs, models, predictions
+from stead.errors import InvalidInput, NotFound, did_you_mean
+from stead.monitors import references
+from stead.monitors.columns import OUTPUT
+from stead.monitors.incidents import list_incidents
+from stead.monitors.packing import Columns, unpack
+from stead.monitors.references import DAY, FEATURE, FIRST_LABELLED, MONDAY, WEEK
+from stead.monitors.tables import monitor_days as table
+from stead.monitors.tables import profile_days
+from stead.monitors.types import (
+    MONITORS,
+    ColumnProfile,
+    ColumnWeek,
+    Monitor,
+    MonitorDay,
+    Monitoring,
+    MonitorView,
+)
+from stead.stats.drift import ColumnReference, drift, parts
+from stead.stats.histograms import Histogram, merge_histograms
+from stead.store import Store, from_row
+
+LONG = WEEK * DAY
+MODEL_WIDE = ("volume",)
+"""Monitors that look at all versions together; their days have version 0."""
+
+
+def monitor_days(
+    store: Store,
+    model: str,
+    *,
+    monitor: str | None = None,
+    version: int | None = None,
+    since: int | None = None,
+    until: int | None = None,
+) -> list[MonitorDay]:
+    """What the monitors of a model said, by day; days from that of `since` to before `until`, milliseconds.
+
+    Raises InvalidInput (`monitor-unknown`).
+    """
+    if monitor is not None and monitor not in MONITORS:
+        hint = did_you_mean(monitor, MONITORS) or f"one of {', '.join(MONITORS)}"
+        raise InvalidInput("monitor-unknown", f"there is no monitor {monitor!r}", hint=hint)
+    query = sa.select(table).where(table.c.model == model).order_by(table.c.day, table.c.monitor, table.c.version)
+    if monitor is not None:
+        query = query.where(table.c.monitor == monitor)
+    if version is not None:
+        query = query.where(table.c.version.in_((0, version)))
+    if since is not None:
+        query = query.where(table.c.day >= since // DAY * DAY)
+    if until is not None:
+        query = query.where(table.c.day < until)
+    with store.db.read() as tx:
+        return [from_row(row, MonitorDay) for row in tx.execute(query).mappings()]
+
+
+def monitoring(store: Store, model: str) -> Monitoring:
+    """What the monitors of a model see now, and its open incidents. Raises NotFound (`model-unknown`)."""
+    known = models.get_model(store, model)
+    version = known.aliases.get("champion")
+    views: list[MonitorView] = []
+    if version is not None:
+        with store.db.read() as tx:
+            loss, columns = references.load(tx, model, version)
+            last = {name: _last(tx, model, 0 if name in MODEL_WIDE else version, name) for name in MONITORS}
+        without = {"loss": loss is None, **dict.fromkeys(("data", "scale", "drift", "outputs"), columns is None)}
+        for name in MONITORS:
+            day = last[name]
+            if day is None:
+                views.append(MonitorView(name, "unknown", _waits(store, model, version, name, without), None))
+            else:
+                views.append(MonitorView(name, day.outcome, _said(day), day.day, day.value, day.bound))
+    now = jobs.model_now(store, model)
+    return Monitoring(model, version, now, views, list_incidents(store, model=model, state="open"))
+
+
+def _last(tx: sa.Connection, model: str, version: int, monitor: Monitor) -> MonitorDay | None:
+    query = sa.select(table).where(table.c.model == model, table.c.version == version, table.c.monitor == monitor)
+    row = tx.execute(query.order_by(table.c.day.desc()).limit(1)).mappings().first()
+    return None if row is None else from_row(row, MonitorDay)
+
+
+def _waits(store: Store, model: str, version: int, monitor: Monitor, without: dict[str, bool]) -> str:
+    if not without.get(monitor, False):
+        return "waits for days that are over"
+    if monitor == "loss":
+        days = [day for day in predictions.performance(store, model) if day.version == version and day.weight_sum > 0]
+        return f"waits for a reference: {min(len(days), FIRST_LABELLED)} of {FIRST_LABELLED} labelled days"
+    return "waits for a reference: the first rows that it serves"
+
+
+def _said(day: MonitorDay) -> str:
+    proof = day.evidence
+    if day.monitor == "loss":
+        recent = proof.get("recent")
+        lately = "no labels yet" if recent is None else f"{recent:.4g} lately"
+        return f"{lately}, at most {day.bound:.4g} is usual"
+    if day.monitor in ("data", "scale"):
+        columns = sorted({name for each in proof.values() for name in each})
+        return f"broken: {', '.join(columns)}" if columns else "as in the reference"
+    if day.monitor == "volume":
+        usual = proof.get("usual")
+        return f"{day.value:.0f} rows" + ("" if usual is None else f", usually {usual:.0f}")
+    far = sorted(proof, key=lambda name: -float(proof[name]["distance"]))[:3]
+    return ", ".join(f"{name} {proof[name]['distance']:.2f}" for name in far) or "no rows to compare"
+
+
+def column_profile(
+    store: Store,
+    model: str,
+    column: str,
+    *,
+    version: int | None = None,
+    since: int | None = None,
+    until: int | None = None,
+) -> ColumnProfile:
+    """A raw column by week against the reference of the version, the live one by default, with both distributions.
+
+    `column` is the name of a raw column, or `output` for what the model answers. Bounds are days of event time, milliseconds.
+    Raises NotFound (`model-unknown`, `reference-missing`, `column-unknown`).
+    """
+    watched = _Watched.of(store, model, version, since, until)
+    key = FEATURE + column if column != OUTPUT else OUTPUT
+    if key not in watched.reference.bins:
+        names = [name.removeprefix(FEATURE) for name in watched.reference.bins]
+        raise NotFound(
+            "column-unknown",
+            f"{model}@{watched.version} is not watched on a column {column!r}",
+            hint=did_you_mean(column, names) or f"columns: {', '.join(names)}",
+        )
+    return watched.profile(key, distributions=True)
+
+
+def drift_by_week(
+    store: Store, model: str, *, version: int | None = None, since: int | None = None, until: int | None = None
+) -> list[ColumnProfile]:
+    """Each raw column and the output by week, as `column_profile` but without the distributions.
+
+    Raises NotFound (`model-unknown`, `reference-missing`).
+    """
+    watched = _Watched.of(store, model, version, since, until)
+    return [watched.profile(key, distributions=False) for key in watched.reference.bins]
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """The profiled weeks of a version, and its reference."""
+
+    model: str
+    version: int
+    reference: references.ColumnsReference
+    weeks: dict[int, list[Columns]]
+
+    @classmethod
+    def of(cls, store: Store, model: str, version: int | None, since: int | None, until: int | None) -> _Watched:
+        number = version if version is not None else models.get_model(store, model).aliases.get("champion")
+        weeks: dict[int, list[Columns]] = {}
+        with store.db.read() as tx:
+            reference = references.load(tx, model, number)[1] if number is not None else None
+            if number is None or reference is None:
+                what = f"{model}@{number} has" if number is not None else f"no version of {model} is live: it has"
+                raise NotFound(
+                    "reference-missing",
+                    f"{what} nothing yet to hold its rows against",
+                    hint=f"stead monitors {model}",
+                )
+            query = sa.select(profile_days).where(profile_days.c.model == model, profile_days.c.version == number)
+            if since is not None:
+                query = query.where(profile_days.c.day >= since // DAY * DAY)
+            if until is not None:
+                query = query.where(profile_days.c.day < until)
+            for row in tx.execute(query.order_by(profile_days.c.day)):
+                start = (row.day - MONDAY) // LONG * LONG + MONDAY
+                weeks.setdefault(start, []).append(unpack(row.histograms)[0])
+        return cls(model, number, reference, weeks)
+
+    def profile(self, key: str, *, distributions: bool) -> ColumnProfile:
+        of = self.reference.slow[key]
+        found = []
+        for start, days in self.weeks.items():
+            if some := [day[key] for day in days if key in day]:
+                found.append(_week(start, merge_histograms(some), of, distributions))
+        return ColumnProfile(
+            model=self.model,
+            version=self.version,
+            column=key.removeprefix(FEATURE),
+            kind=of.bins.kind,
+            reference=parts(of.whole, of.bins) if distributions else [],
+            weeks=found,
+        )
+
+
+def _week(start: int, histogram: Histogram, reference: ColumnReference, distributions: bool) -> ColumnWeek:
+    found = drift(histogram, reference)
+    known = found.distance == found.distance
+    return ColumnWeek(
+        since=start,
+        until=start + LONG,
+        rows=histogram.rows,
+        distance=found.distance if known else None,
+        p_value=found.p_value if known else None,
+        parts=parts(histogram, reference.bins) if distributions else [],
+    )

@@ -1,0 +1,132 @@
+"""What monitors see: a day of one of them, an incident, a message on its way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Monitor = Literal["loss", "data", "scale", "drift", "outputs", "volume"]
+MONITORS: tuple[Monitor, ...] = ("loss", "data", "scale", "drift", "outputs", "volume")
+"""Realised loss; shares that jump; units that jump; drift of the columns; drift of the outputs; rows a day."""
+Kind = Literal["performance", "data", "drift", "volume", "other"]
+PEOPLES: tuple[Kind, ...] = ("performance", "data", "other")
+"""Kinds that a person can open."""
+Severity = Literal["note", "page"]
+State = Literal["open", "resolved"]
+Outcome = Literal["ok", "alarm", "unknown"]
+
+
+@dataclass(frozen=True)
+class MonitorDay:
+    """What one monitor said when a day was over."""
+
+    model: str
+    version: int
+    monitor: Monitor
+    day: int
+    """Start of the last day that it looked at, event time, milliseconds."""
+    value: float | None
+    bound: float | None
+    """What the value is held against."""
+    outcome: Outcome
+    evidence: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MonitorView:
+    """What one monitor of the live version sees now."""
+
+    monitor: Monitor
+    outcome: Outcome
+    said: str
+    day: int | None
+    """The last day that it looked at; None where it waits."""
+    value: float | None = None
+    bound: float | None = None
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """What the monitors of a model see now."""
+
+    model: str
+    version: int | None
+    """The live version; None where none is."""
+    now: int
+    """The model's clock, milliseconds."""
+    monitors: list[MonitorView]
+    incidents: list[Incident]
+    """The open ones."""
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Something is wrong, by one cause; at most one of a model and cause is open."""
+
+    id: int
+    model: str
+    version: int | None
+    """The version that was live when it was last updated."""
+    cause: str
+    """`loss`, `null`, `type`, `unseen`, `constant`, `scale`, `few-rows`, `many-rows`, `drift`, `outputs`, or `person: …`."""
+    kind: Kind
+    state: State
+    severity: Severity
+    """A `note` stands on the model's page, a `page` is told to people."""
+    summary: str
+    evidence: dict[str, Any]
+    opened_by: str
+    opened_at: int
+    event_time: int
+    """The model's clock when it was opened."""
+    updated_at: int
+    resolved_by: str | None
+    resolved_at: int | None
+    resolved_event_time: int | None
+    reason: str | None
+    """Why it was resolved."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """That an incident was opened or resolved, on its way to people."""
+
+    id: str
+    """Goes out with the message: a receiver that has seen it knows that it came twice."""
+    incident: int
+    event: str
+    route: str
+    state: str
+    """`waiting`, `sent`, `off` (the route is not set up) or `failed`."""
+    attempts: int
+    next_at: int
+    error: str | None
+    at: int
+    sent_at: int | None
+
+
+@dataclass(frozen=True)
+class ColumnWeek:
+    """A column in one week of event time against its reference."""
+
+    since: int
+    until: int
+    rows: int
+    distance: float | None
+    """Jensen–Shannon distance, 0 to 1; None without rows."""
+    p_value: float | None
+    parts: list[tuple[str, int]] = field(default_factory=list)
+    """Rows by value: null, out of range, and each bin or level."""
+
+
+@dataclass(frozen=True)
+class ColumnProfile:
+    """A raw column, or what the model answers (`output`), by week, with the reference's distribution."""
+
+    model: str
+    version: int
+    column: str
+    kind: str
+    """`number` or `level`."""
+    reference: list[tuple[str, int]]
+    weeks: list[ColumnWeek]

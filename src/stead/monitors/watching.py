@@ -1,0 +1,374 @@
+"""Looking at a model: what has closed since the last look goes through its monitors, and what they find becomes incidents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from stead import jobs, models, predictions
+from stead.config import duration_ms
+from stead.errors import InvalidInput
+from stead.monitors import folding, incidents, references
+from stead.monitors.folding import CAUSES, Judged, State
+from stead.monitors.profiles import Profiles
+from stead.monitors.references import DAY, MONDAY, ColumnsReference, LossReference
+from stead.monitors.tables import incidents as incidents_table
+from stead.monitors.tables import monitor_days as table
+from stead.monitors.tables import watches
+from stead.monitors.types import Incident, Monitor
+from stead.predictions import DayLoss
+from stead.runtime.clock import now_ms
+from stead.store import Store, from_row
+
+GRACE_MS = 15 * 60_000
+"""A day is over so long after its end: other machines' logs come in by then. A replay has sent a day when its clock passes on."""
+LABELLED = 0.9
+"""Share of a day's rows whose labels make it ready; without them it is ready a day after they are due."""
+TRIES = 5
+AUTOMATIC = tuple(cause for causes in CAUSES.values() for cause in causes)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Where the looks at a model stand: the row, or what stands for none."""
+
+    turn: int = 0
+    version: int | None = None
+    refresh: int = 0
+    closed: int = 0
+    holder: str | None = None
+    since: int = 0
+    now: int = 0
+    next_at: int = 0
+
+
+class _Overtaken(Exception):
+    """Another agent has looked meanwhile."""
+
+
+def observe(store: Store, model: str) -> int:
+    """Take what has closed since the last look through the monitors of the live version; how much moved.
+
+    Safe beside other looks: the one that is overtaken starts again. Raises NotFound.
+    """
+    watcher = store.acting("agent")
+    for _ in range(TRIES):
+        with suppress(_Overtaken):
+            return _Look(watcher, models.get_model(store, model)).work()
+    return 0
+
+
+def due(store: Store, known: Iterable[models.Model]) -> list[str]:
+    """Models at which a look may find something new: asked often, so it costs three questions for all of them."""
+    with store.db.read() as tx:
+        standing = {row["model"]: from_row(row, Watch) for row in tx.execute(sa.select(watches)).mappings()}
+        holders = jobs.clock_holders(tx)
+        changed = predictions.changed_models(tx, watches) if standing else set()
+    wall = now_ms()
+    found = []
+    for model in known:
+        version, watch = model.aliases.get("champion"), standing.get(model.name)
+        if watch is None or watch.version is None:
+            if version is not None:
+                found.append(model.name)
+            continue
+        now, holder = holders.get(model.name, (wall, None))
+        if (version, holder) != (watch.version, watch.holder) or now >= watch.next_at or model.name in changed:
+            found.append(model.name)
+    return found
+
+
+@dataclass
+class _Series:
+    """What a look makes of one monitor: its days from `start` on are written anew."""
+
+    monitor: Monitor
+    version: int
+    start: int
+    frontier: int | None
+    """The last day that it had looked at."""
+    judged: list[Judged] = field(default_factory=list)
+
+
+class _Look:
+    def __init__(self, store: Store, model: models.Model) -> None:
+        self.store = store
+        self.model = model
+        with store.db.read() as tx:
+            row = tx.execute(sa.select(watches).where(watches.c.model == model.name)).mappings().first()
+            self.watch = Watch() if row is None else from_row(row, Watch)
+            held = jobs.clock_holders(tx).get(model.name)
+        self.holder = None if held is None else held[1]
+        now = self.now = now_ms() if held is None else held[0]
+        self.version = model.aliases.get("champion")
+        grace = GRACE_MS if self.holder is None else 0
+        self.closed = (now - grace) // DAY * DAY
+        self.next_at = self.closed + DAY + grace
+        watch = self.watch
+        same = watch.version is not None and watch.holder == self.holder and watch.now <= now
+        self.since = watch.since if same else now
+        try:
+            self.delay = duration_ms(str(model.settings.get("label_delay") or "0h"))
+        except InvalidInput:
+            self.delay = 0
+
+    def work(self) -> int:
+        if self.version is None:
+            return self._stand_down() if self.watch.version is not None else 0
+        if self.closed > self.watch.closed or self.watch.version is None:
+            predictions.refresh_performance(self.store)
+        refresh, changed = predictions.changed_days(self.store, self.model.name, after=self.watch.refresh)
+        changed = [day for day in changed if day.day < self.closed]
+        here = (self.version, self.holder, self.closed)
+        if not changed and here == (self.watch.version, self.watch.holder, self.watch.closed):
+            return 0
+        return self._fold(self.version, refresh, changed)
+
+    def _fold(self, version: int, refresh: int, changed: Sequence[DayLoss]) -> int:
+        store, model = self.store, self.model
+        with store.db.read() as tx:
+            loss, columns = references.load(tx, model.name, version)
+            frontiers = self._frontiers(tx, version)
+        made: list[dict[str, Any]] = []
+        if loss is None or columns is None:
+            made = references.make(store, model, version, self._served(version))
+            loss, columns = references.made(made, loss, columns)
+        mine = min((day.day for day in changed if day.version == version), default=None)
+        every = min((day.day for day in changed), default=None)
+        series = [self._volume(every, frontiers.get("volume"))]
+        if loss is not None:
+            series.append(self._loss(version, loss, mine, frontiers.get("loss")))
+        profiles = None
+        if columns is not None:
+            profiles = Profiles(store, model, version, columns)
+            series += self._columns(version, columns, profiles, mine, frontiers)
+        return self._write(version, refresh, [one for one in series if one is not None], made, profiles)
+
+    def _frontiers(self, tx: sa.Connection, version: int) -> dict[str, int]:
+        query = sa.select(table.c.monitor, sa.func.max(table.c.day).label("day")).where(
+            table.c.model == self.model.name, table.c.version.in_((0, version))
+        )
+        return {row.monitor: row.day for row in tx.execute(query.group_by(table.c.monitor))}
+
+    def _served(self, version: int, since: int | None = None) -> list[DayLoss]:
+        """Days of a version that are over."""
+        days = predictions.performance(self.store, self.model.name, since=since, until=self.closed)
+        return [day for day in days if day.version == version]
+
+    def _state_before(self, monitor: Monitor, version: int, day: int) -> State | None:
+        query = (
+            sa.select(table.c.state)
+            .where(table.c.model == self.model.name, table.c.version == version)
+            .where(table.c.monitor == monitor, table.c.day < day)
+            .order_by(table.c.day.desc())
+            .limit(1)
+        )
+        with self.store.db.read() as tx:
+            return tx.execute(query).scalar()
+
+    def _loss(self, version: int, reference: LossReference, first: int | None, frontier: int | None) -> _Series:
+        """Days whose labels are in, in order, up to the first that waits for them."""
+        start = max(_start(first, frontier), reference.tested_from)
+        made = _Series("loss", version, start, frontier)
+        state = self._state_before("loss", version, start)
+        for day in self._served(version, since=start):
+            age = self.now - day.day - DAY - self.delay
+            if age < 0 or (day.labelled < LABELLED * day.predictions and age < DAY):
+                break
+            judged = folding.fold_loss(reference, state, day)
+            made.judged.append(judged)
+            state = judged.state
+        return made
+
+    def _volume(self, first: int | None, frontier: int | None) -> _Series | None:
+        """Whole days on the present clock, with rows or without, whichever version answered."""
+        begin = self.since // DAY * DAY + DAY
+        start = max(_start(first, frontier), begin)
+        if start >= self.closed:
+            return None
+        rows: dict[int, int] = {}
+        for day in predictions.performance(self.store, self.model.name, since=start, until=self.closed):
+            rows[day.day] = rows.get(day.day, 0) + day.predictions
+        made = _Series("volume", 0, start, frontier)
+        state = self._state_before("volume", 0, start)
+        for at in range(start, self.closed, DAY):
+            judged = folding.fold_volume(state, at, rows.get(at, 0), self.since)
+            made.judged.append(judged)
+            state = judged.state
+        return made
+
+    def _columns(
+        self,
+        version: int,
+        reference: ColumnsReference,
+        profiles: Profiles,
+        first: int | None,
+        frontiers: dict[str, int],
+    ) -> list[_Series]:
+        frontier = frontiers.get("data")
+        since = max(_start(first, frontier), reference.tested_from)
+        recounted = profiles.count(self._served(version, since=since))
+        found = [self._data(version, reference, profiles, recounted, frontier)]
+        whole = _whole_windows(profiles.days, reference, self.closed)
+        noted: list[tuple[Monitor, Callable[..., Judged]]] = [
+            ("drift", folding.fold_drift),
+            ("outputs", folding.fold_outputs),
+        ]
+        for monitor, fold in noted:
+            series, state = self._begin(monitor, version, recounted, frontiers.get(monitor))
+            for last in whole:
+                if last >= series.start:
+                    series.judged.append(fold(reference, state, last, profiles.window(last, reference.window)))
+                    state = series.judged[-1].state
+            found.append(series)
+        found.append(self._scale(version, reference, profiles, recounted, frontiers.get("scale"), whole))
+        return found
+
+    def _begin(
+        self, monitor: Monitor, version: int, first: int | None, frontier: int | None
+    ) -> tuple[_Series, State | None]:
+        start = _start(first, frontier)
+        return _Series(monitor, version, start, frontier), self._state_before(monitor, version, start)
+
+    def _data(
+        self, version: int, reference: ColumnsReference, profiles: Profiles, first: int | None, frontier: int | None
+    ) -> _Series:
+        series, state = self._begin("data", version, first, frontier)
+        for day in profiles.days:
+            if max(series.start, reference.tested_from) <= day < self.closed:
+                series.judged.append(folding.fold_data(reference, state, day, profiles.window(day, reference.quick)))
+                state = series.judged[-1].state
+        return series
+
+    def _scale(
+        self,
+        version: int,
+        reference: ColumnsReference,
+        profiles: Profiles,
+        first: int | None,
+        frontier: int | None,
+        whole: Sequence[int],
+    ) -> _Series:
+        series, state = self._begin("scale", version, first, frontier)
+        for last in whole:
+            if last >= series.start:
+                good = (state or {}).get("before")
+                before = [] if good is None else profiles.window(good, reference.window)
+                window = profiles.window(last, reference.window)
+                series.judged.append(folding.fold_scale(reference, state, last, window, before))
+                state = series.judged[-1].state
+        return series
+
+    def _write(
+        self,
+        version: int,
+        refresh: int,
+        series: Sequence[_Series],
+        made: list[dict[str, Any]],
+        profiles: Profiles | None,
+    ) -> int:
+        moved = 0
+        with self.store.db.write("monitors.observe") as tx:
+            self._take_turn(tx, version, refresh)
+            references.keep(self.store, tx, made)
+            if profiles is not None:
+                profiles.keep(tx)
+            for one in series:
+                self._keep(tx, one)
+                for judged, restated in _steps(one):
+                    at = min(self.now, judged.day + DAY + (self.delay if one.monitor == "loss" else 0))
+                    moved += incidents.reconcile(
+                        tx,
+                        self.store,
+                        self.model.name,
+                        version,
+                        CAUSES[one.monitor],
+                        judged.findings,
+                        fine=judged.fine,
+                        restated=restated,
+                        at=at,
+                    )
+        return moved + sum(len(one.judged) for one in series)
+
+    def _keep(self, tx: sa.Connection, one: _Series) -> None:
+        mine = (table.c.model == self.model.name) & (table.c.version == one.version) & (table.c.monitor == one.monitor)
+        tx.execute(sa.delete(table).where(mine, table.c.day >= one.start))
+        if one.judged:
+            tx.execute(
+                sa.insert(table),
+                [
+                    {
+                        "model": self.model.name,
+                        "version": one.version,
+                        "monitor": one.monitor,
+                        "day": judged.day,
+                        "value": judged.value,
+                        "bound": judged.bound,
+                        "outcome": judged.outcome,
+                        "evidence": judged.evidence,
+                        "state": judged.state,
+                    }
+                    for judged in one.judged
+                ],
+            )
+
+    def _take_turn(self, tx: sa.Connection, version: int | None, refresh: int) -> None:
+        """Note the look, unless somebody else has looked since this one began."""
+        values = {
+            "version": version,
+            "refresh": refresh,
+            "closed": self.closed,
+            "holder": self.holder,
+            "since": self.since,
+            "now": self.now,
+            "next_at": self.next_at,
+        }
+        began = self.watch.turn
+        self.store.db.upsert(tx, watches, {"model": self.model.name, "turn": 0, **values}, ["model"], update=[])
+        mine = (watches.c.model == self.model.name) & (watches.c.turn == began)
+        if tx.execute(sa.update(watches).where(mine).values(turn=began + 1, **values)).rowcount != 1:
+            raise _Overtaken
+
+    def _stand_down(self) -> int:
+        """No version is live: what monitors had opened is over, and the next version begins anew."""
+        query = sa.select(incidents_table).where(
+            incidents_table.c.model == self.model.name,
+            incidents_table.c.state == "open",
+            incidents_table.c.cause.in_(AUTOMATIC),
+        )
+        with self.store.db.write("monitors.observe") as tx:
+            self._take_turn(tx, None, self.watch.refresh)
+            opened = [from_row(row, Incident) for row in tx.execute(query).mappings()]
+            for incident in opened:
+                incidents.resolve_in(tx, self.store, incident, "no version is live any more", at=self.now)
+        return len(opened)
+
+
+def _start(first: int | None, frontier: int | None) -> int:
+    """The first day to look at: the one behind the last, or one before it that has changed."""
+    behind = -(1 << 60) if frontier is None else frontier + DAY
+    return behind if first is None else min(first, behind)
+
+
+def _whole_windows(days: Sequence[int], reference: ColumnsReference, closed: int) -> list[int]:
+    """The last days of the windows that lie in the version's life whole, are over and have rows."""
+    long = reference.window * DAY
+    if not days:
+        return []
+    born = days[0] if days[0] < reference.tested_from or not reference.tested_from else days[0] - DAY
+    starts = sorted({(day - MONDAY) // long * long + MONDAY for day in days})
+    return [start + long - DAY for start in starts if start > born and start + long <= closed]
+
+
+def _steps(one: _Series) -> list[tuple[Judged, bool]]:
+    """The days that incidents follow: where it stood, as restated, then each new one."""
+    frontier = one.frontier
+    if frontier is None:
+        return [(judged, False) for judged in one.judged]
+    old = [judged for judged in one.judged if judged.day <= frontier]
+    new = [(judged, False) for judged in one.judged if judged.day > frontier]
+    return [*((judged, True) for judged in old[-1:]), *new]

@@ -1,0 +1,162 @@
+"""Monitors over served days: what a healthy model does not open, and what a broken one does, on both databases."""
+
+from __future__ import annotations
+
+from watched import DAY, START, Watched
+
+from stead import jobs, ledger, models, monitors
+from stead.runtime.clock import now_ms
+from stead.store import Store
+
+
+def actions(store: Store) -> list[str]:
+    found = [entry.action for entry in ledger.list_entries(store, model="m", limit=1000)]
+    return [action for action in reversed(found) if action.startswith("incident.")]
+
+
+def test_a_healthy_model_opens_nothing(any_store: Store) -> None:
+    watched = Watched(any_store)
+    watched.live()
+    for day in range(60):
+        watched.day(day)
+    assert watched.incidents() == [] and actions(any_store) == []
+    days = monitors.monitor_days(any_store, "m", monitor="loss")
+    assert len(days) == 60 - 28 and {day.outcome for day in days} == {"ok"}
+    known = models.list_models(any_store)
+    assert monitors.due(any_store, known) == []
+    watched.hold(61)
+    assert monitors.due(any_store, known) == ["m"]
+    seen = {view.monitor: view for view in monitors.monitoring(any_store, "m").monitors}
+    assert {view.outcome for view in seen.values()} == {"ok"}
+
+
+def test_a_loss_that_rises_opens_one_incident_which_a_late_label_restates(any_store: Store) -> None:
+    watched = Watched(any_store)
+    watched.live()
+    for day in range(42):
+        watched.day(day)
+    day = 42
+    while not watched.incidents():
+        assert day < 60, "a third more is found in 18 days"
+        watched.day(day, loss=1.3)
+        day += 1
+    for later in range(day, day + 8):
+        watched.day(later, loss=1.3)
+    (incident,) = monitors.list_incidents(any_store, model="m")
+    assert (incident.cause, incident.kind, incident.severity, incident.state) == ("loss", "performance", "page", "open")
+    assert incident.event_time == START + day * DAY and incident.opened_by == "agent" and "1.3" in incident.summary
+    assert len(monitors.list_deliveries(any_store, incident.id)) == 2
+    # the truth was told wrongly: each label of those days is corrected, long after the day
+    for corrected in range(42, day + 8):
+        watched.label(corrected, loss=1.0)
+    watched.look(day + 8)
+    (incident,) = monitors.list_incidents(any_store, model="m")
+    assert incident.state == "resolved" and incident.reason == "what came late takes it back"
+    assert actions(any_store) == ["incident.opened", "incident.resolved"]
+    assert {each.outcome for each in monitors.monitor_days(any_store, "m", monitor="loss")} == {"ok"}
+
+
+def test_a_new_version_ends_the_incident_of_the_old_one_when_its_own_loss_is_fine(store: Store) -> None:
+    watched = Watched(store)
+    watched.live()
+    for day in range(28):
+        watched.day(day)
+    for day in range(28, 48):
+        watched.day(day, loss=2.0)
+    assert watched.incidents() == [("loss", "page", "open")]
+    watched.live()
+    for day in range(48, 48 + 28):
+        watched.day(day)
+        assert watched.incidents() == [("loss", "page", "open")], "nothing is known of the new one yet"
+    for day in range(48 + 28, 48 + 28 + 7):
+        watched.day(day)
+    (incident,) = monitors.list_incidents(store)
+    assert incident.state == "resolved" and incident.reason is not None
+    assert incident.reason.startswith("version 2 took over, and the loss of the last days")
+    models.delete_alias(store, "m", "champion")
+    assert watched.look(90) == 0 and monitors.monitoring(store, "m").version is None
+
+
+def test_drift_alone_is_a_note(any_store: Store) -> None:
+    watched = Watched(any_store)
+    watched.live()
+    for day in range(28):
+        watched.day(day)
+    for day in range(28, 56):
+        watched.day(day, change=lambda row: {**row, "x": row["x"] + 4.0})
+    assert watched.incidents() == [("drift", "note", "open")]
+    (incident,) = monitors.list_incidents(any_store)
+    assert "x 0." in incident.summary and monitors.list_deliveries(any_store, incident.id) == []
+    profile = monitors.column_profile(any_store, "m", "x")
+    assert profile.kind == "number" and sum(rows for _, rows in profile.reference) == profile_rows(watched)
+    before = [week.distance for week in profile.weeks if week.until <= START + 28 * DAY]
+    after = [week.distance for week in profile.weeks if week.since >= START + 28 * DAY]
+    assert max(before) + 0.1 < min(after)  # type: ignore[type-var, operator]
+    assert {each.column for each in monitors.drift_by_week(any_store, "m")} == {"x", "kind", "output"}
+
+
+def profile_rows(watched: Watched) -> int:
+    """Rows of the reference: seven days have five hundred rows only after eleven, at 48 a day."""
+    return 11 * watched.rows
+
+
+def test_nulls_that_jump_name_the_column(any_store: Store) -> None:
+    watched = Watched(any_store)
+    watched.live()
+    for day in range(20):
+        watched.day(day)
+    for day in range(20, 24):
+        watched.day(day, change=lambda row: {**row, "x": None if row["kind"] == "a" else row["x"]})
+    (incident,) = monitors.list_incidents(any_store)
+    assert (incident.cause, incident.kind, incident.severity) == ("null", "data", "page")
+    assert incident.summary.startswith("x has no value in ") and incident.event_time <= START + 23 * DAY
+    for day in range(24, 40):
+        watched.day(day)
+    assert watched.incidents() == [("null", "page", "resolved")]
+
+
+def test_a_column_that_goes_missing_and_a_level_of_another_name(store: Store) -> None:
+    watched = Watched(store)
+    watched.live()
+    for day in range(20):
+        watched.day(day)
+    for day in range(20, 24):
+        watched.day(day, change=lambda row: {"x": row["x"], "kind": row["kind"].upper(), "t": "now"})
+    assert set(watched.incidents()) == {("unseen", "page", "open"), ("drift", "note", "open")}
+    for day in range(24, 28):
+        watched.day(day, change=lambda row: {"x": row["x"], "t": "now"})
+    assert set(watched.incidents()) >= {("null", "page", "open")}
+
+
+def test_rows_that_stop_coming_and_a_clock_that_jumps(any_store: Store) -> None:
+    watched = Watched(any_store)
+    watched.live()
+    for day in range(25):
+        watched.day(day)
+    watched.look(27)
+    (incident,) = monitors.list_incidents(any_store)
+    assert (incident.cause, incident.severity) == ("few-rows", "page") and "0 rows in a day" in incident.summary
+    watched.day(27)
+    assert watched.incidents() == [("few-rows", "page", "resolved")]
+    # the replay gives the clock back: years without a row are no outage, nor is the next replay of the past
+    jobs.release_clock(any_store, "m", holder="replay-1")
+    monitors.observe(any_store, "m")
+    assert monitors.due(any_store, models.list_models(any_store)) == []
+    jobs.hold_clock(any_store, "m", now=START + 400 * DAY, holder="replay-2")
+    monitors.observe(any_store, "m")
+    jobs.release_clock(any_store, "m", holder="replay-2")
+    jobs.hold_clock(any_store, "m", now=START - 400 * DAY, holder="replay-3")
+    monitors.observe(any_store, "m")
+    assert watched.incidents() == [("few-rows", "page", "resolved")]
+
+
+def test_on_the_wall_clock_a_day_closes_after_it_is_over(store: Store) -> None:
+    watched = Watched(store)
+    watched.live()
+    first = (now_ms() - START) // DAY - 3
+    for day in range(first, first + 4):
+        watched.serve(day)
+        watched.label(day)
+    monitors.observe(store, "m")
+    assert monitors.due(store, models.list_models(store)) == []
+    assert monitors.monitoring(store, "m").monitors[0].said == "waits for a reference: 4 of 28 labelled days"

@@ -1,0 +1,114 @@
+"""A model with a live version, a clock and rows of any day, for the tests of the monitors: all through the public doors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from stead import environments, jobs, models, monitors, predictions
+from stead.predictions import Label, Logged, PredictionLog
+from stead.runtime.clock import now_ms, to_ms
+from stead.runtime.ids import new_id
+from stead.store import Store
+
+START = to_ms("2012-01-02")
+HOUR = 3_600_000
+DAY = 24 * HOUR
+Row = dict[str, Any]
+
+
+class Watched:
+    """Model `m`, whose loss is |label − 10| and whose columns are a number, a level and a place."""
+
+    def __init__(self, store: Store, *, rows_a_day: int = 48, seed: int = 0, delay: str = "0h") -> None:
+        self.store = store
+        self.random = np.random.default_rng(seed)
+        self.rows = rows_a_day
+        self.clock = START
+        self.ids: dict[int, list[str]] = {}
+        self.version = 0
+        self.delay = delay
+        self.log = PredictionLog(store, "gateway-1")
+
+    def live(self) -> int:
+        """Log and register a version, and let it be the champion."""
+        text = b"six==1.0 --hash=sha256:" + b"0" * 64 + b"\n"
+        lock = environments.add(self.store, lock=self.store.blobs.put(text), python="3.11", platform="linux-x86_64")
+        folder = self.store.root / f"m{self.version}"
+        folder.mkdir()
+        (folder / "MLmodel").write_text('{"flavors": {"python_function": {"loader_module": "x"}}}')
+        (folder / "n").write_text(str(self.version))
+        logged = models.log_model(self.store, folder, name="m", environment=lock.digest)
+        settings = {"label_delay": self.delay, "time": "t"}
+        self.version = models.register(self.store, "m", logged.id, settings=settings).version
+        models.set_alias(self.store, "m", "champion", self.version)
+        return self.version
+
+    def row(self) -> Row:
+        return {"x": float(self.random.normal(15, 5)), "kind": str(self.random.choice(["a", "b", "c"])), "t": "now"}
+
+    def day(
+        self,
+        number: int,
+        *,
+        loss: float = 1.0,
+        label: bool = True,
+        change: Callable[[Row], Mapping[str, Any]] = lambda row: row,
+        rows: int | None = None,
+    ) -> None:
+        """Serve and label a day, then look when it is over."""
+        self.serve(number, change=change, rows=rows)
+        if label:
+            self.label(number, loss=loss)
+        self.look(number + 1)
+
+    def serve(
+        self, number: int, *, change: Callable[[Row], Mapping[str, Any]] = lambda row: row, rows: int | None = None
+    ) -> None:
+        count = self.rows if rows is None else rows
+        sent = []
+        for place in range(count):
+            at = START + number * DAY + place * DAY // max(count, 1)
+            sent.append(
+                Logged(
+                    id=new_id(),
+                    model="m",
+                    version=self.version,
+                    event_time=at,
+                    received_at=now_ms(),
+                    latency_us=900,
+                    status=200,
+                    protocol="stead",
+                    key=None,
+                    header_length=0,
+                    body=json.dumps({"row": change(self.row())}).encode(),
+                    outputs=msgspec.msgpack.encode([10.0 + float(self.random.normal(0, 0.1))]),
+                )
+            )
+        self.log.append(sent)
+        self.ids.setdefault(number, []).extend(each.id for each in sent)
+
+    def label(self, number: int, *, loss: float = 1.0, share: float = 1.0) -> None:
+        ids = self.ids[number][: round(len(self.ids[number]) * share)]
+        noise = self.random.gamma(4, loss / 4, len(ids))
+        predictions.add_labels(self.store, [Label(one, 10.0 + float(n)) for one, n in zip(ids, noise, strict=True)])
+
+    def look(self, number: int) -> int:
+        """Bring the model's clock to the beginning of a day and let the monitors look."""
+        self.hold(number)
+        predictions.refresh_performance(self.store)
+        moved = monitors.observe(self.store, "m")
+        assert monitors.observe(self.store, "m") == 0 or moved
+        return moved
+
+    def hold(self, number: int) -> None:
+        self.clock = START + number * DAY
+        jobs.hold_clock(self.store, "m", now=self.clock, holder="replay-1")
+
+    def incidents(self, state: str | None = None) -> list[tuple[str, str, str]]:
+        found = monitors.list_incidents(self.store, model="m", state=state)
+        return [(each.cause, each.severity, each.state) for each in found]
