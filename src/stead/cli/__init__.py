@@ -41,6 +41,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reject": ("stead.cli.deciding", "Do not deploy the version that waits."),
     "freeze": ("stead.cli.deciding", "Stop all automatic action at once."),
     "thaw": ("stead.cli.deciding", "Let automatic action go on."),
+    "monitors": ("stead.cli.watching", "What a model's monitors see: loss, broken data, drift, rows a day."),
+    "incidents": ("stead.cli.watching", "What is wrong with models: list, show, open, resolve."),
     "decisions": ("stead.cli.deploying", "The ledger: who changed what, when, why."),
     "undo": ("stead.cli.deploying", "Take a decision back."),
     "predict": ("stead.cli.predicting", "Ask a model."),

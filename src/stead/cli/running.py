@@ -67,6 +67,7 @@ def status(as_json: bool) -> Any:
     gateways = caller.call("serving.gateways", alive=True)
     routes = caller.call("serving.list_routes")
     open_jobs = caller.call("jobs.open_jobs")
+    incidents = caller.call("monitors.list_incidents", state="open")
     result = {
         "up": state is not None,
         "store": settings.store if not settings.url else settings.url,
@@ -74,6 +75,7 @@ def status(as_json: bool) -> Any:
         "gateways": gateways,
         "routes": routes,
         "jobs": open_jobs,
+        "incidents": incidents,
     }
     if as_json:
         return result
@@ -95,6 +97,8 @@ def status(as_json: bool) -> Any:
         )
         rows.append((route.model, live, ", ".join(f"v{v}" for v in route.warm) or "–", health))
     output.table(("model", "live", "kept warm", "state"), rows, empty="no model is deployed (stead deploy MODEL)")
+    for incident in incidents:
+        print(f"  incident {incident.id} {incident.model}, {incident.severity}: {incident.summary}")
     for job in open_jobs:
         print(f"  job {job.id[-12:]} {job.kind} {job.model or ''}: {job.progress.doing if job.progress else job.state}")
     return None

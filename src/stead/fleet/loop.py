@@ -9,7 +9,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from stead import deployments, jobs, models, policies, predictions
+from stead import deployments, jobs, models, monitors, policies, predictions
 from stead.errors import SteadError
 from stead.fleet.tables import followed
 from stead.runtime.clock import now_ms
@@ -43,7 +43,12 @@ def tick(store: Store) -> Turn:
     if clocks:  # a replay passes days in a moment: what it has brought counts at once
         predictions.refresh_performance(store)
     moved = 0
-    for model in models.list_models(store):
+    known = models.list_models(store)
+    due = monitors.due(store, known)
+    for model in known:
+        if model.name in due:
+            moved += _safely(model.name, partial(monitors.observe, store, model))
+    for model in known:
         if model.level != "record":
             moved += _safely(model.name, partial(_look, store, model))
     for deployment in deployments.canaries(store):

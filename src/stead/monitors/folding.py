@@ -127,7 +127,8 @@ def fold_data(reference: ColumnsReference, state: State | None, day: int, window
                 found.setdefault(each.kind, {})[name.removeprefix(FEATURE)] = each
     opened = _opened(state.get("open", {}), found, day, CLEAN)
     looked = state.get("looked", 0) + 1
-    return _judged("data", day, found, opened, {"seen": seen, "open": opened, "looked": looked}, looked >= CLEAN)
+    after = {"seen": seen, "open": opened, "looked": looked, "born": state.get("born", day)}
+    return _judged("data", day, found, opened, after, looked >= CLEAN)
 
 
 def fold_scale(

@@ -158,6 +158,12 @@ def resolve_in(
     announce(tx, _get(tx, incident.id), "resolved")
 
 
+def opened_in(tx: sa.Connection, model: str) -> dict[str, Incident]:
+    """The open incidents of a model by cause, inside a transaction that may change them."""
+    query = sa.select(table).where(table.c.model == model, table.c.state == "open").with_for_update()
+    return {row["cause"]: from_row(row, Incident) for row in tx.execute(query).mappings()}
+
+
 def reconcile(
     tx: sa.Connection,
     store: Store,
@@ -165,6 +171,7 @@ def reconcile(
     version: int,
     causes: Collection[str],
     findings: Mapping[str, Finding],
+    opened: dict[str, Incident],
     *,
     fine: str,
     restated: bool,
@@ -172,36 +179,30 @@ def reconcile(
 ) -> int:
     """Bring the incidents of some causes to what a monitor of the live version finds; how many were opened or resolved.
 
-    One that an earlier version opened ends when there is evidence (`fine`) that the present one is well. One that a person
-    resolved is not opened again while the same trouble lasts.
+    `opened` are the open ones of the model by cause, and is kept up. One that an earlier version opened ends when there is
+    evidence (`fine`) that the present one is well. One that a person resolved is not opened again while the trouble lasts.
     """
-    if not causes:
-        return 0
     moved = 0
-    mine = sa.select(table).where(table.c.model == model, table.c.cause.in_(list(causes)))
-    known = {
-        row["cause"]: from_row(row, Incident)
-        for row in tx.execute(mine.where(table.c.state == "open").with_for_update()).mappings()
-    }
     for cause, finding in findings.items():
-        if (incident := known.get(cause)) is not None:
-            _update(tx, incident, version, finding)
+        if (incident := opened.get(cause)) is not None:
+            opened[cause] = _update(tx, incident, version, finding)
         elif not _waved_off(tx, model, finding):
-            open_in(tx, store, model, version, finding, at=at)
+            opened[cause] = open_in(tx, store, model, version, finding, at=at)
             moved += 1
-    for cause, incident in known.items():
-        if cause in findings or (incident.version != version and not fine):
+    for cause in causes:
+        found = opened.get(cause)
+        if found is None or cause in findings or (found.version != version and not fine):
             continue
-        if incident.version != version:
+        if found.version != version:
             reason = f"version {version} took over, and {fine}"
         else:
             reason = "what came late takes it back" if restated else fine or "it has passed"
-        resolve_in(tx, store, incident, reason, at=at)
+        resolve_in(tx, store, opened.pop(cause), reason, at=at)
         moved += 1
     return moved
 
 
-def _update(tx: sa.Connection, incident: Incident, version: int, finding: Finding) -> None:
+def _update(tx: sa.Connection, incident: Incident, version: int, finding: Finding) -> Incident:
     values: dict[str, Any] = {
         "version": version,
         "severity": "page" if "page" in (incident.severity, finding.severity) else "note",
@@ -209,10 +210,12 @@ def _update(tx: sa.Connection, incident: Incident, version: int, finding: Findin
         "evidence": finding.evidence,
     }
     if all(getattr(incident, key) == value for key, value in values.items()):
-        return
+        return incident
     tx.execute(sa.update(table).where(table.c.id == incident.id).values(**values, updated_at=now_ms()))
-    if values["severity"] != incident.severity:
-        announce(tx, _get(tx, incident.id), "opened")
+    updated = _get(tx, incident.id)
+    if updated.severity != incident.severity:
+        announce(tx, updated, "opened")
+    return updated
 
 
 def _waved_off(tx: sa.Connection, model: str, finding: Finding) -> bool:

@@ -19,43 +19,50 @@ ROWS_AT_ONCE = 500_000
 
 
 class Profiles:
-    """The days of one version: those that are stored, and those counted just now."""
+    """The days of one version from `low` on: those that are stored, and those counted just now."""
 
-    def __init__(self, store: Store, model: models.Model, version: int, reference: ColumnsReference) -> None:
+    def __init__(
+        self, store: Store, model: models.Model, version: int, reference: ColumnsReference, *, low: int
+    ) -> None:
         self.store = store
         self.model = model
         self.version = version
         self.reference = reference
         self.fresh: dict[int, tuple[int, Columns]] = {}
         self._mine = (table.c.model == model.name) & (table.c.version == version)
+        self._packed: dict[int, tuple[int, bytes]] = {}
         self._read: dict[int, Columns] = {}
-        self._known: list[int] | None = None
+        self._low = 1 << 60
+        self._reach(low)
 
-    @property
-    def days(self) -> list[int]:
-        """Days that have a profile, in order."""
-        if self._known is None:
+    def _reach(self, low: int) -> None:
+        """Have the stored days from `low` on at hand."""
+        if low < self._low:
+            columns = (table.c.day, table.c.rows, table.c.histograms)
+            inside = sa.and_(self._mine, table.c.day >= low, table.c.day < self._low)
             with self.store.db.read() as tx:
-                stored = set(tx.execute(sa.select(table.c.day).where(self._mine)).scalars())
-            self._known = sorted(stored | set(self.fresh))
-        return self._known
+                self._packed |= {
+                    row.day: (row.rows, row.histograms) for row in tx.execute(sa.select(*columns).where(inside))
+                }
+            self._low = low
+
+    def days(self, since: int, until: int) -> list[int]:
+        """Days of since <= day < until that have a profile, in order."""
+        self._reach(since)
+        return sorted(day for day in self._packed.keys() | self.fresh.keys() if since <= day < until)
 
     def count(self, served: Sequence[DayLoss]) -> int | None:
         """Count the days whose rows are not those that were counted; the first of them, or None."""
         if not served:
             return None
-        inside = table.c.day.between(served[0].day, served[-1].day)
-        with self.store.db.read() as tx:
-            known = {
-                row.day: row.rows for row in tx.execute(sa.select(table.c.day, table.c.rows).where(self._mine, inside))
-            }
+        self._reach(served[0].day)
+        known = {day: rows for day, (rows, _) in self._packed.items()}
         missing = [day for day in served if day.predictions and known.get(day.day) != day.predictions]
         for part in _parts(missing):
             got = predictions.read_columns(
                 self.store, self.model.name, version=self.version, since=part[0].day, until=part[-1].day + DAY
             )
             self._count(got, {day.day for day in part})
-        self._known = None
         return missing[0].day if missing else None
 
     def _count(self, got: Any, wanted: set[int]) -> None:
@@ -75,19 +82,14 @@ class Profiles:
 
     def window(self, last: int, days: int) -> list[Columns]:
         """The profiles of the `days` that end with day `last`."""
-        return self.between(last - (days - 1) * DAY, last)
+        return [self._of(day) for day in self.days(last - (days - 1) * DAY, last + DAY)]
 
-    def between(self, first: int, last: int) -> list[Columns]:
-        """The profiles of the days from `first` to `last`."""
-        wanted = [day for day in self.days if first <= day <= last]
-        absent = [day for day in wanted if day not in self._read and day not in self.fresh]
-        if absent:
-            # the days before a day are asked for next: windows overlap
-            inside = table.c.day.between(absent[0], absent[-1] + 64 * DAY)
-            with self.store.db.read() as tx:
-                for row in tx.execute(sa.select(table.c.day, table.c.histograms).where(self._mine, inside)):
-                    self._read[row.day] = unpack(row.histograms)[0]
-        return [self.fresh[day][1] if day in self.fresh else self._read[day] for day in wanted]
+    def _of(self, day: int) -> Columns:
+        if day in self.fresh:
+            return self.fresh[day][1]
+        if day not in self._read:
+            self._read[day] = unpack(self._packed[day][1])[0]
+        return self._read[day]
 
     def keep(self, tx: sa.Connection) -> None:
         rows = [

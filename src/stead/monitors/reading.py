@@ -68,8 +68,8 @@ def monitoring(store: Store, model: str) -> Monitoring:
     version = known.aliases.get("champion")
     views: list[MonitorView] = []
     if version is not None:
+        loss, columns = references.load(store, model, version)
         with store.db.read() as tx:
-            loss, columns = references.load(tx, model, version)
             last = {name: _last(tx, model, 0 if name in MODEL_WIDE else version, name) for name in MONITORS}
         without = {"loss": loss is None, **dict.fromkeys(("data", "scale", "drift", "outputs"), columns is None)}
         for name in MONITORS:
@@ -163,8 +163,8 @@ class _Watched:
     def of(cls, store: Store, model: str, version: int | None, since: int | None, until: int | None) -> _Watched:
         number = version if version is not None else models.get_model(store, model).aliases.get("champion")
         weeks: dict[int, list[Columns]] = {}
+        reference = references.load(store, model, number)[1] if number is not None else None
         with store.db.read() as tx:
-            reference = references.load(tx, model, number)[1] if number is not None else None
             if number is None or reference is None:
                 what = f"{model}@{number} has" if number is not None else f"no version of {model} is live: it has"
                 raise NotFound(

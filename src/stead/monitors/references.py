@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -68,31 +67,42 @@ class ColumnsReference:
     tested_from: int
 
 
-def load(tx: sa.Connection, model: str, version: int) -> tuple[LossReference | None, ColumnsReference | None]:
-    """Those of a version that are made already."""
-    query = sa.select(table).where(table.c.model == model, table.c.version == version)
-    rows: list[Any] = list(tx.execute(query).mappings())
-    return made(rows, None, None)
+def load(store: Store, model: str, version: int) -> tuple[LossReference | None, ColumnsReference | None]:
+    """Those of a version that are made already; they never change, so they are read once."""
+    mine = (table.c.model == model) & (table.c.version == version)
+    with store.db.read() as tx:
+        keys = {
+            row.kind: (store.db.url, model, version, row.kind, row.made_at)
+            for row in tx.execute(sa.select(table.c.kind, table.c.made_at).where(mine))
+        }
+        for kind, key in keys.items():
+            if key not in _known:
+                row: Any = tx.execute(sa.select(table).where(mine, table.c.kind == kind)).mappings().one()
+                while len(_known) >= MOST_KNOWN:
+                    _known.pop(next(iter(_known)), None)
+                _known[key] = _made(row)
+    return _known.get(keys.get("loss")), _known.get(keys.get("columns"))
+
+
+MOST_KNOWN = 256
+_known: dict[Any, Any] = {}
 
 
 def made(
     rows: Sequence[Mapping[str, Any]], loss: LossReference | None, columns: ColumnsReference | None
 ) -> tuple[LossReference | None, ColumnsReference | None]:
     """The references with those in `rows`, which are rows of the table."""
-    for row in rows:
-        since = row["tested_from"] or 0
-        if row["kind"] == "loss":
-            loss = LossReference(msgspec.convert(row["value"]["risk"], RiskReference), row["source"], since)
-        else:
-            columns = _columns(msgspec.json.encode(row["value"]), row["packed"], row["source"], since)
-    return loss, columns
+    found = {row["kind"]: _made(row) for row in rows}
+    return found.get("loss", loss), found.get("columns", columns)
 
 
-@lru_cache(maxsize=64)
-def _columns(value: bytes, packed: bytes, source: str, tested_from: int) -> ColumnsReference:
-    plain = msgspec.json.decode(value)
+def _made(row: Mapping[str, Any]) -> Any:
+    since = row["tested_from"] or 0
+    if row["kind"] == "loss":
+        return LossReference(msgspec.convert(row["value"]["risk"], RiskReference), row["source"], since)
+    plain = row["value"]
     bins = {name: msgspec.convert(each, Bins) for name, each in plain["bins"].items()}
-    units, window, quick = unpack(packed), plain["window"], plain["quick"]
+    units, window, quick = unpack(row["packed"]), plain["window"], plain["quick"]
 
     def blocks(days: int) -> dict[str, ColumnReference]:
         joined = [units[start : start + days] for start in range(0, len(units) - days + 1, days)] or [units]
@@ -101,13 +111,12 @@ def _columns(value: bytes, packed: bytes, source: str, tested_from: int) -> Colu
             for name in bins
         }
 
-    return ColumnsReference(bins, window, quick, blocks(window), blocks(quick), source, tested_from)
+    return ColumnsReference(bins, window, quick, blocks(window), blocks(quick), row["source"], since)
 
 
 def make(store: Store, model: models.Model, version: int, served: Sequence[DayLoss]) -> list[dict[str, Any]]:
     """Rows of `monitor_references` that can be made now and are not there yet; `served` are the version's days that are over."""
-    with store.db.read() as tx:
-        loss, columns = load(tx, model.name, version)
+    loss, columns = load(store, model.name, version)
     if loss is not None and columns is not None:
         return []
     info = models.get_logged_model(store, models.get_version(store, f"{model.name}@{version}").logged_model).info

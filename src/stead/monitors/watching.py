@@ -29,6 +29,7 @@ GRACE_MS = 15 * 60_000
 LABELLED = 0.9
 """Share of a day's rows whose labels make it ready; without them it is ready a day after they are due."""
 TRIES = 5
+_EVER = -(1 << 60)
 AUTOMATIC = tuple(cause for causes in CAUSES.values() for cause in causes)
 
 
@@ -50,15 +51,17 @@ class _Overtaken(Exception):
     """Another agent has looked meanwhile."""
 
 
-def observe(store: Store, model: str) -> int:
+def observe(store: Store, model: str | models.Model) -> int:
     """Take what has closed since the last look through the monitors of the live version; how much moved.
 
     Safe beside other looks: the one that is overtaken starts again. Raises NotFound.
     """
     watcher = store.acting("agent")
     for _ in range(TRIES):
+        known = models.get_model(store, model) if isinstance(model, str) else model
         with suppress(_Overtaken):
-            return _Look(watcher, models.get_model(store, model)).work()
+            return _Look(watcher, known).work()
+        model = known.name  # what was overtaken may be out of date
     return 0
 
 
@@ -106,6 +109,7 @@ class _Look:
         now = self.now = now_ms() if held is None else held[0]
         self.version = model.aliases.get("champion")
         grace = GRACE_MS if self.holder is None else 0
+        self.last: dict[str, tuple[int, State]] = {}
         self.closed = (now - grace) // DAY * DAY
         self.next_at = self.closed + DAY + grace
         watch = self.watch
@@ -130,138 +134,129 @@ class _Look:
 
     def _fold(self, version: int, refresh: int, changed: Sequence[DayLoss]) -> int:
         store, model = self.store, self.model
-        with store.db.read() as tx:
-            loss, columns = references.load(tx, model.name, version)
-            frontiers = self._frontiers(tx, version)
+        loss, columns = references.load(store, model.name, version)
         made: list[dict[str, Any]] = []
         if loss is None or columns is None:
-            made = references.make(store, model, version, self._served(version))
+            made = references.make(store, model, version, [day for day in self._days(_EVER) if day.version == version])
             loss, columns = references.made(made, loss, columns)
+        self.last = self._last_states(version)
         mine = min((day.day for day in changed if day.version == version), default=None)
         every = min((day.day for day in changed), default=None)
-        series = [self._volume(every, frontiers.get("volume"))]
+        starts = [self._start("volume", every), *(self._start(name, mine) for name in ("loss", "data"))]
+        days = self._days(min(starts))
+        own = [day for day in days if day.version == version]
+        series = [self._volume(days, every)]
         if loss is not None:
-            series.append(self._loss(version, loss, mine, frontiers.get("loss")))
+            series.append(self._loss(version, loss, own, mine))
         profiles = None
         if columns is not None:
-            profiles = Profiles(store, model, version, columns)
-            series += self._columns(version, columns, profiles, mine, frontiers)
+            first = max(self._start("data", mine), columns.tested_from)
+            low = first - (2 * columns.window + columns.quick) * DAY
+            profiles = Profiles(store, model, version, columns, low=max(low, columns.tested_from, _EVER))
+            recounted = profiles.count([day for day in own if day.day >= first])
+            series += self._columns(version, columns, profiles, recounted)
         return self._write(version, refresh, [one for one in series if one is not None], made, profiles)
 
-    def _frontiers(self, tx: sa.Connection, version: int) -> dict[str, int]:
-        query = sa.select(table.c.monitor, sa.func.max(table.c.day).label("day")).where(
-            table.c.model == self.model.name, table.c.version.in_((0, version))
-        )
-        return {row.monitor: row.day for row in tx.execute(query.group_by(table.c.monitor))}
+    def _last_states(self, version: int) -> dict[str, tuple[int, State]]:
+        """By monitor the last day that it looked at and where it stood then."""
+        mine = (table.c.model == self.model.name) & table.c.version.in_((0, version))
+        last = sa.select(table.c.monitor, sa.func.max(table.c.day).label("day")).where(mine).group_by(table.c.monitor)
+        ends = last.subquery()
+        here = (ends.c.monitor == table.c.monitor) & (ends.c.day == table.c.day)
+        with self.store.db.read() as tx:
+            found = tx.execute(sa.select(table.c.monitor, table.c.day, table.c.state).join(ends, here).where(mine))
+            return {row.monitor: (row.day, row.state) for row in found}
 
-    def _served(self, version: int, since: int | None = None) -> list[DayLoss]:
-        """Days of a version that are over."""
-        days = predictions.performance(self.store, self.model.name, since=since, until=self.closed)
-        return [day for day in days if day.version == version]
+    def _start(self, monitor: Monitor, first: int | None) -> int:
+        """The first day to look at: the one behind the last, or one before it that has changed."""
+        behind = self.last[monitor][0] + DAY if monitor in self.last else _EVER
+        return behind if first is None else min(first, behind)
 
-    def _state_before(self, monitor: Monitor, version: int, day: int) -> State | None:
+    def _begin(self, monitor: Monitor, version: int, start: int) -> tuple[_Series, State | None]:
+        """A series from a day on, and where it stood before."""
+        day, state = self.last.get(monitor, (None, None))
+        series = _Series(monitor, version, start, day)
+        if day is None or day < start:
+            return series, state
         query = (
             sa.select(table.c.state)
             .where(table.c.model == self.model.name, table.c.version == version)
-            .where(table.c.monitor == monitor, table.c.day < day)
+            .where(table.c.monitor == monitor, table.c.day < start)
             .order_by(table.c.day.desc())
             .limit(1)
         )
         with self.store.db.read() as tx:
-            return tx.execute(query).scalar()
+            return series, tx.execute(query).scalar()
 
-    def _loss(self, version: int, reference: LossReference, first: int | None, frontier: int | None) -> _Series:
+    def _days(self, since: int) -> list[DayLoss]:
+        """Days that are over, of all versions."""
+        return predictions.performance(self.store, self.model.name, since=since, until=self.closed)
+
+    def _loss(self, version: int, reference: LossReference, days: Sequence[DayLoss], first: int | None) -> _Series:
         """Days whose labels are in, in order, up to the first that waits for them."""
-        start = max(_start(first, frontier), reference.tested_from)
-        made = _Series("loss", version, start, frontier)
-        state = self._state_before("loss", version, start)
-        for day in self._served(version, since=start):
+        series, state = self._begin("loss", version, max(self._start("loss", first), reference.tested_from))
+        for day in days:
+            if day.day < series.start:
+                continue
             age = self.now - day.day - DAY - self.delay
             if age < 0 or (day.labelled < LABELLED * day.predictions and age < DAY):
                 break
-            judged = folding.fold_loss(reference, state, day)
-            made.judged.append(judged)
-            state = judged.state
-        return made
+            series.judged.append(folding.fold_loss(reference, state, day))
+            state = series.judged[-1].state
+        return series
 
-    def _volume(self, first: int | None, frontier: int | None) -> _Series | None:
+    def _volume(self, days: Sequence[DayLoss], first: int | None) -> _Series | None:
         """Whole days on the present clock, with rows or without, whichever version answered."""
-        begin = self.since // DAY * DAY + DAY
-        start = max(_start(first, frontier), begin)
+        start = max(self._start("volume", first), self.since // DAY * DAY + DAY)
         if start >= self.closed:
             return None
         rows: dict[int, int] = {}
-        for day in predictions.performance(self.store, self.model.name, since=start, until=self.closed):
+        for day in days:
             rows[day.day] = rows.get(day.day, 0) + day.predictions
-        made = _Series("volume", 0, start, frontier)
-        state = self._state_before("volume", 0, start)
+        series, state = self._begin("volume", 0, start)
         for at in range(start, self.closed, DAY):
-            judged = folding.fold_volume(state, at, rows.get(at, 0), self.since)
-            made.judged.append(judged)
-            state = judged.state
-        return made
+            series.judged.append(folding.fold_volume(state, at, rows.get(at, 0), self.since))
+            state = series.judged[-1].state
+        return series
 
     def _columns(
-        self,
-        version: int,
-        reference: ColumnsReference,
-        profiles: Profiles,
-        first: int | None,
-        frontiers: dict[str, int],
+        self, version: int, reference: ColumnsReference, profiles: Profiles, recounted: int | None
     ) -> list[_Series]:
-        frontier = frontiers.get("data")
-        since = max(_start(first, frontier), reference.tested_from)
-        recounted = profiles.count(self._served(version, since=since))
-        found = [self._data(version, reference, profiles, recounted, frontier)]
-        whole = _whole_windows(profiles.days, reference, self.closed)
-        noted: list[tuple[Monitor, Callable[..., Judged]]] = [
+        data, state = self._begin("data", version, self._start("data", recounted))
+        for day in profiles.days(max(data.start, reference.tested_from, _EVER), self.closed):
+            data.judged.append(folding.fold_data(reference, state, day, profiles.window(day, reference.quick)))
+            state = data.judged[-1].state
+        found = [data]
+        born = state["born"] if state else None
+        notes: list[tuple[Monitor, Callable[..., Judged]]] = [
             ("drift", folding.fold_drift),
             ("outputs", folding.fold_outputs),
+            ("scale", folding.fold_scale),
         ]
-        for monitor, fold in noted:
-            series, state = self._begin(monitor, version, recounted, frontiers.get(monitor))
-            for last in whole:
-                if last >= series.start:
-                    series.judged.append(fold(reference, state, last, profiles.window(last, reference.window)))
-                    state = series.judged[-1].state
+        for monitor, fold in notes:
+            series, state = self._begin(monitor, version, self._start(monitor, recounted))
+            for last in self._windows(reference, profiles, born, series.start):
+                window = profiles.window(last, reference.window)
+                further = []
+                if monitor == "scale":
+                    good = (state or {}).get("before")
+                    further.append([] if good is None else profiles.window(good, reference.window))
+                series.judged.append(fold(reference, state, last, window, *further))
+                state = series.judged[-1].state
             found.append(series)
-        found.append(self._scale(version, reference, profiles, recounted, frontiers.get("scale"), whole))
         return found
 
-    def _begin(
-        self, monitor: Monitor, version: int, first: int | None, frontier: int | None
-    ) -> tuple[_Series, State | None]:
-        start = _start(first, frontier)
-        return _Series(monitor, version, start, frontier), self._state_before(monitor, version, start)
-
-    def _data(
-        self, version: int, reference: ColumnsReference, profiles: Profiles, first: int | None, frontier: int | None
-    ) -> _Series:
-        series, state = self._begin("data", version, first, frontier)
-        for day in profiles.days:
-            if max(series.start, reference.tested_from) <= day < self.closed:
-                series.judged.append(folding.fold_data(reference, state, day, profiles.window(day, reference.quick)))
-                state = series.judged[-1].state
-        return series
-
-    def _scale(
-        self,
-        version: int,
-        reference: ColumnsReference,
-        profiles: Profiles,
-        first: int | None,
-        frontier: int | None,
-        whole: Sequence[int],
-    ) -> _Series:
-        series, state = self._begin("scale", version, first, frontier)
-        for last in whole:
-            if last >= series.start:
-                good = (state or {}).get("before")
-                before = [] if good is None else profiles.window(good, reference.window)
-                window = profiles.window(last, reference.window)
-                series.judged.append(folding.fold_scale(reference, state, last, window, before))
-                state = series.judged[-1].state
-        return series
+    def _windows(self, reference: ColumnsReference, profiles: Profiles, born: int | None, start: int) -> list[int]:
+        """The last days, from `start` on, of the windows that lie in the version's life whole, are over and have rows."""
+        if born is None:
+            return []
+        long = reference.window * DAY
+        if reference.tested_from and born >= reference.tested_from:
+            born -= DAY  # its first day here is no first day: those before made the reference
+        low = max(start - long, born)
+        begins = {(day - MONDAY) // long * long + MONDAY for day in profiles.days(low, self.closed)}
+        ends = sorted(begin + long - DAY for begin in begins if begin > born and begin + long <= self.closed)
+        return [last for last in ends if last >= start]
 
     def _write(
         self,
@@ -277,8 +272,9 @@ class _Look:
             references.keep(self.store, tx, made)
             if profiles is not None:
                 profiles.keep(tx)
+            self._keep(tx, series)
+            opened = incidents.opened_in(tx, self.model.name)
             for one in series:
-                self._keep(tx, one)
                 for judged, restated in _steps(one):
                     at = min(self.now, judged.day + DAY + (self.delay if one.monitor == "loss" else 0))
                     moved += incidents.reconcile(
@@ -288,33 +284,35 @@ class _Look:
                         version,
                         CAUSES[one.monitor],
                         judged.findings,
+                        opened,
                         fine=judged.fine,
                         restated=restated,
                         at=at,
                     )
         return moved + sum(len(one.judged) for one in series)
 
-    def _keep(self, tx: sa.Connection, one: _Series) -> None:
-        mine = (table.c.model == self.model.name) & (table.c.version == one.version) & (table.c.monitor == one.monitor)
-        tx.execute(sa.delete(table).where(mine, table.c.day >= one.start))
-        if one.judged:
-            tx.execute(
-                sa.insert(table),
-                [
-                    {
-                        "model": self.model.name,
-                        "version": one.version,
-                        "monitor": one.monitor,
-                        "day": judged.day,
-                        "value": judged.value,
-                        "bound": judged.bound,
-                        "outcome": judged.outcome,
-                        "evidence": judged.evidence,
-                        "state": judged.state,
-                    }
-                    for judged in one.judged
-                ],
-            )
+    def _keep(self, tx: sa.Connection, series: Sequence[_Series]) -> None:
+        for one in series:
+            if one.frontier is not None and one.frontier >= one.start:
+                mine = (table.c.model == self.model.name) & (table.c.version == one.version)
+                tx.execute(sa.delete(table).where(mine, table.c.monitor == one.monitor, table.c.day >= one.start))
+        rows = [
+            {
+                "model": self.model.name,
+                "version": one.version,
+                "monitor": one.monitor,
+                "day": judged.day,
+                "value": judged.value,
+                "bound": judged.bound,
+                "outcome": judged.outcome,
+                "evidence": judged.evidence,
+                "state": judged.state,
+            }
+            for one in series
+            for judged in one.judged
+        ]
+        if rows:
+            tx.execute(sa.insert(table), rows)
 
     def _take_turn(self, tx: sa.Connection, version: int | None, refresh: int) -> None:
         """Note the look, unless somebody else has looked since this one began."""
@@ -328,7 +326,8 @@ class _Look:
             "next_at": self.next_at,
         }
         began = self.watch.turn
-        self.store.db.upsert(tx, watches, {"model": self.model.name, "turn": 0, **values}, ["model"], update=[])
+        if not began:
+            self.store.db.upsert(tx, watches, {"model": self.model.name, "turn": 0, **values}, ["model"], update=[])
         mine = (watches.c.model == self.model.name) & (watches.c.turn == began)
         if tx.execute(sa.update(watches).where(mine).values(turn=began + 1, **values)).rowcount != 1:
             raise _Overtaken
@@ -346,22 +345,6 @@ class _Look:
             for incident in opened:
                 incidents.resolve_in(tx, self.store, incident, "no version is live any more", at=self.now)
         return len(opened)
-
-
-def _start(first: int | None, frontier: int | None) -> int:
-    """The first day to look at: the one behind the last, or one before it that has changed."""
-    behind = -(1 << 60) if frontier is None else frontier + DAY
-    return behind if first is None else min(first, behind)
-
-
-def _whole_windows(days: Sequence[int], reference: ColumnsReference, closed: int) -> list[int]:
-    """The last days of the windows that lie in the version's life whole, are over and have rows."""
-    long = reference.window * DAY
-    if not days:
-        return []
-    born = days[0] if days[0] < reference.tested_from or not reference.tested_from else days[0] - DAY
-    starts = sorted({(day - MONDAY) // long * long + MONDAY for day in days})
-    return [start + long - DAY for start in starts if start > born and start + long <= closed]
 
 
 def _steps(one: _Series) -> list[tuple[Judged, bool]]:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from stead import fleet, jobs, ledger, predictions, runs
+from stead import fleet, jobs, ledger, monitors, predictions, runs
 from stead.api.caller import Embedded
 from stead.config import Settings, load_settings
 from stead.errors import SteadError
@@ -32,6 +32,7 @@ class Agent:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store.acting("agent")
+        self.settings = settings
         self.caller = Embedded(self.store, settings)
         self.handlers = handlers(settings)
         self.limits = jobs.Limits.of(settings)
@@ -52,6 +53,7 @@ class Agent:
         self._thread("observe", lambda: self._every(1.0, self._observe))
         self._thread("circle", self._circle)
         self._thread("journals", lambda: self._every(5.0, lambda: sync_journals(self.caller, self.store.root)))
+        self._thread("tell", lambda: self._every(1.0, lambda: monitors.deliver(self.store, self.settings)))
         self._thread("seal", lambda: self._every(60.0, self._seal))
 
     def stop(self) -> None:
