@@ -45,6 +45,7 @@ def test_killed_there_later(name: str, nth: int, tmp_path: Path) -> None:
 
 ELSEWHERE = {
     "deployments.": "contract/serving/test_deployments.py",
+    "deployments.step": "contract/serving/test_canary.py",
     "jobs.": "contract/test_jobs.py",
     "models.": "contract/test_registry.py",
     "environments.": "unit/environments/test_creation.py",
@@ -58,5 +59,6 @@ def test_each_registered_point_is_shown_somewhere(name: str) -> None:
     if name in POINTS:
         return
     part, _, rest = name.partition(".")
-    text = (FOLDER.parent.parent / ELSEWHERE[f"{part}."]).read_text()
+    place = ELSEWHERE.get(name) or ELSEWHERE[f"{part}."]
+    text = (FOLDER.parent.parent / place).read_text()
     assert f'"{name}' in text or f'"{rest}"' in text or f"{name}:" in text

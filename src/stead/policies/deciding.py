@@ -8,6 +8,7 @@ from stead import deployments, jobs, models
 from stead.config import duration_ms
 from stead.policies import signals
 from stead.policies.levels import frozen_in
+from stead.policies.proxy import observe_proxy
 from stead.policies.retraining import begin, list_retrainings
 from stead.policies.schedules import due, next_fires
 from stead.policies.standing import find_standing
@@ -24,6 +25,8 @@ def decide(store: Store, model: models.Model) -> int | None:
     live = deployments.live_deployment(store, model.name)
     now = jobs.model_now(store, model.name)
     triggers = signals.triggers_of(standing, model.level)
+    if live is not None and "proxy" in triggers:
+        observe_proxy(store, standing, live, now=now)
     seen = [] if live is None else _seen(signals.View(store, standing, live, now), triggers)
     policy = standing.policy
     with store.db.write("policies.decide") as tx:

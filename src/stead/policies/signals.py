@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from stead import deployments, models, predictions
+from stead import datasets, deployments, models, monitors, predictions
 from stead.config import duration_ms
+from stead.errors import NotFound
+from stead.policies.proxy import watched
 from stead.policies.tables import retrainings
 from stead.policies.types import Signal, Standing
 from stead.runtime.clock import to_iso
+from stead.stats import proxy
 from stead.store import Store
 
 DAY = 86_400_000
@@ -65,7 +68,63 @@ def loss(view: View) -> Signal:
     )
 
 
-SIGNALS: dict[str, Callable[[View], Signal]] = {"age": age, "loss": loss}
+def incident(view: View) -> Signal:
+    """An incident of the model's performance is open that has not trained it yet; broken data trains nothing."""
+    opened = monitors.list_incidents(view.store, model=view.standing.model, state="open")
+    told = [each for each in opened if each.kind == "performance" and each.severity == "page"]
+    with view.store.db.read() as tx:
+        query = sa.select(retrainings.c.evidence).where(
+            retrainings.c.model == view.standing.model, retrainings.c.trigger == "incident"
+        )
+        answered = {evidence.get("incident") for evidence in tx.execute(query).scalars()}
+    fresh = [each for each in told if each.id not in answered]
+    if not told:
+        return Signal("incident", False, "no incident of its performance is open")
+    if not fresh:
+        return Signal("incident", False, f"incident {told[0].id} is open and has trained it already")
+    first = fresh[-1]
+    found = {"incident": first.id, "cause": first.cause, **first.evidence}
+    return Signal("incident", True, f"incident {first.id}: {first.summary}", found)
+
+
+def proxy_pair(view: View) -> Signal:
+    """The champion's age has cost more than two retrainings."""
+    state = watched(view.store, view.standing.model)
+    if state is None or state.champion != view.live.version:
+        return Signal("proxy", False, "the proxy pair has not seen the champion yet")
+    rest = duration_ms(view.standing.policy.rest) // DAY
+    worth = proxy.judge_pair(state.pair, price=view.standing.policy.retrain_price, rest_days=rest)
+    said = f"in {state.pair.days} days age has cost {worth.prices:.1f} prices of a retraining; {proxy.PRICES:g} are a reason"
+    evidence = {"prices": worth.prices, "days": state.pair.days, "gap": worth.gap, "owed_days": state.pair.owed}
+    return Signal("proxy", worth.due, said, evidence)
+
+
+def data(view: View) -> Signal:
+    """Enough rows came in since the champion was trained."""
+    model, wanted = view.standing.model, view.standing.policy.new_rows
+    try:
+        newest = datasets.get_version(view.store, view.standing.spec.dataset)
+    except NotFound:
+        return Signal("data", False, "there is no dataset yet")
+    version = models.get_version(view.store, f"{model}@{view.live.version}")
+    trained = models.get_logged_model(view.store, version.logged_model).info.get("trained_on") or {}
+    before = datasets.get_version(view.store, str(trained["dataset"])).rows if trained.get("dataset") else 0
+    fresh = (newest.rows or 0) - (before or 0)
+    return Signal(
+        "data",
+        0 < wanted <= fresh,
+        f"{fresh:,} rows came since version {view.live.version} was trained",
+        {"rows": fresh},
+    )
+
+
+SIGNALS: dict[str, Callable[[View], Signal]] = {
+    "age": age,
+    "data": data,
+    "incident": incident,
+    "loss": loss,
+    "proxy": proxy_pair,
+}
 """Signals that are looked at whenever something changed; the schedule fires by its own table."""
 
 

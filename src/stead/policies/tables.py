@@ -55,6 +55,19 @@ retrainings = sa.Table(
     sa.Column("ended_event_time", sa.BigInteger, nullable=True),
 )
 
+proxies = sa.Table(
+    "proxies",
+    metadata,
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("champion", sa.Integer, nullable=False),
+    sa.Column("seen", sa.BigInteger, nullable=False),
+    sa.Column("refreshed", sa.BigInteger, nullable=False),
+    sa.Column("usual", sa.Float, nullable=False),
+    sa.Column("pair", sa.JSON, nullable=False),
+    sa.Column("frozen", sa.JSON, nullable=False),
+    sa.Column("fresh", sa.JSON, nullable=False),
+)
+
 freezes = sa.Table(
     "freezes",
     metadata,

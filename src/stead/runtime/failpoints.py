@@ -65,6 +65,7 @@ REGISTRY: dict[str, str] = {
     "policies.freeze": "automatic action stands still or goes on, and its ledger entry",
     "policies.level": "a model's level and its ledger entry",
     "policies.move": "a retraining's next state with what belongs to it",
+    "policies.proxy": "what the champion's age has cost so far",
     "policies.push": "the code and the policy of a model, and its ledger entry",
     "predictions.append": "a tick's requests are in the prediction log or not",
     "predictions.compact": "the Parquet of a raw segment and its rows in the store",

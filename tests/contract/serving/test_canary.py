@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +49,7 @@ class World:
         found = deployments.live_deployment(self.store, "times")
         return None if found is None else found.version
 
-    def days(self, number: int, *, until: Callable[[], bool] = lambda: False) -> int:
+    def days(self, number: int, *, until: Callable[[], bool] = lambda: False, look: bool = True) -> int:
         """Let days pass: rows, their labels, a look at the canary at each midnight; how many it took."""
         for passed in range(number):
             self.hold()
@@ -59,7 +62,7 @@ class World:
             predictions.add_labels(self.store, labels)
             self.day += DAY
             self.hold()
-            for deployment in deployments.canaries(self.store):
+            for deployment in deployments.canaries(self.store) if look else ():
                 deployments.observe(self.store, deployment.id)
             if until():
                 return passed + 1
@@ -131,6 +134,27 @@ def test_a_worse_version_is_taken_back(world: World) -> None:
     assert [d.version for d in predictions.performance(store, "times", since=world.day - DAY)] == []
     predictions.refresh_performance(store)
     assert [d.version for d in predictions.performance(store, "times", since=world.day - DAY)] == [2]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_as_it_moves_it_moves_once(world: World, when: str) -> None:
+    store = world.store
+    asked = deployments.deploy(store, "times", version=2, plan="canary")
+    world.settle()
+    world.days(9, look=False)
+    environ = {**os.environ, "STEAD_FAILPOINT": f"deployments.step:{when}", "PYTHONPATH": str(Path(__file__).parent)}
+    script = (
+        "import sys; from pathlib import Path; from gateway_process import opened; from stead import deployments; "
+        "deployments.observe(opened(Path(sys.argv[1])), int(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", script, str(store.root), str(asked.id)]
+    died = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert canary(store, asked.id).state == ("live" if when == "after" else "canary")
+    world.hold()
+    assert deployments.observe(store, asked.id).state == "live" and world.live() == 2
+    changed = [e for e in ledger.list_entries(store, model="times") if e.action == "route.changed"]
+    assert [e.evidence["after"] for e in changed] == [2, 1] and shares(store) == {2: 1.0}
 
 
 def test_a_version_that_fails_is_taken_back_before_any_label(world: World) -> None:

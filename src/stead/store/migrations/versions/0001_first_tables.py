@@ -344,6 +344,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("model", "version", "day", name=op.f("pk_profile_days")),
     )
     op.create_table(
+        "proxies",
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("champion", sa.Integer(), nullable=False),
+        sa.Column("seen", sa.BigInteger(), nullable=False),
+        sa.Column("refreshed", sa.BigInteger(), nullable=False),
+        sa.Column("usual", sa.Float(), nullable=False),
+        sa.Column("pair", sa.JSON(), nullable=False),
+        sa.Column("frozen", sa.JSON(), nullable=False),
+        sa.Column("fresh", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("model", name=op.f("pk_proxies")),
+    )
+    op.create_table(
         "retrainings",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
@@ -713,6 +725,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_retrainings_model"))
 
     op.drop_table("retrainings")
+    op.drop_table("proxies")
     op.drop_table("profile_days")
     with op.batch_alter_table("prediction_segments", schema=None) as batch_op:
         batch_op.drop_index("ix_prediction_segments_seen")
