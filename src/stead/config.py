@@ -177,7 +177,7 @@ class PolicyConfig:
     """Age of the champion that makes the trigger `age`, such as `90d`."""
     max_loss: float | None = None
     """Loss of the last 28 days that makes the trigger `loss`."""
-    retrain_price: float = 5.0
+    retrain_price: float = 1.0
     """What a retraining costs, in days of the champion's loss; the trigger `proxy` asks for two prices."""
     rest: str = "28d"
     """Least time between two trainings that stead decides on by itself, the schedule's apart."""
@@ -205,6 +205,16 @@ class RolloutConfig:
 
 
 @dataclass(frozen=True)
+class GatesConfig:
+    """`[models.NAME.gates]`: what a version must hold to."""
+
+    slices: tuple[str, ...] = ()
+    """Raw columns; on no value of theirs may a version be clearly worse than the champion."""
+    size: float = 4.0
+    """So many times the champion's bytes and time to answer are allowed."""
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """`[models.NAME]`: one model of a project."""
 
@@ -223,10 +233,13 @@ class ModelConfig:
     """How long after the event a label is known: `24h`, `7d`."""
     timeout_s: int = 3600
     """Seconds after which a training is given up."""
+    window: str = ""
+    """How far back a training looks, such as `180d`, or `all`; by default 12 months, or all where that is clearly better."""
     train: StageConfig = field(default_factory=StageConfig)
     serve: StageConfig = field(default_factory=StageConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    gates: GatesConfig = field(default_factory=GatesConfig)
 
 
 @dataclass(frozen=True)
@@ -382,6 +395,9 @@ class _Reader:
             )
         delay = self._string(table, "label_delay", where, "0h")
         self._duration(delay, f"{where}.label_delay")
+        window = self._string(table, "window", where, "")
+        if window not in ("", "all"):
+            self._duration(window, f"{where}.window")
         target, time = self._string(table, "target", where, ""), self._string(table, "time", where, "") or None
         if not target or target == time:
             self._fail(f"{where}.target", f"is {target!r}", hint="the column that is predicted, another one than time")
@@ -398,7 +414,15 @@ class _Reader:
             serve=self._stage(table, "serve", where),
             policy=self._policy(table, where),
             rollout=self._rollout(table, where),
+            window=window,
+            gates=self._gates(table, where),
         )
+
+    def _gates(self, parent: dict[str, Any], where: str) -> GatesConfig:
+        table = self._filled(GatesConfig, parent, "gates", where)
+        if table.get("size", 1.0) < 1:
+            self._fail(f"{where}.gates.size", f"is {table['size']}, and must be 1 at least", hint="size = 4")
+        return GatesConfig(**table)
 
     def _policy(self, parent: dict[str, Any], where: str) -> PolicyConfig:
         table = self._filled(PolicyConfig, parent, "policy", where)

@@ -69,6 +69,7 @@ def runtime_path(store: Store) -> Path:
     """The folder for the PYTHONPATH of a job or worker: `stead` as far as it runs there, made once per content."""
     source = Path(errors.__file__).parent
     files = [source / "__init__.py", source / "errors.py", *sorted((source / "runtime").rglob("*.py"))]
+    files += [source / "stats" / "__init__.py", source / "stats" / "losses.py"]
     content = {str(path.relative_to(source)): path.read_bytes() for path in files}
     hasher = blake3.blake3()
     for name, data in content.items():

@@ -6,13 +6,15 @@ What a step needs is packed (`pack`), so that a job can run wherever its executo
 from stead.pipelines.comparing import compare, run_compare
 from stead.pipelines.packing import pack
 from stead.pipelines.training import ingest, run_ingest, run_training, train
-from stead.pipelines.types import Compared, Spec
+from stead.pipelines.types import Candidate, Compared, Judge, Spec
 
 OPERATIONS = {"write": ("train", "ingest", "compare")}
 
 __all__ = [
     "OPERATIONS",
+    "Candidate",
     "Compared",
+    "Judge",
     "Spec",
     "compare",
     "ingest",

@@ -63,7 +63,7 @@ def run_compare(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> d
     for position, number in enumerate((payload["first"], payload["second"])):
         version = models.get_version(store, f"{model.name}@{number}")
         keeper.report(f"{version.ref} answers {table.num_rows} rows", position, 2)
-        answers.append(_answers(store, keeper, version, rows, subject, allow))
+        answers.append(answer(store, keeper, version, rows, subject, allow))
     truth = table.column(target).to_numpy(zero_copy_only=False)
     if time:
         stamps = table.column(time).cast(pa.timestamp("ms")).cast(pa.int64()).to_numpy(zero_copy_only=False)
@@ -93,9 +93,10 @@ def run_compare(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> d
     return dict(msgspec.to_builtins(compared))
 
 
-def _answers(
+def answer(
     store: Store, keeper: Keeper, version: models.Version, rows: str, subject: Subject, allow: Sequence[str]
 ) -> Any:
+    """What a version answers to raw rows (a blob), in its own environment with the variables of its training."""
     import pyarrow.parquet as pq
 
     logged = models.get_logged_model(store, version.logged_model)

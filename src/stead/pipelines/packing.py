@@ -41,6 +41,8 @@ def pack(project: Project, model: str, put_blob: Callable[[bytes | Path], str]) 
         train_requirements=list(config.train.requirements),
         serve_env=dict(config.serve.env),
         serve_requirements=list(config.serve.requirements),
+        window=config.window,
+        gates=config.gates,
         git=capture.git(project.root)[0],
     )
 

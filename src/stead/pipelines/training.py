@@ -12,15 +12,21 @@ from typing import Any
 import msgspec
 
 from stead import datasets, environments, jobs, models, runs
+from stead.config import duration_ms
 from stead.errors import InvalidInput, NotFound
 from stead.jobs import Keeper
+from stead.pipelines.comparing import answer
 from stead.pipelines.steps import Workshop, restore
-from stead.pipelines.types import Spec
+from stead.pipelines.types import Candidate, Judge, Spec, Subject
 from stead.runtime import journal
 from stead.runtime.clock import now_ms, to_iso
 from stead.store import Store
 
-STEPS = 7
+STEPS = 8
+DAY = 86_400_000
+WINDOW_MS = 365 * DAY
+LONGER_MS = 28 * DAY
+"""History must go back so much further than the window before it is worth a choice."""
 
 
 def train(
@@ -57,16 +63,20 @@ def train(
     )
 
 
-def run_training(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> dict[str, Any]:
+def run_training(
+    store: Store, keeper: Keeper, *, allow: Sequence[str] = (), judges: Sequence[Judge] = ()
+) -> dict[str, Any]:
     """The handler of `train` jobs; each step that was finished before a crash is not run again.
 
-    `allow` names variables that its steps may see besides the basic ones.
+    `allow` names variables that its steps may see besides the basic ones; `judges` are the gates that a version comes to
+    when it is registered. A version that they refuse is kept, as what they say of it is.
     """
     payload = keeper.job.payload
     spec = msgspec.convert(payload["spec"], Spec)
     run_id = keeper.job.id
     try:
-        return _Training(store, keeper, spec, run_id, allow).work(payload["since"], payload["until"], payload["data"])
+        training = _Training(store, keeper, spec, run_id, allow, judges)
+        return training.work(payload["since"], payload["until"], payload["data"])
     except BaseException as error:
         _note(
             store,
@@ -77,8 +87,20 @@ def run_training(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> 
         raise
 
 
+WINDOWS = {"window": "12 months", "all": "all rows"}
+
+
 class _Training:
-    def __init__(self, store: Store, keeper: Keeper, spec: Spec, run_id: str, allow: Sequence[str]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keeper: Keeper,
+        spec: Spec,
+        run_id: str,
+        allow: Sequence[str],
+        judges: Sequence[Judge],
+    ) -> None:
+        self.judges = judges
         self.store = store
         self.keeper = keeper
         self.spec = spec
@@ -97,21 +119,40 @@ class _Training:
             functions = json.loads(self._blob(shop.run("describe", outputs=["functions"]).digests["functions"]))
             version = self._ingest(shop, functions, until, data)
             keeper.report("features", 3, STEPS)
+            end = until if until is not None else (version.time_max or 0) + 1
+            since, shorter = self._window(version, since, end)
             rows = self._rows(version, since, until)
             made = shop.run("features", inputs={"rows": rows}, outputs=["features", "target"]).digests
             learning = {"rows": rows, "features": made["features"], "target": made["target"]}
             keeper.report("evaluate", 4, STEPS)
-            judged = shop.run("evaluate", inputs=learning, outputs=["holdouts", "figures"], logs=False).digests
-            metrics = self._judge(judged)
+            judged = shop.run(
+                "evaluate",
+                inputs=learning,
+                outputs=["holdouts", "figures", "window"],
+                params={"window": shorter} if shorter else {},
+                logs=False,
+            ).digests
+            window = json.loads(self._blob(judged["window"]))
+            metrics = self._judge(judged, window)
+            chosen = window["since"] if window else None
             keeper.report("train", 5, STEPS)
-            trained = shop.run("train", inputs=learning, outputs=["model", "info"]).digests
+            params = {"since": chosen} if chosen else {}
+            trained = shop.run("train", inputs=learning, outputs=["model", "info"], params=params).digests
             keeper.report("register", 6, STEPS)
-            seen = {"rows": rows, "holdouts": judged["holdouts"]}
-            registered = self._register(
-                trained, metrics, environment.digest, serving.digest, version, since, until, seen
-            )
+            if chosen:
+                since, rows = chosen, self._rows(version, chosen, until)
+            learned = {"dataset": version.ref, "since": since, "until": until}
+            facts = {
+                "trained_on": learned,
+                "train_env": spec.train_env,
+                "recipe": spec.recipe,
+                # what monitors and gates hold it against
+                "judged_on": {"rows": rows, "holdouts": judged["holdouts"], "time": spec.time, "target": spec.target},
+            } | ({"window": window} if window else {})
+            registered = self._register(trained, metrics, environment.digest, serving.digest, version, facts)
+        self._pass(registered, version.ref, rows, judged["holdouts"], metrics)
         _note(store, self.run_id, "end", journal.Ended(now_ms(), "finished"))
-        keeper.report(f"registered {registered.ref}", 7, STEPS)
+        keeper.report(f"registered {registered.ref}", STEPS, STEPS)
         return {
             "version": registered.version,
             "model": registered.model,
@@ -150,6 +191,34 @@ class _Training:
         end = until if until is not None else jobs.model_now(store, spec.model)
         return ingest_until(store, shop, spec, end)
 
+    def _window(self, version: datasets.DatasetVersion, since: int | None, end: int) -> tuple[int | None, int | None]:
+        """Where the rows begin that are asked for, and where a shorter window begins where there is a choice."""
+        if since is not None or self.spec.window == "all" or version.time_min is None:
+            return since, None
+        if self.spec.window:
+            return end - duration_ms(self.spec.window), None
+        short = end - WINDOW_MS
+        return None, short if short - version.time_min >= LONGER_MS else None
+
+    def _pass(self, version: models.Version, data: str, rows: str, holdouts: str, metrics: dict[str, float]) -> None:
+        """Let the gates judge what was registered."""
+        spec, keeper = self.spec, self.keeper
+        keeper.report("gates", 7, STEPS)
+        subject = Subject(spec.target, spec.time, spec.loss)
+        candidate = Candidate(
+            version=version,
+            spec=spec,
+            data=data,
+            rows=rows,
+            holdouts=holdouts,
+            metrics=metrics,
+            answers=lambda other, raw: answer(self.store, keeper, other, raw, subject, self.allow),
+            say=lambda text: keeper.log(text + "\n"),
+        )
+        for judge in self.judges:
+            keeper.check()
+            judge(self.store, candidate)
+
     def _rows(self, version: datasets.DatasetVersion, since: int | None, until: int | None) -> str:
         """The rows to learn from as one Parquet blob, in a stable order."""
         import pyarrow.parquet as pq
@@ -159,13 +228,15 @@ class _Training:
             raise InvalidInput(
                 "no-rows", f"{version.ref} has no rows in that time", hint=f"stead data show {version.ref}"
             )
+        if self.spec.time in table.column_names:
+            table = table.sort_by(self.spec.time)  # late rows stand in later parts
         out = io.BytesIO()
         pq.write_table(table, out)
         _note(self.store, self.run_id, "input", journal.Input(now_ms(), version.dataset, version.version))
         return self.store.blobs.put(out.getvalue())
 
-    def _judge(self, judged: Mapping[str, str]) -> dict[str, float]:
-        """Losses of the hold-outs, as metrics of the run."""
+    def _judge(self, judged: Mapping[str, str], window: dict[str, Any] | None) -> dict[str, float]:
+        """Losses of the hold-outs, as metrics of the run, and what its window was chosen by."""
         import pyarrow.parquet as pq
 
         from stead.stats import losses
@@ -180,6 +251,10 @@ class _Training:
             value = float(loss.sum() / weight.sum()) if weight.sum() else float("nan")
             metrics[f"holdout_{name}"] = value
             self.keeper.log(f"{self.spec.loss} on the {name} hold-out: {value:.4f}\n")
+        if window:
+            self.keeper.log(f"learns from {WINDOWS[window['chosen']]}\n")
+            metrics |= {f"{name}_recent": loss for name, loss in window["losses"].items()}
+            _note(self.store, self.run_id, "window", journal.Params(now_ms(), {"window": WINDOWS[window["chosen"]]}))
         _note(self.store, self.run_id, "metrics", journal.Metrics(now_ms(), 0, metrics))
         return metrics
 
@@ -190,16 +265,10 @@ class _Training:
         environment: str,
         serving: str,
         version: datasets.DatasetVersion,
-        since: int | None,
-        until: int | None,
-        judged_on: dict[str, str],
+        facts: dict[str, Any],
     ) -> models.Version:
         spec, store = self.spec, self.store
-        info = json.loads(self._blob(trained["info"]))
-        info["trained_on"] = {"dataset": version.ref, "since": since, "until": until}
-        info["train_env"] = spec.train_env
-        info["recipe"] = spec.recipe
-        info["judged_on"] = {**judged_on, "time": spec.time, "target": spec.target}  # what monitors hold it against
+        info = json.loads(self._blob(trained["info"])) | facts
         code = store.blobs.put(msgspec.json.encode(spec.files, order="sorted"))
         with tempfile.TemporaryDirectory(prefix="stead-model-") as folder:
             restore(store, trained["model"], Path(folder))

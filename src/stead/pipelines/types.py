@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from stead.config import GatesConfig
+from stead.models import Version
+from stead.store import Store
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,9 @@ class Spec:
     train_requirements: list[str] = field(default_factory=list)
     serve_env: dict[str, str] = field(default_factory=dict)
     serve_requirements: list[str] = field(default_factory=list)
+    window: str = ""
+    """Length of the training window, or `all`; chosen on the last 28 days where it is empty."""
+    gates: GatesConfig = field(default_factory=GatesConfig)
     git: dict[str, Any] = field(default_factory=dict)
     """Commit, branch and whether files differed, where the project is in a repository."""
 
@@ -57,13 +68,36 @@ class Spec:
         """Digest of all that makes a version besides its rows: two trainings of the same recipe are a refresh."""
         facts = [
             self.files, self.entry, self.target, self.time, self.loss, self.python, self.requirements,
-            self.requirements_file, self.train_env, self.train_requirements,
+            self.requirements_file, self.train_env, self.train_requirements, self.window,
         ]  # fmt: skip
         return hashlib.blake2b(msgspec.json.encode(facts, order="sorted"), digest_size=16).hexdigest()
 
     @property
     def subject(self) -> Subject:
         return Subject(self.target, self.time, self.loss, self.entry, self.module, self.files)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A version that was just trained and registered, with what it is judged by before its training is over."""
+
+    version: Version
+    spec: Spec
+    data: str
+    """Dataset version that it learned from."""
+    rows: str
+    """Blob: the raw rows that it learned from, as Parquet."""
+    holdouts: str
+    """Blob: `split`, `row` (its place among the rows), `target`, `prediction`, `time`: what twins said of rows not seen."""
+    metrics: dict[str, float]
+    answers: Callable[[Version, str], NDArray[Any]]
+    """What a stored version answers to raw rows (a blob), in its own environment."""
+    say: Callable[[str], None]
+    """Writes a line to the log of the training."""
+
+
+Judge = Callable[[Store, Candidate], None]
+"""A gate of a training: it keeps its verdict on a candidate, once."""
 
 
 @dataclass(frozen=True)

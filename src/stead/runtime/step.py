@@ -20,9 +20,10 @@ import os
 import random
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ from stead.runtime import sdk
 
 HOLDOUT = 0.2
 GOLDEN_ROWS = 24
+LEAST_ROWS = 20
+RECENT_DAYS = 28
+ALL_BETTER = 0.02
+"""All rows are learned from where that is better by this share on the last 28 days than the window."""
+TIMED_ROWS = 1000
 SEED = 0
 
 
@@ -144,39 +150,96 @@ def features(spec: dict[str, Any]) -> None:
 
 
 def evaluate(spec: dict[str, Any]) -> None:
-    """Fit twins without a part of the rows and predict that part: once a random fifth, once the last fifth in time.
+    """Fit twins without a part of the rows and predict that part: the last 28 days, a random fifth, the last fifth in time.
 
-    The random one tells how well the model fits a world that stands still, the other one what to expect after today.
+    The last 28 days are what a version is judged on against the champion, and where the parameter `window` (ms) begins a
+    shorter window, what the window is chosen by. The random fifth tells how well the model fits a world that stands still,
+    the last fifth what to expect after today.
     """
     import numpy as np
     import pandas as pd
 
-    X, y = _learning(spec)
     module = _module(spec)
+    recent, window = _recent(spec, module)
+    since = window["since"] if window else None
+    X, y = _learning(spec, since)
+    times = _times(_rows(spec, since), spec["time"]) if spec["time"] else None
     n = len(X)
     held = max(1, int(n * HOLDOUT))
     splits = {"random": np.sort(np.random.default_rng(SEED).permutation(n)[:held])}
-    if spec["time"]:
+    if times is not None:
         splits["time"] = np.arange(n - held, n)
-    times = _times(_rows(spec), spec["time"]) if spec["time"] else None
     pieces: list[Any] = []
     further: dict[str, float] = {}
     for name, test in splits.items():
-        _seed()
         rest = np.setdiff1d(np.arange(n), test)
-        model = module.train(X.iloc[rest].reset_index(drop=True), y.iloc[rest].reset_index(drop=True))
-        seen = X.iloc[test].reset_index(drop=True)
-        predicted = _predict(model, seen, spec["loss"])
-        piece = pd.DataFrame({"split": name, "target": np.asarray(y.iloc[test]), "prediction": predicted})
-        if times is not None:
-            piece["time"] = times.iloc[test].to_numpy()
-        pieces.append(piece)
+        model = _fit(module, X, y, rest)
+        pieces.append(_judged(spec, name, model, X, y, times, test))
         if hasattr(module, "evaluate"):
+            seen = X.iloc[test].reset_index(drop=True)
             figures = module.evaluate(model, seen, y.iloc[test].reset_index(drop=True))
             further |= {f"{key}_{name}": float(value) for key, value in figures.items()}
         print(f"{name} hold-out: {len(rest)} rows to learn from, {len(test)} to judge on")
+    pieces += [] if recent is None else [recent]
     pd.concat(pieces).reset_index(drop=True).to_parquet(spec["outputs"]["holdouts"], index=False)
     Path(spec["outputs"]["figures"]).write_text(json.dumps(further))
+    Path(spec["outputs"]["window"]).write_text(json.dumps(window))
+
+
+def _recent(spec: dict[str, Any], module: Any) -> tuple[Any, dict[str, Any] | None]:
+    """What a twin that has not seen the last 28 days says of them, and the window that was chosen by it, where there is a choice.
+
+    The shorter window is the rule; all rows where they are better by 2 % or more.
+    """
+    import numpy as np
+
+    from stead.stats.losses import row_losses
+
+    if not spec["time"]:
+        return None, None
+    X, y = _learning(spec, None)
+    times = _times(_rows(spec, None), spec["time"])
+    before = times.max() - timedelta(days=RECENT_DAYS)
+    if before - times.min() < timedelta(days=RECENT_DAYS - 1):
+        return None, None
+    test = np.flatnonzero(times > before)
+    short = spec["params"].get("window")
+    twins: dict[str, Any] = {}
+    losses: dict[str, float] = {}
+    for name, start in [("all", None)] + ([("window", short)] if short else []):
+        rest = np.flatnonzero((times <= before) & (_ms(times) >= start if start is not None else True))
+        if len(rest) < LEAST_ROWS:
+            continue
+        twins[name] = _judged(spec, "recent", _fit(module, X, y, rest), X, y, times, test)
+        loss, weight = row_losses(spec["loss"], list(twins[name]["prediction"]), list(twins[name]["target"]))
+        losses[name] = float(loss.sum() / weight.sum()) if weight.sum() else float("nan")
+        print(f"last {RECENT_DAYS} days, learned from {name}: {len(rest)} rows to learn from, {len(test)} to judge on")
+    if "window" not in twins:
+        return twins.get("all"), None
+    chosen = "all" if losses["all"] <= losses["window"] * (1 - ALL_BETTER) else "window"
+    window = {"chosen": chosen, "since": short if chosen == "window" else None, "losses": losses}
+    print(f"learns from {chosen}: " + ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items()))
+    found = twins[chosen]
+    if window["since"] is not None:  # rows are counted from where the window begins
+        found["row"] -= int((_ms(times) < window["since"]).sum())
+    return found, window
+
+
+def _fit(module: Any, X: Any, y: Any, rest: Any) -> Any:
+    _seed()
+    return module.train(X.iloc[rest].reset_index(drop=True), y.iloc[rest].reset_index(drop=True))
+
+
+def _judged(spec: dict[str, Any], split: str, model: Any, X: Any, y: Any, times: Any, test: Any) -> Any:
+    """Truth and prediction of rows that a model has not seen, with the place of each among the rows."""
+    import numpy as np
+    import pandas as pd
+
+    predicted = _predict(model, X.iloc[test].reset_index(drop=True), spec["loss"])
+    piece = pd.DataFrame({"split": split, "row": test, "target": np.asarray(y.iloc[test]), "prediction": predicted})
+    if times is not None:
+        piece["time"] = times.iloc[test].to_numpy()
+    return piece
 
 
 def train(spec: dict[str, Any]) -> None:
@@ -185,10 +248,11 @@ def train(spec: dict[str, Any]) -> None:
 
     from stead.runtime.formats import save
 
-    X, y = _learning(spec)
+    since = spec["params"].get("since")
+    X, y = _learning(spec, since)
     module = _module(spec)
     model = module.train(X, y)
-    raw = _rows(spec).drop(columns=[spec["target"]])
+    raw = _rows(spec, since).drop(columns=[spec["target"]])
     chosen = np.unique(np.linspace(0, len(raw) - 1, min(GOLDEN_ROWS, len(raw))).astype(int))
     golden = raw.iloc[chosen].reset_index(drop=True)
     code = [Path(spec["code"]) / name for name in spec["files"]]
@@ -204,8 +268,21 @@ def train(spec: dict[str, Any]) -> None:
         features=f"{spec['module']}:features" if has_features else None,
         golden_rows=golden if has_features else X.iloc[chosen].reset_index(drop=True),
     )
+    info["seconds_per_1000"] = _seconds(Path(spec["outputs"]["model"]), (raw if has_features else X).tail(TIMED_ROWS))
     Path(spec["outputs"]["info"]).write_text(json.dumps(info, default=str))
     print(f"trained on {len(X)} rows")
+
+
+def _seconds(folder: Path, rows: Any) -> float:
+    """How long the saved model takes to answer 1,000 rows; the first answer, which loads what is needed, is not counted."""
+    from stead.runtime.formats import load
+
+    predictor = load(folder)
+    columns = {name: _plain(rows[name]) for name in rows.columns}
+    predictor.predict(predictor.check({name: values[:1] for name, values in columns.items()}))
+    begun = time.perf_counter()
+    predictor.predict(predictor.check(columns))
+    return (time.perf_counter() - begun) * 1000 / len(rows)
 
 
 def predict(spec: dict[str, Any]) -> None:
@@ -241,17 +318,23 @@ def _module(spec: dict[str, Any]) -> Any:
     return importlib.import_module(spec["module"])
 
 
-def _rows(spec: dict[str, Any]) -> Any:
+def _rows(spec: dict[str, Any], since: int | None = None) -> Any:
+    """Raw rows; with `since` those at or after that time."""
     import pandas as pd
 
-    return pd.read_parquet(spec["inputs"]["rows"])
+    raw = pd.read_parquet(spec["inputs"]["rows"])
+    return raw if since is None else raw[_ms(_times(raw, spec["time"])) >= since].reset_index(drop=True)
 
 
-def _learning(spec: dict[str, Any]) -> tuple[Any, Any]:
+def _learning(spec: dict[str, Any], since: int | None = None) -> tuple[Any, Any]:
+    """Features and target; with `since` those of the rows at or after that time."""
     import pandas as pd
 
     X, y = pd.read_parquet(spec["inputs"]["features"]), pd.read_parquet(spec["inputs"]["target"])["target"]
-    if len(X) < 20:
+    if since is not None:
+        kept = (_ms(_times(_rows(spec), spec["time"])) >= since).to_numpy()
+        X, y = X[kept].reset_index(drop=True), y[kept].reset_index(drop=True)
+    if len(X) < LEAST_ROWS:
         raise InvalidInput(
             "too-few-rows",
             f"{len(X)} rows are too few to train and judge a model",
@@ -278,8 +361,13 @@ def _predict(model: Any, X: Any, loss: str) -> Any:
 def _times(frame: Any, column: str) -> Any:
     import pandas as pd
 
-    times = pd.to_datetime(frame[column])
+    whole = frame[column].dtype.kind in "iu"  # as everywhere in stead: milliseconds
+    times = pd.to_datetime(frame[column], unit="ms" if whole else None)
     return times.dt.tz_convert("UTC").dt.tz_localize(None) if times.dt.tz is not None else times
+
+
+def _ms(times: Any) -> Any:
+    return times.astype("datetime64[ms]").astype("int64")
 
 
 def _plain(series: Any) -> list[Any]:
