@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from watched import DAY, START, Watched
 
 from stead import jobs, ledger, models, monitors
+from stead.api.undoing import undo
+from stead.errors import Conflict, InvalidInput, NotFound
 from stead.runtime.clock import now_ms
 from stead.store import Store
 
@@ -17,8 +20,7 @@ def actions(store: Store) -> list[str]:
 def test_a_healthy_model_opens_nothing(any_store: Store) -> None:
     watched = Watched(any_store)
     watched.live()
-    for day in range(60):
-        watched.day(day)
+    watched.days(0, 60)
     assert watched.incidents() == [] and actions(any_store) == []
     days = monitors.monitor_days(any_store, "m", monitor="loss")
     assert len(days) == 60 - 28 and {day.outcome for day in days} == {"ok"}
@@ -30,18 +32,66 @@ def test_a_healthy_model_opens_nothing(any_store: Store) -> None:
     assert {view.outcome for view in seen.values()} == {"ok"}
 
 
+def test_a_healthy_year_opens_nothing(store: Store) -> None:
+    watched = Watched(store, rows_a_day=24, delay="24h")
+    watched.live()
+    for week in range(52):
+        watched.days(7 * week, 7 * week + 7)
+    assert watched.incidents() == []
+    last = {each.monitor: each.day for each in monitors.monitor_days(store, "m")}
+    assert last["data"] == last["volume"] == START + 363 * DAY and last["loss"] == START + 362 * DAY
+
+
+def test_a_person_opens_and_resolves(any_store: Store) -> None:
+    Watched(any_store).live()
+    opened = monitors.open_incident(any_store, "m", "customers  complain")
+    assert (opened.kind, opened.severity, opened.opened_by) == ("performance", "page", "person:ada")
+    assert opened.summary == "customers complain"
+    with pytest.raises(Conflict, match="says so already"):
+        monitors.open_incident(any_store, "m", "customers complain")
+    other = monitors.open_incident(any_store, "m", "the labels are late", kind="other")
+    with pytest.raises(InvalidInput, match="no kind"):
+        monitors.open_incident(any_store, "m", "x", kind="drift")
+    with pytest.raises(InvalidInput, match="sentence"):
+        monitors.open_incident(any_store, "m", "  ")
+    with pytest.raises(NotFound, match="no model"):
+        monitors.open_incident(any_store, "n", "x")
+    assert [each.id for each in monitors.list_incidents(any_store, state="open")] == [other.id, opened.id]
+    undo(any_store, ledger.list_entries(any_store, limit=1)[0].id)
+    resolved = monitors.resolve_incident(any_store, opened.id, reason="they were wrong")
+    assert (resolved.state, resolved.resolved_by, resolved.reason) == ("resolved", "person:ada", "they were wrong")
+    with pytest.raises(Conflict, match="was resolved"):
+        monitors.resolve_incident(any_store, opened.id)
+    with pytest.raises(NotFound):
+        monitors.get_incident(any_store, 99)
+    monitors.open_incident(any_store, "m", "customers complain")
+    assert len(monitors.list_deliveries(any_store, opened.id)) == 4
+
+
+def test_what_a_person_resolved_stays_so_while_the_trouble_lasts(store: Store) -> None:
+    watched = Watched(store)
+    watched.live()
+    watched.days(0, 28)
+    watched.days(28, 44, loss=2.0)
+    (incident,) = monitors.list_incidents(store)
+    monitors.resolve_incident(store, incident.id, reason="a holiday")
+    watched.days(44, 50, loss=2.0)
+    assert watched.incidents("open") == []
+    watched.days(50, 75)
+    watched.days(75, 90, loss=2.0)
+    assert watched.incidents() == [("loss", "page", "open"), ("loss", "page", "resolved")]
+
+
 def test_a_loss_that_rises_opens_one_incident_which_a_late_label_restates(any_store: Store) -> None:
     watched = Watched(any_store)
     watched.live()
-    for day in range(42):
-        watched.day(day)
+    watched.days(0, 42)
     day = 42
     while not watched.incidents():
         assert day < 60, "a third more is found in 18 days"
         watched.day(day, loss=1.3)
         day += 1
-    for later in range(day, day + 8):
-        watched.day(later, loss=1.3)
+    watched.days(day, day + 8, loss=1.3)
     (incident,) = monitors.list_incidents(any_store, model="m")
     assert (incident.cause, incident.kind, incident.severity, incident.state) == ("loss", "performance", "page", "open")
     assert incident.event_time == START + day * DAY and incident.opened_by == "agent" and "1.3" in incident.summary
@@ -59,17 +109,13 @@ def test_a_loss_that_rises_opens_one_incident_which_a_late_label_restates(any_st
 def test_a_new_version_ends_the_incident_of_the_old_one_when_its_own_loss_is_fine(store: Store) -> None:
     watched = Watched(store)
     watched.live()
-    for day in range(28):
-        watched.day(day)
-    for day in range(28, 48):
-        watched.day(day, loss=2.0)
+    watched.days(0, 28)
+    watched.days(28, 48, loss=2.0)
     assert watched.incidents() == [("loss", "page", "open")]
     watched.live()
-    for day in range(48, 48 + 28):
-        watched.day(day)
-        assert watched.incidents() == [("loss", "page", "open")], "nothing is known of the new one yet"
-    for day in range(48 + 28, 48 + 28 + 7):
-        watched.day(day)
+    watched.days(48, 76)
+    assert watched.incidents() == [("loss", "page", "open")], "nothing is known of the new one yet"
+    watched.days(76, 83)
     (incident,) = monitors.list_incidents(store)
     assert incident.state == "resolved" and incident.reason is not None
     assert incident.reason.startswith("version 2 took over, and the loss of the last days")
@@ -80,10 +126,8 @@ def test_a_new_version_ends_the_incident_of_the_old_one_when_its_own_loss_is_fin
 def test_drift_alone_is_a_note(any_store: Store) -> None:
     watched = Watched(any_store)
     watched.live()
-    for day in range(28):
-        watched.day(day)
-    for day in range(28, 56):
-        watched.day(day, change=lambda row: {**row, "x": row["x"] + 4.0})
+    watched.days(0, 28)
+    watched.days(28, 56, change=lambda row: {**row, "x": row["x"] + 4.0})
     assert watched.incidents() == [("drift", "note", "open")]
     (incident,) = monitors.list_incidents(any_store)
     assert "x 0." in incident.summary and monitors.list_deliveries(any_store, incident.id) == []
@@ -103,23 +147,20 @@ def profile_rows(watched: Watched) -> int:
 def test_nulls_that_jump_name_the_column(any_store: Store) -> None:
     watched = Watched(any_store)
     watched.live()
-    for day in range(20):
-        watched.day(day)
+    watched.days(0, 20)
     for day in range(20, 24):
         watched.day(day, change=lambda row: {**row, "x": None if row["kind"] == "a" else row["x"]})
     (incident,) = monitors.list_incidents(any_store)
     assert (incident.cause, incident.kind, incident.severity) == ("null", "data", "page")
     assert incident.summary.startswith("x has no value in ") and incident.event_time <= START + 23 * DAY
-    for day in range(24, 40):
-        watched.day(day)
+    watched.days(24, 40)
     assert watched.incidents() == [("null", "page", "resolved")]
 
 
 def test_a_column_that_goes_missing_and_a_level_of_another_name(store: Store) -> None:
     watched = Watched(store)
     watched.live()
-    for day in range(20):
-        watched.day(day)
+    watched.days(0, 20)
     for day in range(20, 24):
         watched.day(day, change=lambda row: {"x": row["x"], "kind": row["kind"].upper(), "t": "now"})
     assert set(watched.incidents()) == {("unseen", "page", "open"), ("drift", "note", "open")}
@@ -131,8 +172,7 @@ def test_a_column_that_goes_missing_and_a_level_of_another_name(store: Store) ->
 def test_rows_that_stop_coming_and_a_clock_that_jumps(any_store: Store) -> None:
     watched = Watched(any_store)
     watched.live()
-    for day in range(25):
-        watched.day(day)
+    watched.days(0, 25)
     watched.look(27)
     (incident,) = monitors.list_incidents(any_store)
     assert (incident.cause, incident.severity) == ("few-rows", "page") and "0 rows in a day" in incident.summary

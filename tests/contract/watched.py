@@ -46,6 +46,8 @@ class Watched:
         settings = {"label_delay": self.delay, "time": "t"}
         self.version = models.register(self.store, "m", logged.id, settings=settings).version
         models.set_alias(self.store, "m", "champion", self.version)
+        if self.version == 1:
+            self.look(0)
         return self.version
 
     def row(self) -> Row:
@@ -65,6 +67,13 @@ class Watched:
         if label:
             self.label(number, loss=loss)
         self.look(number + 1)
+
+    def days(self, first: int, end: int, **given: Any) -> None:
+        """Days that are looked at together, when the last of them is over."""
+        for number in range(first, end):
+            self.serve(number, change=given.get("change", lambda row: row))
+            self.label(number, loss=given.get("loss", 1.0))
+        self.look(end)
 
     def serve(
         self, number: int, *, change: Callable[[Row], Mapping[str, Any]] = lambda row: row, rows: int | None = None
