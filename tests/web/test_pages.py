@@ -15,12 +15,12 @@ from asking import Site
 from bs4 import BeautifulSoup
 from world import EVIL, World
 
-from stead import deployments, jobs, ledger
+from stead import deployments, jobs, ledger, policies
 from stead.api import tokens
 from stead.cli import cli
 from stead.web import frame
 
-PAGES = range(24)
+PAGES = range(28)
 KB = 1024
 
 
@@ -103,7 +103,7 @@ def test_overview_says_what_needs_a_person(site: Site) -> None:
     row = page.select_one("table tbody tr")
     assert row is not None and "v2" in row.get_text() and row.select_one("svg.spark") is not None
     names = [a.get_text(strip=True) for a in page.select("nav[aria-label=Main] a")]
-    assert names == ["Fleet", "Runs", "Data", "Models1", "Deployments", "Decisions", "Jobs"]
+    assert names == ["Fleet", "Approvals1", "Runs", "Data", "Models2", "Deployments", "Decisions", "Jobs"]
 
 
 def test_runs_shows_only_what_differs(site: Site, world: World) -> None:
@@ -225,6 +225,35 @@ def test_out_of_service_and_back_by_form(own: Site, world: World) -> None:
     assert links == [f"/jobs/{made.job}"]
 
 
+def test_an_approval_puts_challenger_beside_champion(site: Site, world: World) -> None:
+    listed = site.page("/approvals")
+    assert "vans v3 instead of v1" in listed.select_one("ul.todo").get_text()  # type: ignore[union-attr]
+    assert "rejected" in listed.select_one("table").get_text()  # type: ignore[union-attr]
+    page = site.page(f"/approvals/{world.waiting}")
+    assert "waits for you" in page.select_one(".verdict").get_text()  # type: ignore[union-attr]
+    rows = {row.th.get_text(): [td.get_text() for td in row.select("td")] for row in page.select("tbody tr")}  # type: ignore[union-attr]
+    assert rows["Hold-out, newest rows"] == ["0.107", "0.320", "−66.7 %"]
+    assert rows["parity"][0] == "passed" and rows["x"] == ["3", "1"]
+    assert EVIL in page.select_one("aside").get_text()  # type: ignore[union-attr]
+    told = site.page(f"/approvals/{world.rejected}")
+    assert "not now" in told.select_one("aside").get_text() and not told.select("form[method=post]")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("word", "state"), [("approve", "deploying"), ("reject", "rejected")])
+def test_approve_and_reject_by_form(own: Site, world: World, word: str, state: str) -> None:
+    form = own.page(f"/approvals/{world.waiting}").select_one("form[method=post]")
+    assert form is not None
+    action = form["action"] if word == "approve" else form.select_one("[formaction]")["formaction"]  # type: ignore[index]
+    answer = own.ask(str(action), "POST", data={"reason": "looks right"})
+    assert answer.status_code == 303 and answer.headers["location"] == f"/approvals/{world.waiting}"
+    decided = policies.get_retraining(own.store, world.waiting)
+    assert (decided.state, decided.decision_reason) == (state, "looks right")
+    page = own.page(f"/approvals/{world.waiting}")
+    assert "looks right" in page.select_one("aside").get_text()  # type: ignore[union-attr]
+    assert own.ask(str(action), "POST").status_code == 404
+    assert "Approvals1" not in page.select_one("nav").get_text()  # type: ignore[union-attr]
+
+
 def test_undo_and_cancel_by_form(own: Site, world: World) -> None:
     entry = next(
         e for e in ledger.list_entries(own.store) if e.action == "version.registered" and e.subject == "trips@1"
@@ -240,7 +269,7 @@ def test_undo_and_cancel_by_form(own: Site, world: World) -> None:
 def test_forms_from_elsewhere_are_refused(own: Site) -> None:
     for headers in ({"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}):
         assert own.ask("/models/trips/rollback", "POST", headers=headers).status_code == 403
-    assert len(deployments.list_deployments(own.store)) == 2
+    assert len(deployments.list_deployments(own.store, model="trips")) == 2
     too_long = own.ask("/models/trips/rollback", "POST", data={"reason": "x" * 70_000})
     assert too_long.status_code == 400
 
@@ -264,6 +293,9 @@ def test_roles(own: Site, world: World) -> None:
             "form[action$=undo]"
         )
         assert own.ask("/decisions/1/undo", "POST", headers=headers).status_code == 403
+        waiting = BeautifulSoup(own.ask(f"/approvals/{world.waiting}", headers=headers).text, "html.parser")
+        assert not waiting.select("form[action^='/approvals']")
+        assert own.ask(f"/approvals/{world.waiting}/approve", "POST", headers=headers).status_code == 403
     refused = own.ask("/models/trips/rollback", "POST", headers={"cookie": f"stead_token={reader}"})
     assert refused.status_code == 403 and "role-too-low" in refused.text
     assert "token:reader" in own.ask("/", headers={"cookie": f"stead_token={reader}"}).text
@@ -281,6 +313,7 @@ def test_roles(own: Site, world: World) -> None:
         ("/deployments/99", 404, "deployment-unknown"),
         ("/data/none", 404, "dataset-unknown"),
         ("/jobs/none", 404, "job-unknown"),
+        ("/approvals/99", 404, "retraining-unknown"),
         ("/runs?value=median", 400, "value-unknown"),
         ("/runs?after=nonsense", 400, "page-invalid"),
         ("/series?run=x", 400, "series-invalid"),
@@ -302,13 +335,16 @@ def test_an_empty_store_says_what_to_do(bare: Site) -> None:
     page = bare.page("/")
     assert "Nothing is registered yet" in page.get_text()
     sound(page)
-    for path in ("/runs", "/data", "/models", "/deployments", "/decisions", "/jobs"):
+    for path in ("/approvals", "/runs", "/data", "/models", "/deployments", "/decisions", "/jobs"):
         sound(bare.page(path))
 
 
 def test_commands_on_pages_exist(site: Site, bare: Site, world: World) -> None:
     said: set[str] = set()
-    for where, paths in ((site, world.pages()), (bare, ["/", "/runs", "/data", "/models", "/deployments", "/jobs"])):
+    for where, paths in (
+        (site, world.pages()),
+        (bare, ["/", "/approvals", "/runs", "/data", "/models", "/deployments", "/jobs"]),
+    ):
         for path in paths:
             for code in where.page(path).select("pre.code, code.cmd"):
                 said |= {line for line in code.get_text().splitlines() if line.startswith("stead ")}

@@ -9,9 +9,24 @@ from pathlib import Path
 
 import msgspec
 
-from stead import datasets, deployments, environments, gates, jobs, ledger, models, predictions, runs
+from stead import (
+    datasets,
+    deployments,
+    environments,
+    gates,
+    jobs,
+    ledger,
+    models,
+    monitors,
+    policies,
+    predictions,
+    runs,
+)
+from stead.config import PolicyConfig, RolloutConfig
 from stead.deployments.operations import switch
 from stead.gates import Verdict
+from stead.jobs.operations import claim, finish
+from stead.pipelines import Spec
 from stead.predictions import Label, Logged, PredictionLog
 from stead.runtime import journal as j
 from stead.runtime.clock import now_ms, to_ms
@@ -35,6 +50,8 @@ class World:
     job: str
     live: int
     first: int
+    waiting: int
+    rejected: int
 
     def pages(self) -> list[str]:
         """An address of every page, with filters and choices."""
@@ -63,6 +80,10 @@ class World:
             "/jobs",
             "/jobs?state=cancelled",
             f"/jobs/{self.job}",
+            "/approvals",
+            f"/approvals/{self.waiting}",
+            f"/approvals/{self.rejected}",
+            "/models/vans",
         ]
 
 
@@ -76,7 +97,8 @@ def fill(store: Store, folder: Path) -> World:
     live = [go_live(store, version) for version in versions]
     predict(store)
     waiting = jobs.enqueue(store, "train", {"note": EVIL}, model="trips")
-    return World(made[0], made[1], made[2], waiting.id, live[1], live[0])
+    asked = retrained(store, folder, made[0])
+    return World(made[0], made[1], made[2], waiting.id, live[1], live[0], asked[1], asked[0])
 
 
 def a_run(store: Store, n: int) -> str:
@@ -109,8 +131,8 @@ def a_dataset(store: Store) -> None:
     datasets.add(store, "trips", pa.table(columns), time_column="ts")
 
 
-def a_version(store: Store, folder: Path, run_id: str, n: int) -> models.Version:
-    made = folder / f"model-{n}"
+def a_version(store: Store, folder: Path, run_id: str, n: int, name: str = "trips") -> models.Version:
+    made = folder / f"{name}-{n}"
     made.mkdir(parents=True)
     (made / "MLmodel").write_text(MLMODEL)
     (made / "model.pkl").write_bytes(b"model %d" % n)
@@ -120,7 +142,7 @@ def a_version(store: Store, folder: Path, run_id: str, n: int) -> models.Version
     logged = models.log_model(
         store,
         made,
-        name="trips",
+        name=name,
         run_id=run_id,
         environment=environment,
         metrics={"holdout_random": 0.14, "holdout_time": 0.32 / n},
@@ -129,7 +151,7 @@ def a_version(store: Store, folder: Path, run_id: str, n: int) -> models.Version
     settings = {"target": "count", "time": "ts"}
     version = models.register(
         store,
-        "trips",
+        name,
         logged.id,
         loss="mae",
         settings=settings,
@@ -137,9 +159,42 @@ def a_version(store: Store, folder: Path, run_id: str, n: int) -> models.Version
         inputs=["dataset:trips@1"],
         description=EVIL,
     )
-    outcome = "passed" if n == 1 else "failed"
-    gates.keep_verdict(store, "trips", version.version, Verdict("parity", outcome, f"rows answer {EVIL}"))
+    outcome = "failed" if (name, n) == ("trips", 2) else "passed"
+    gates.keep_verdict(store, name, version.version, Verdict("parity", outcome, f"rows answer {EVIL}"))
     return version
+
+
+def retrained(store: Store, folder: Path, run_id: str) -> list[int]:
+    """`vans` at level train: an incident trains it twice; the first challenger is rejected, the second waits."""
+    go_live(store, a_version(store, folder, run_id, 1, "vans"))
+    hand_over(store, "vans", RolloutConfig(kind="canary"))
+    policies.set_level(store, "vans", "train", reason=f"we trust it {EVIL}")
+    numbers = []
+    for n in (2, 3):
+        monitors.open_incident(store, "vans", f"drivers wait too long {n} {EVIL}")
+        number = policies.decide(store, models.get_model(store, "vans"))
+        assert number is not None
+        job = claim(store, "agent", ["train"], job_id=policies.get_retraining(store, number).job)
+        assert job is not None
+        a_version(store, folder, run_id, n, "vans")
+        finish(store, job, {"version": n})
+        while policies.advance(store, policies.get_retraining(store, number)):
+            pass
+        numbers.append(number)
+        if n == 2:
+            policies.reject(store, "vans", reason=f"not now {EVIL}")
+    return numbers
+
+
+def hand_over(store: Store, model: str, rollout: RolloutConfig) -> None:
+    """The code of a model, as `stead push` does it."""
+    spec = Spec(
+        project="p", model=model, entry="m.py", module="m", files={}, target="count", time="ts", loss="mae",
+        label_delay="0h", dataset="trips", timeout_s=60, python=None, requirements=["six"], requirements_file=None,
+        root="/nowhere",
+    )  # fmt: skip
+    policy = PolicyConfig(rest="0h", retrains_a_day=9)
+    policies.push(store, model, spec=spec, policy=policy, rollout=rollout)
 
 
 def go_live(store: Store, version: models.Version) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -18,7 +18,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from stead import __version__, jobs, models
+from stead import __version__, jobs, models, policies
 from stead.api import tokens
 from stead.api.tokens import Role
 from stead.config import size_text
@@ -29,6 +29,7 @@ from stead.store import Store
 HERE = Path(__file__).parent
 NAV = (
     ("Fleet", "/"),
+    ("Approvals", "/approvals"),
     ("Runs", "/runs"),
     ("Data", "/data"),
     ("Models", "/models"),
@@ -44,6 +45,7 @@ KEYS = (
     ("fleet, runs, data", ["g f", "g r", "g t"]),
     ("models, deployments", ["g m", "g d"]),
     ("decisions, jobs", ["g e", "g j"]),
+    ("approvals", ["g a"]),
     ("this list", ["?"]),
 )
 HEADERS = {
@@ -166,8 +168,8 @@ def back(request: Request, path: str) -> Response:
 def _frame(request: Request) -> Frame:
     store: Store = request.app.state.store
     place = "/" + request.url.path.strip("/").split("/")[0]
-    count = len(models.list_models(store))
-    items = [NavItem(name, href, count if href == "/models" and count else None) for name, href in NAV]
+    counts = {"/models": len(models.list_models(store)), "/approvals": len(policies.list_approvals(store))}
+    items = [NavItem(name, href, counts.get(href) or None) for name, href in NAV]
     alive = "agent at work" if jobs.agent_alive(store) else "no agent runs: stead up"
     actor: str = request.state.actor
     token = actor if actor.startswith("token:") else None
@@ -273,6 +275,28 @@ def person(actor: str) -> str:
     ('ann', 'token:ci')
     """
     return actor.removeprefix("person:")
+
+
+TIMES = ("since", "until", "day")
+"""Names of evidence that are days of event time, milliseconds."""
+
+
+def facts(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Evidence as name and text, for reading.
+
+    >>> facts({"recent_loss": 0.123456, "since": 0, "kinds": ["a"], "limit": None})
+    [('recent loss', '0.1235'), ('since', '1 Jan 1970'), ('kinds', '["a"]'), ('limit', '–')]
+    """
+    out = []
+    for name, value in evidence.items():
+        if name in TIMES and isinstance(value, int):
+            text = day(value)
+        elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+            text = number(value)
+        else:
+            text = value if isinstance(value, str) else msgspec.json.encode(value).decode()[:400]
+        out.append((name.replace("_", " "), text))
+    return out
 
 
 def sentence(text: str) -> str:
