@@ -8,10 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from stead import jobs, ledger, models, pipelines, runs
+from stead import gates, jobs, ledger, models, pipelines, runs
 from stead.config import load_project, load_settings
 from stead.errors import InvalidInput, NotFound
 from stead.jobs.tables import jobs as job_table
@@ -185,3 +186,58 @@ def test_a_training_that_logs_nothing_is_watched(project: Path, store: Store) ->
     trained = jobs.work(store, handlers(load_settings()), owner="me")
     assert trained is not None and trained.state == "succeeded", trained
     assert "seen 0\nseen 1\nseen 2\n" in runs.console(store, run_id).text
+
+
+YEARS = """import pandas as pd
+from sklearn.linear_model import LinearRegression
+
+
+def ingest(since, until):
+    t = pd.date_range(since, until, freq="D", inclusive="left", unit="us")
+    early = t < pd.Timestamp(1970, 4, 1)
+    return pd.DataFrame({"t": t, "x": range(len(t)), "y": [(CHANGED if e else 2.0) * i for i, e in enumerate(early)]})
+
+
+def train(X, y):
+    return LinearRegression().fit(X, y)
+"""
+
+
+@pytest.mark.parametrize("chosen", ["window", "all"])
+def test_the_window_is_chosen_on_the_last_28_days(project: Path, store: Store, chosen: str) -> None:
+    """What was long ago is left out where it does harm, and taken along where it helps."""
+    changed = {"window": "-50.0", "all": "2.0"}[chosen]
+    code = YEARS.replace("CHANGED", changed)
+    if chosen == "all":  # a model that is right with more than 400 rows
+        code = code.replace("fit(X, y)", "fit(X, y if len(y) > 400 else y * 1.1)")
+    (project / "tiny.py").write_text(code)
+    spec = pipelines.pack(load_project(project), "tiny", store.blobs.put)
+    day = 86_400_000
+    pipelines.train(store, "tiny", spec=spec, until=500 * day)
+    done = jobs.work(store, handlers(load_settings()), owner="me")
+    assert done is not None and done.state == "succeeded", done
+    info = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).info
+    assert info["window"]["chosen"] == chosen and set(info["window"]["losses"]) == {"all", "window"}
+    assert info["trained_on"]["since"] == ((500 - 365) * day if chosen == "window" else None)
+    run = runs.get_run(store, done.id)
+    assert run.params["window"] == {"window": "12 months", "all": "all rows"}[chosen]
+    assert run.metrics["holdout_recent"].last == pytest.approx(info["window"]["losses"][chosen])
+    rows = pq.read_table(store.blobs.path(info["judged_on"]["rows"]))
+    assert rows.num_rows == (365 if chosen == "window" else 500)
+    held = pq.read_table(store.blobs.path(info["judged_on"]["holdouts"])).to_pylist()
+    recent = [row for row in held if row["split"] == "recent"]
+    assert len(recent) == 28 and {row["split"] for row in held} == {"random", "time", "recent"}
+    assert all(rows["y"][row["row"]].as_py() == row["target"] for row in held)
+    verdicts = {verdict.gate: verdict.outcome for verdict in gates.list_verdicts(store, "tiny", version=1)}
+    assert verdicts["metrics"] == "passed" and verdicts["challenger"] == "skipped" and len(verdicts) == 6
+
+
+def test_a_window_that_is_set_is_taken(project: Path, store: Store) -> None:
+    (project / "tiny.py").write_text(YEARS.replace("CHANGED", "2.0"))
+    (project / "stead.toml").write_text(TOML.replace('loss = "mae"', 'loss = "mae"\nwindow = "100d"'))
+    spec = pipelines.pack(load_project(project), "tiny", store.blobs.put)
+    pipelines.train(store, "tiny", spec=spec, until=500 * 86_400_000)
+    done = jobs.work(store, handlers(load_settings()), owner="me")
+    assert done is not None and done.state == "succeeded", done
+    info = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).info
+    assert info["trained_on"]["since"] == 400 * 86_400_000 and "window" not in info

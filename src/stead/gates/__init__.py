@@ -1,9 +1,25 @@
-"""Gates: what a version must pass before it goes further. For now parity: it answers as it did in training."""
+"""Gates: what a version must pass before it goes further.
+
+`TRAINED` are those that a training comes to when its version is registered (`trained`); `parity` asks the real endpoint
+before any traffic does. Each verdict is kept with its evidence, and a person can override one with a reason.
+"""
 
 from stead.gates.golden import compare_golden
-from stead.gates.parity import keep_verdict, list_verdicts, parity
-from stead.gates.types import Verdict
+from stead.gates.parity import parity
+from stead.gates.trained import TRAINED
+from stead.gates.types import GATES, Verdict
+from stead.gates.verdicts import keep_verdict, list_verdicts, refused_in
 
 OPERATIONS = {"read": ("list_verdicts",)}
 
-__all__ = ["OPERATIONS", "Verdict", "compare_golden", "keep_verdict", "list_verdicts", "parity"]
+__all__ = [
+    "GATES",
+    "OPERATIONS",
+    "TRAINED",
+    "Verdict",
+    "compare_golden",
+    "keep_verdict",
+    "list_verdicts",
+    "parity",
+    "refused_in",
+]

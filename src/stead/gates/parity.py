@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import sqlalchemy as sa
-
 from stead import environments, models, serving
 from stead.errors import Failed, Unreachable
 from stead.gates.golden import compare_golden
-from stead.gates.tables import verdicts
 from stead.gates.types import Verdict
-from stead.runtime.clock import now_ms
-from stead.store import Store, checked_limit
+from stead.gates.verdicts import keep_verdict
+from stead.store import Store
 
 TIMEOUT_S = 60.0
 
@@ -40,43 +37,6 @@ def parity(store: Store, version_ref: str, *, gateway_url: str, deployment: int 
             verdict = compare_golden(golden, verdict, environment_packages=packages, worker_libraries=libraries)
     keep_verdict(store, version.model, version.version, verdict, deployment=deployment)
     return verdict
-
-
-def keep_verdict(store: Store, model: str, version: int, verdict: Verdict, *, deployment: int | None = None) -> None:
-    values = {
-        "model": model,
-        "version": version,
-        "deployment": deployment,
-        "gate": verdict.gate,
-        "outcome": verdict.outcome,
-        "summary": verdict.summary,
-        "evidence": verdict.evidence,
-        "at": now_ms(),
-    }
-    with store.db.write("gates.verdict") as tx:
-        tx.execute(sa.insert(verdicts).values(values))
-
-
-def list_verdicts(store: Store, model: str, *, version: int | None = None, limit: int = 100) -> list[Verdict]:
-    """Verdicts on a model or on one of its versions, newest first."""
-    query = (
-        sa.select(verdicts).where(verdicts.c.model == model).order_by(verdicts.c.id.desc()).limit(checked_limit(limit))
-    )
-    if version is not None:
-        query = query.where(verdicts.c.version == version)
-    with store.db.read() as tx:
-        return [
-            Verdict(
-                row["gate"],
-                row["outcome"],
-                row["summary"],
-                row["evidence"],
-                row["version"],
-                row["deployment"],
-                row["at"],
-            )
-            for row in tx.execute(query).mappings()
-        ]
 
 
 def as_rows(inputs: Any) -> list[Any]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+GATES = ("metrics", "challenger", "baseline", "slices", "size", "environment", "stored", "parity")
+"""All gates by name; the last one is asked at each deployment, the others when a version is trained."""
+
 
 @dataclass(frozen=True)
 class Verdict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from stead import deployments, pipelines
+from stead import deployments, gates, pipelines
 from stead.config import Settings
 from stead.jobs import Handler
 
@@ -16,7 +16,7 @@ def handlers(settings: Settings) -> dict[str, Handler]:
     """The handler of each kind of job, as the settings in force have it."""
     allow = settings.names("env_allow")
     return {
-        "train": partial(pipelines.run_training, allow=allow),
+        "train": partial(pipelines.run_training, allow=allow, judges=gates.TRAINED),
         "ingest": partial(pipelines.run_ingest, allow=allow),
         "compare": partial(pipelines.run_compare, allow=allow),
         "deploy": deployments.run_deployment,

@@ -34,6 +34,7 @@ REGISTRY: dict[str, str] = {
     "environments.ensure": "an environment is whole under its name or has none",
     "environments.runtime": "the folder with stead's runtime is whole under its name or has none",
     "fleet.follow": "how far the loop has followed a clock that a replay holds",
+    "gates.recipe": "the evidence of a changed recipe, and what it took of the year's budget",
     "gates.verdict": "a gate's verdict with its evidence",
     "jobs.agent_beat": "an agent's sign of life",
     "jobs.beat": "lease, progress and log of a job",

@@ -356,6 +356,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("model", name=op.f("pk_proxies")),
     )
     op.create_table(
+        "recipe_budgets",
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("year", sa.Integer(), nullable=False),
+        sa.Column("challengers", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("model", "year", name=op.f("pk_recipe_budgets")),
+    )
+    op.create_table(
+        "recipes",
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("recipe", sa.String(length=32), nullable=False),
+        sa.Column("against", sa.String(length=32), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("alpha", sa.Float(), nullable=False),
+        sa.Column("state", sa.JSON(), nullable=False),
+        sa.Column("last_day", sa.Integer(), nullable=False),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("model", "recipe", "against", name=op.f("pk_recipes")),
+    )
+    op.create_table(
         "retrainings",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
@@ -725,6 +745,8 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_retrainings_model"))
 
     op.drop_table("retrainings")
+    op.drop_table("recipes")
+    op.drop_table("recipe_budgets")
     op.drop_table("proxies")
     op.drop_table("profile_days")
     with op.batch_alter_table("prediction_segments", schema=None) as batch_op:

@@ -1,0 +1,147 @@
+"""The gates of a training on each database, with versions whose truth is known."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stead.errors import Failed
+from stead.gates import Verdict
+from stead.pipelines import Candidate
+from stead.store import Store
+
+sys.path.insert(0, str(Path(__file__).parent))
+from judged import Judged
+
+
+def outcomes(verdicts: dict[str, Verdict]) -> dict[str, str]:
+    return {name: verdict.outcome for name, verdict in verdicts.items()}
+
+
+def test_without_a_champion_there_is_little_to_judge(any_store: Store) -> None:
+    bench = Judged(any_store)
+    found = bench.judge(bench.train(60, 1.0))
+    assert outcomes(found) == {
+        "metrics": "passed", "challenger": "skipped", "baseline": "passed", "slices": "skipped", "size": "skipped",
+        "environment": "skipped",
+    }  # fmt: skip
+    assert "no champion" in found["challenger"].summary
+    assert found["baseline"].evidence["loss"] < found["baseline"].evidence["baseline"]
+
+
+def test_a_refresh_must_not_be_worse_by_the_margin(any_store: Store) -> None:
+    bench = Judged(any_store)
+    bench.champion(bench.train(60, 1.0))
+    worse = bench.judge(bench.train(90, 1.2))["challenger"]
+    assert (worse.outcome, worse.evidence["kind"], worse.evidence["verdict"]) == ("failed", "refresh", "refuse")
+    assert "clearly worse" in worse.summary and "m@1 on 28 days" in worse.summary
+    better = bench.judge(bench.train(91, 0.9))["challenger"]
+    assert (better.outcome, better.evidence["verdict"]) == ("passed", "pass")
+    near = bench.judge(bench.train(92, 1.01, own=0.2))["challenger"]
+    assert near.evidence["verdict"] == "undecided"
+    assert near.outcome == ("passed" if near.evidence["relative"] <= 0.02 else "failed")
+    same = bench.judge(bench.train(93, 1.0))["challenger"]
+    assert (same.outcome, same.evidence["relative"]) == ("passed", pytest.approx(0.0))
+
+
+def test_rows_that_the_champion_has_learned_from_are_its_twins(any_store: Store) -> None:
+    bench = Judged(any_store)
+    bench.champion(bench.train(60, 1.0))
+    found = bench.judge(bench.train(67, 1.01))["challenger"]
+    assert (found.outcome, found.evidence["by_twin"], found.evidence["rows"]) == ("passed", 21 * 24, 28 * 24)
+    assert bench.asked == 1
+    again = bench.judge(bench.train(60, 1.1, own=0.1))["challenger"]  # on the very same rows
+    assert (again.outcome, again.evidence["by_twin"]) == ("failed", 28 * 24)
+    assert bench.asked == 1
+
+
+def test_with_few_days_nothing_is_said(any_store: Store) -> None:
+    bench = Judged(any_store)
+    bench.champion(bench.train(60, 1.0))
+    few = bench.judge(bench.train(90, 2.0, days=10))["challenger"]
+    assert few.outcome == "skipped" and "10 days are too few" in few.summary
+
+
+def test_a_champion_that_cannot_answer(any_store: Store) -> None:
+    bench = Judged(any_store)
+    bench.champion(bench.train(60, 1.0))
+    candidate = bench.train(90, 1.0)
+
+    def broken(*_: object) -> object:
+        raise Failed("job-step", "schema-missing-column: x")
+
+    candidate = Candidate(**{**vars(candidate), "answers": broken})
+    found = bench.judge(candidate)["challenger"]
+    assert found.outcome == "skipped" and "m@1 cannot answer these rows" in found.summary
+
+
+def test_a_changed_recipe_must_be_better_and_its_evidence_goes_on(any_store: Store) -> None:
+    bench = Judged(any_store)
+    bench.champion(bench.train(60, 1.0))
+    equal = bench.judge(bench.train(90, 1.0, own=0.3, recipe="b"))["challenger"]
+    assert (equal.outcome, equal.evidence["number"], equal.evidence["alpha"]) == ("failed", 1, 0.025)
+    better = bench.judge(bench.train(100, 0.7, recipe="c"))["challenger"]
+    assert (better.outcome, better.evidence["verdict"], better.evidence["number"]) == ("passed", "better", 2)
+    assert better.evidence["alpha"] == pytest.approx(0.05 / 6)
+    later = bench.judge(bench.train(118, 1.0, own=0.3, recipe="b"))["challenger"]
+    assert (later.evidence["number"], later.evidence["days_in_all"]) == (1, 56)
+    assert "56 days in all" in later.summary or "worse" in later.summary
+
+
+def test_what_a_crash_left_is_not_judged_twice(any_store: Store) -> None:
+    bench = Judged(any_store)
+    bench.champion(bench.train(60, 1.0))
+    candidate = bench.train(90, 1.0, own=0.3, recipe="b")
+    first = bench.judge(candidate)
+    assert bench.judge(candidate) == first
+
+
+def test_figures_and_answers_must_be_numbers(any_store: Store) -> None:
+    bench = Judged(any_store)
+
+    def spoil(held: object, predicted: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(len(predicted)) == 5, np.nan, predicted)
+
+    found = bench.judge(bench.train(60, 1.0, spoil=spoil))["metrics"]
+    assert found.outcome == "failed" and "1 of 672 answers" in found.summary
+
+
+def test_slices_must_hold(any_store: Store) -> None:
+    bench = Judged(any_store)
+    bench.champion(bench.train(60, 1.0))
+
+    def spoil(held: object, predicted: np.ndarray) -> np.ndarray:
+        night = np.array(held["kind"].to_pylist()) == "night"  # type: ignore[index]
+        return np.where(night, predicted + 1.0, predicted * 0.5 + 0.5 * np.array(held["y"].to_pylist()))  # type: ignore[index]
+
+    found = bench.judge(bench.train(90, 1.0, spoil=spoil, slices=("kind",)))
+    assert found["challenger"].outcome == "passed" and found["slices"].outcome == "failed"
+    assert "where kind is night" in found["slices"].summary
+    good = bench.judge(bench.train(91, 1.0, slices=("kind",)))["slices"]
+    assert good.outcome == "passed" and len(good.evidence["slices"]) == 2
+    unknown = bench.judge(bench.train(92, 1.0, slices=("town",)))["slices"]
+    assert unknown.outcome == "failed" and "no column 'town'" in unknown.summary
+    many = bench.judge(bench.train(93, 1.0, slices=("t",)))["slices"]
+    assert many.outcome == "failed" and "values" in many.summary
+
+
+def test_size_against_the_champion(any_store: Store) -> None:
+    bench = Judged(any_store)
+    bench.champion(bench.train(60, 1.0))
+    assert bench.judge(bench.train(90, 1.0, size=900_000))["size"].outcome == "passed"  # small all the same
+    assert "bytes" in bench.judge(bench.train(91, 1.0, size=2_000_000))["size"].summary
+    slow = bench.judge(bench.train(92, 1.0, seconds=0.5))["size"]
+    assert slow.outcome == "failed" and "50.0 times what m@1 does" in slow.summary
+
+
+@pytest.mark.parametrize(("error", "passed"), [(1.0, 0.9), (1.1, 0.05)])
+def test_how_often_refreshes_pass(error: float, passed: float, store: Store) -> None:
+    """A version as good as the champion passes as a rule, one that is worse by 10 % hardly ever."""
+    bench = Judged(store, seed=7)
+    bench.champion(bench.train(60, 1.0))
+    found = [bench.judge(bench.train(until, error, own=0.2))["challenger"].outcome for until in range(90, 390, 15)]
+    share = found.count("passed") / len(found)
+    assert share >= passed if error == 1.0 else share <= passed
