@@ -124,6 +124,8 @@ def fold_data(reference: ColumnsReference, state: State | None, day: int, window
     for name, columns in reference.fast.items():
         if name in merged and name != OUTPUT:
             for each in breaks(merged[name], columns):
+                if each.kind == "constant" and len(window) < reference.quick:
+                    continue  # a value a day stands still for a day
                 found.setdefault(each.kind, {})[name.removeprefix(FEATURE)] = each
     opened = _opened(state.get("open", {}), found, day, CLEAN)
     looked = state.get("looked", 0) + 1

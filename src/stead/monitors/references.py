@@ -7,7 +7,7 @@ from one another comes from the hold-out alone. Rows are not kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -40,6 +40,8 @@ FIRST_SERVED, FIRST_ROWS, LAST_SERVED = 7, 500, 28
 """Days of served rows that do: at least 7 and 500 rows, and no more than 28 days."""
 QUICK_ROWS = 100
 """Rows that a window of the quick look for nulls and the like is to have."""
+ALWAYS_NEW = 0.5
+"""Share of the newest rows with a new level from which on a new level says nothing."""
 MOST_ROWS = 200_000
 """Rows that bins are made from; the newest."""
 
@@ -234,7 +236,7 @@ def _counted(columns: dict[str, Any], times: Any, source: str, tested_from: int)
     days = times // DAY
     length = int(days[-1] - days[0]) + 1
     units = days - days[0] if length >= BLOCKS else np.arange(len(times)) * BLOCKS // len(times)
-    bins = {name: make_bins(made) for name, (made, _) in columns.items()}
+    bins = {name: _bins(made, len(counted)) for name, (made, counted) in columns.items()}
     parts: list[Columns] = []
     for unit in range(int(units[-1]) + 1):
         low, high = np.searchsorted(units, [unit, unit + 1])
@@ -261,6 +263,18 @@ def _holdout(store: Store, judged: dict[str, Any]) -> pa.Table | None:
         return None
     found = found.filter(pc.equal(found["split"], pa.scalar("time")))
     return found if found.num_rows else None
+
+
+def _bins(values: Any, held: int) -> Bins:
+    """Bins that expect as many new levels as the newest rows have over the earlier ones: dates and numbers of orders are always new."""
+    bins = make_bins(values)
+    if bins.kind == "number":
+        return bins
+    start = len(values) - (held if held < len(values) else len(values) // 5)
+    known = {str(value) for value in values[:start]}
+    later = [str(value) for value in values[start:] if value is not None]
+    new = sum(value not in known for value in later) / max(len(later), 1)
+    return replace(bins, novelty=1.0 if new > ALWAYS_NEW else max(bins.novelty, new))
 
 
 def _some(values: Any, places: Any) -> Any:

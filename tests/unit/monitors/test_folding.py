@@ -122,3 +122,27 @@ def test_volume_knows_weekends_and_forgets_another_clock() -> None:
         assert judged.findings["few-rows"].since == 20 * DAY
     assert folding.fold_volume(daily, 30 * DAY, 120, 1).findings == {}
     assert folding.fold_volume(daily, 30 * DAY, 1000, 1).findings["many-rows"].severity == "note"
+
+
+def test_a_date_as_text_and_a_value_a_day_are_no_break() -> None:
+    random = np.random.default_rng(3)
+
+    def day(number: int) -> dict[str, Any]:
+        return {
+            "features.date": [f"day {number}"] * ROWS,
+            "features.tmin": np.full(ROWS, random.normal(0, 5)),
+            OUTPUT: random.normal(0, 1, ROWS),
+        }
+
+    parts = [day(number) for number in range(84)]
+    columns: dict[str, Any] = {}
+    for name in parts[0]:
+        joined = [part[name] for part in parts]
+        values = list(chain(*joined)) if isinstance(joined[0], list) else np.concatenate(joined)
+        columns[name] = (values, values[len(values) // 2 :])
+    times = np.concatenate([number * DAY + np.arange(ROWS) * DAY // ROWS for number in range(42, 84)])
+    made = _counted(columns, times, "hold-out", 0)
+    assert made is not None
+    of = _made({"kind": "columns", **made})
+    found = run(of, [profile(of, day(number)) for number in range(84, 200)], 84)
+    assert [each for some in found.values() for each in some if each.severity == "page"] == []
