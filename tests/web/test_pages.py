@@ -254,6 +254,30 @@ def test_approve_and_reject_by_form(own: Site, world: World, word: str, state: s
     assert "Approvals1" not in page.select_one("nav").get_text()  # type: ignore[union-attr]
 
 
+def test_a_model_says_who_acts_and_what_comes_next(site: Site) -> None:
+    page = site.page("/models/vans")
+    assert "v3 waits for approval" in page.select_one(".verdict").get_text()  # type: ignore[union-attr]
+    text = page.get_text(" ")
+    assert "stead trains on the schedule and on open incidents" in text.lower() and "The next level, deploy" in text
+    signals = {row.th.get_text(): row.td.get_text() for row in page.select("table[class='tbl tight'] tbody tr")[:5]}  # type: ignore[union-attr]
+    assert set(signals) == {"age", "data", "incident", "loss", "proxy"}
+    assert "v3" in text and "rejected" in text and page.select("a[href^='/approvals/']")
+    quiet = site.page("/models/trips")
+    assert "at record people act" in quiet.select_one(".verdict").get_text()  # type: ignore[union-attr]
+
+
+def test_freeze_and_thaw_by_form(own: Site) -> None:
+    answer = own.ask("/models/vans/freeze", "POST", data={"reason": "storm"})
+    assert answer.status_code == 303 and answer.headers["location"] == "/models/vans"
+    page = own.page("/models/vans")
+    assert "Frozen" in page.select_one(".verdict").get_text() and "Storm" in page.get_text()  # type: ignore[union-attr]
+    assert own.ask("/models/vans/freeze", "POST").status_code == 409
+    form = page.select_one("form[action$=thaw]")
+    assert form is not None and not page.select("form[action$=freeze]")
+    assert own.ask(str(form["action"]), "POST", data={"reason": "over"}).status_code == 303
+    assert not policies.list_freezes(own.store)
+
+
 def test_undo_and_cancel_by_form(own: Site, world: World) -> None:
     entry = next(
         e for e in ledger.list_entries(own.store) if e.action == "version.registered" and e.subject == "trips@1"
@@ -296,6 +320,7 @@ def test_roles(own: Site, world: World) -> None:
         waiting = BeautifulSoup(own.ask(f"/approvals/{world.waiting}", headers=headers).text, "html.parser")
         assert not waiting.select("form[action^='/approvals']")
         assert own.ask(f"/approvals/{world.waiting}/approve", "POST", headers=headers).status_code == 403
+        assert own.ask("/models/vans/freeze", "POST", headers=headers).status_code == 403
     refused = own.ask("/models/trips/rollback", "POST", headers={"cookie": f"stead_token={reader}"})
     assert refused.status_code == 403 and "role-too-low" in refused.text
     assert "token:reader" in own.ask("/", headers={"cookie": f"stead_token={reader}"}).text

@@ -16,9 +16,8 @@ from stead.models import LoggedModel
 from stead.policies import OPEN, Retraining
 from stead.store import Store
 from stead.web.frame import back, day, facts, figure, form_of, need, number, render, store_of
-from stead.web.models import VERDICTS
+from stead.web.models import VERDICTS, retraining_chip
 
-STATES = {"waiting": "warn", "done": "ok", "refused": "bad", "rejected": "idle", "failed": "bad"}
 MEASURES = {"holdout_random": "Hold-out, random rows", "holdout_time": "Hold-out, newest rows"}
 
 
@@ -50,13 +49,8 @@ def listed(request: Request) -> Response:
         data={"waiting": waiting, "others": others},
         waiting=waiting,
         others=others,
-        chip=chip,
+        chip=retraining_chip,
     )
-
-
-def chip(retraining: Retraining) -> str:
-    """The status that a retraining's mark shows."""
-    return STATES.get(retraining.state, "active")
 
 
 def one(request: Request) -> Response:
@@ -77,7 +71,7 @@ def one(request: Request) -> Response:
         data={"retraining": retraining, "verdicts": verdicts, "measures": measures, "deployment": deployment},
         retraining=retraining,
         model=model,
-        chip=chip(retraining),
+        chip=retraining_chip(retraining),
         verdict=sentence(retraining, measures, verdicts, model.loss),
         measures=measures,
         verdicts=verdicts,

@@ -1,23 +1,29 @@
-"""Models: the list, and one with what is live, what it loses, and its versions."""
+"""Models: the list, and one with what is live, who acts and what comes next, what it loses, and its versions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stead import deployments, gates, models, predictions, serving
+from stead import deployments, gates, models, policies, predictions, serving
+from stead.config import LEVELS
 from stead.deployments import UNDER_WAY, Deployment
 from stead.gates import Verdict
 from stead.models import LoggedModel, Version
+from stead.policies import Explanation, LevelChange, Retraining
 from stead.store import Store
 from stead.web.deployments import CHIPS, coverage_chart, loss_chart
 from stead.web.fleet import deployments_of, health, mean_loss, now_of, recent
-from stead.web.frame import day, render, store_of
+from stead.web.frame import back, day, form_of, need, render, store_of
 
 VERDICTS = {"passed": "ok", "failed": "bad", "overridden": "warn", "skipped": "idle"}
+RETRAININGS = {"waiting": "warn", "done": "ok", "refused": "bad", "rejected": "idle", "failed": "bad"}
 ARCHIVED = "stead.archived"
+HIGHEST = "deploy"
+"""The highest level that is built."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,19 @@ def one(request: Request) -> Response:
     late = recent(days, 28)
     made = deployments.list_deployments(store, model=model.name, limit=200)
     chip, state = health(model.name, live, coming, serving.gateways(store, alive=True))
+    acting = acts_of(store, model)
     by_version = {d.version: mean_loss([x for x in days if x.version == d.version]) for d in days}
     return render(
         request,
         "model.html",
         title=model.name,
         crumbs=[("Models", "/models")],
-        data={"model": model, "versions": models.list_versions(store, model.name)},
+        data={
+            "model": model,
+            "versions": models.list_versions(store, model.name),
+            "policy": acting.explained,
+            "retrainings": acting.retrainings,
+        },
         model=model,
         live=live,
         since=day(live.event_time or live.steps[-1].at) if live and live.steps else "",
@@ -79,7 +91,65 @@ def one(request: Request) -> Response:
         loss_chart=loss_chart(model.name, days, live.version if live else None) if days else "",
         coverage_chart=coverage_chart(model.name, days) if days else "",
         verdict_chips=VERDICTS,
+        acting=acting,
+        retraining_chip=retraining_chip,
     )
+
+
+@dataclass(frozen=True)
+class Acting:
+    """Who acts for a model, what comes next, and how to stop it."""
+
+    explained: Explanation
+    means: list[str]
+    """What the level says."""
+    above: LevelChange | None
+    """The next level, and what it needs; None where there is none to go to."""
+    own_freeze: bool
+    frozen_all: bool
+    retrainings: list[Retraining]
+
+    @property
+    def asks(self) -> Retraining | None:
+        """What waits for a person."""
+        return next((each for each in self.explained.open if each.state == "waiting"), None)
+
+
+def acts_of(store: Store, model: models.Model) -> Acting:
+    freezes = {each.model for each in policies.list_freezes(store)}
+    place = LEVELS.index(model.level)
+    above = LEVELS[place + 1] if place < LEVELS.index(HIGHEST) else None
+    return Acting(
+        explained=policies.explain(store, model.name),
+        means=policies.preview_level(store, model.name, model.level).changes,
+        above=policies.preview_level(store, model.name, above) if above else None,
+        own_freeze=model.name in freezes,
+        frozen_all="" in freezes,
+        retrainings=policies.list_retrainings(store, model=model.name, limit=8),
+    )
+
+
+def retraining_chip(retraining: Retraining) -> str:
+    """The status that a retraining's mark shows."""
+    return RETRAININGS.get(retraining.state, "active")
+
+
+async def freeze(request: Request) -> Response:
+    """`POST /models/{model}/freeze`"""
+    need(request, "approve")
+    form = await form_of(request)
+    model = request.path_params["model"]
+    await run_in_threadpool(policies.freeze, store_of(request), model=model, reason=form.get("reason") or None)
+    return back(request, f"/models/{model}")
+
+
+async def thaw(request: Request) -> Response:
+    """`POST /models/{model}/thaw`"""
+    need(request, "approve")
+    form = await form_of(request)
+    model = request.path_params["model"]
+    await run_in_threadpool(policies.thaw, store_of(request), model=model, reason=form.get("reason") or None)
+    return back(request, f"/models/{model}")
 
 
 def version_rows(store: Store, model: str, made: list[Deployment], by_version: dict[int, float | None]) -> list[Row]:
@@ -128,4 +198,9 @@ def expected_of(logged: LoggedModel) -> float | None:
     return logged.metrics.get("holdout_time")
 
 
-ROUTES = [("/models", listed, ["GET"]), ("/models/{model}", one, ["GET"])]
+ROUTES = [
+    ("/models", listed, ["GET"]),
+    ("/models/{model}", one, ["GET"]),
+    ("/models/{model}/freeze", freeze, ["POST"]),
+    ("/models/{model}/thaw", thaw, ["POST"]),
+]
