@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stead.errors import Failed
+from stead import deployments, ledger, models
+from stead.errors import Failed, InvalidInput, Refused
 from stead.gates import Verdict
 from stead.pipelines import Candidate
 from stead.store import Store
@@ -145,3 +146,28 @@ def test_how_often_refreshes_pass(error: float, passed: float, store: Store) -> 
     found = [bench.judge(bench.train(until, error, own=0.2))["challenger"].outcome for until in range(90, 390, 15)]
     share = found.count("passed") / len(found)
     assert share >= passed if error == 1.0 else share <= passed
+
+
+def test_what_gates_refused_is_deployed_by_override_only(any_store: Store) -> None:
+    store = any_store
+    bench = Judged(store)
+    bench.champion(bench.train(60, 1.0))
+    refused = bench.train(90, 2.0, seconds=0.5)
+    bench.judge(refused)
+    asked = deployments.deploy(store, "m", version=2)  # at level record verdicts are advice
+    deployments.cancel_deployment(store, asked.id)
+    with store.db.write("policies.level") as tx:
+        models.set_level_in(tx, "m", "train")
+    with pytest.raises(Refused, match="challenger: clearly worse") as raised:
+        deployments.deploy(store, "m", version=2)
+    assert raised.value.code == "gate-refused" and raised.value.hint is not None
+    assert "stead deploy m@2 --override challenger --override size --reason" in raised.value.hint
+    assert deployments.under_way(store, "m") is None
+    with pytest.raises(Refused, match="gates refused m@2: size"):
+        deployments.deploy(store, "m", version=2, override=["challenger"], reason="it is a test")
+    with pytest.raises(InvalidInput, match="no gate"):
+        deployments.deploy(store, "m", version=2, override=["chalenger"], reason="it is a test")
+    deployments.deploy(store, "m", version=2, override=["challenger", "size"], reason="it is a test")
+    entries = [entry for entry in ledger.list_entries(store, model="m") if entry.action == "gate.overridden"]
+    assert {entry.summary.split()[0] for entry in entries} == {"challenger", "size"}
+    assert {entry.reason for entry in entries} == {"it is a test"}

@@ -15,7 +15,10 @@ from stead.cli.common import connect, ensure_up, follow, gateway_url, split_ref
 @click.command()
 @click.argument("ref", metavar="MODEL[@VERSION]")
 @click.option(
-    "--override", multiple=True, metavar="GATE", help="Let it pass although this gate refuses; needs --reason."
+    "--override",
+    multiple=True,
+    metavar="GATE",
+    help="Let it pass although this gate refuses; needs --reason; may be given several times.",
 )
 @click.option("--reason", help="Kept in the ledger.")
 @click.option("--no-wait", is_flag=True, help="Return when the deployment is asked for.")

@@ -84,8 +84,9 @@ def models_show(ref: str, as_json: bool) -> Any:
     version = caller.call("models.get_version", ref=ref)
     logged = caller.call("models.get_logged_model", id=version.logged_model)
     edges = caller.call("models.lineage", ref=ref)
+    verdicts = list(reversed(caller.call("gates.list_verdicts", model=version.model, version=version.version)))
     if as_json:
-        return {"version": version, "logged_model": logged, "lineage": edges}
+        return {"version": version, "logged_model": logged, "lineage": edges, "verdicts": verdicts}
     output.facts(
         [
             ("version", version.ref),
@@ -103,6 +104,8 @@ def models_show(ref: str, as_json: bool) -> Any:
     inputs = (logged.signature or {}).get("inputs", [])
     if inputs:
         print("takes " + ", ".join(f"{field.get('name', '')} ({field.get('type')})" for field in inputs))
+    for verdict in verdicts:
+        print(f"gate {verdict.gate} {verdict.outcome}: {verdict.summary}")
     for edge in edges:
         print(f"  {edge.source} → {edge.target}  {edge.relation}")
     return None

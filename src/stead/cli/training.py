@@ -44,6 +44,10 @@ def train(model: str, since: int | None, until: int | None, data: str | None, no
             f"The last fifth in time scores {ratio:.2f} times the loss of a random fifth: the random one has neighbours of its rows "
             "in training and tells how well the model fits; the one in time tells what to expect after today."
         )
+    verdicts = caller.call("gates.list_verdicts", model=result["model"], version=result["version"])
+    for verdict in reversed(verdicts):
+        if verdict.outcome != "skipped":
+            print(f"  gate {verdict.gate} {verdict.outcome}: {verdict.summary}")
     output.note(f"next: stead deploy {result['model']}")
     return None
 

@@ -9,15 +9,14 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from stead import jobs, ledger, models, serving
+from stead import gates, jobs, ledger, models, serving
 from stead.config import ROLLOUTS, RolloutConfig
 from stead.deployments.tables import deployments
 from stead.deployments.types import UNDER_WAY, WAS_LIVE, Deployment
-from stead.errors import Conflict, InvalidInput, NotFound, did_you_mean
+from stead.errors import Conflict, InvalidInput, NotFound, Refused, did_you_mean
 from stead.runtime.clock import now_ms
 from stead.store import Store, checked_limit, from_row
 
-GATES = ("parity",)
 SWAP = RolloutConfig(kind="swap")
 
 
@@ -33,16 +32,18 @@ def deploy(
     """Ask that a version (default: the newest) takes over the model's route: warm it, check it, then by the plan.
 
     `plan` is a kind of rollout (`swap`, `canary`, …) to take instead of the model's own. `override` names gates whose refusal a person overrides; that needs a `reason`, and both are in the ledger.
+    A version that the gates of its training refused takes an override from level `train` on; at `record` their verdicts are advice.
     Raises NotFound, InvalidInput (`override-unknown`, `reason-missing`, `plan-unknown`), Conflict (`deployment-under-way`,
-    `already-live`).
+    `already-live`), Refused (`gate-refused`).
     """
     if plan is not None and plan not in ROLLOUTS:
         hint = did_you_mean(plan, ROLLOUTS) or f"one of {', '.join(ROLLOUTS)}"
         raise InvalidInput("plan-unknown", f"there is no rollout {plan!r}", hint=hint)
     chosen = models.get_version(store, f"{model}@{version}") if version is not None else _newest(store, model)
     for gate in override:
-        if gate not in GATES:
-            raise InvalidInput("override-unknown", f"there is no gate {gate!r}", hint=f"gates: {', '.join(GATES)}")
+        if gate not in gates.GATES:
+            hint = did_you_mean(gate, gates.GATES) or f"gates: {', '.join(gates.GATES)}"
+            raise InvalidInput("override-unknown", f"there is no gate {gate!r}", hint=hint)
     if override and not (reason or "").strip():
         raise InvalidInput("reason-missing", "to override a gate takes a reason", hint='--reason "why this is right"')
     return _request(store, model, chosen.version, kind="deploy", overrides=list(override), reason=reason, plan=plan)
@@ -272,12 +273,14 @@ def request_in(
 ) -> int:
     """Ask for a deployment as part of a larger change: its row, its job and its ledger entry; returns its number.
 
-    A replay that holds the model's clock waits for a `timed` one. Raises Conflict (`deployment-under-way`, `already-live`).
+    A replay that holds the model's clock waits for a `timed` one. Raises Conflict (`deployment-under-way`, `already-live`),
+    Refused (`gate-refused`).
     """
     _check_idle(tx, model)
     live = _live_in(tx, model)
     if live is not None and live.version == version:
         raise Conflict("already-live", f"{model}@{version} is live already")
+    refused = _refused(tx, model, version, overrides) if kind == "deploy" else []
     number = _insert(
         tx,
         store,
@@ -314,7 +317,25 @@ def request_in(
         event_time=jobs.held_in(tx, model) if timed else None,
     )
     tx.execute(sa.update(deployments).where(deployments.c.id == number).values(job=job.id))
+    for verdict in refused:
+        said = f"{verdict.gate} was overridden for {model}@{version}: {verdict.summary}"
+        record_end(tx, store.actor, _get(tx, number), "gate.overridden", said, reason, verdict.evidence)
     return number
+
+
+def _refused(tx: sa.Connection, model: str, version: int, overrides: Sequence[str]) -> list[gates.Verdict]:
+    """What the gates of the training refused and a person overrides. Raises Refused where one is left that nobody does."""
+    refused = gates.refused_in(tx, model, version)
+    left = [verdict for verdict in refused if verdict.gate not in overrides]
+    if left and models.rollout_of(tx, model)[1] != "record":
+        said = "; ".join(f"{verdict.gate}: {verdict.summary}" for verdict in left)
+        forced = " ".join(f"--override {verdict.gate}" for verdict in left)
+        raise Refused(
+            "gate-refused",
+            f"gates refused {model}@{version}: {said}",
+            hint=f"stead models show {model}@{version}; or stead deploy {model}@{version} {forced} --reason …",
+        )
+    return [verdict for verdict in refused if verdict.gate in overrides]
 
 
 def _plan(tx: sa.Connection, model: str, kind: str | None) -> RolloutConfig:
