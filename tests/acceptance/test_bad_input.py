@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -232,6 +233,13 @@ def test_bad_rows_at_the_gateway(life: Life) -> None:
     assert httpx.post(url, content=b"{").status_code == 400
     assert httpx.post(url + "q", json={"row": good}).status_code == 404
     assert httpx.post(url, json={"row": good}, headers={"host": "evil.example"}).status_code == 403
+    for port in life.ports:  # pages and API have the same bounds as the gateway
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            long = b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nx-long: " + bytes([120]) * (1 << 20) + b"\r\n\r\n"
+            with suppress(OSError):  # it hangs up before it has read all of it
+                connection.sendall(long)
+            with suppress(ConnectionResetError):
+                assert connection.recv(100).startswith(b"HTTP/1.1 431 ")
     assert httpx.post(url, json={"row": {**good, "extra": 1}}).status_code == 200
     counts = life.json("predictions", "counts", "p")
     assert counts["failed"] == 0 or counts["failed"] >= 5

@@ -173,7 +173,10 @@ def test_versions_are_compared_with_the_variables_of_their_training(project: Pat
     assert trained is not None and trained.state == "succeeded", trained
     logged = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model)
     assert logged.info["train_env"] == {"SHIFT": "2"}
-    pipelines.compare(store, "tiny@1", "tiny@1")
+    with pytest.raises(InvalidInput, match="both are tiny@1"):
+        pipelines.compare(store, "tiny@1", "tiny")
+    models.register(store, "tiny", logged.id, serving_env={"SHIFT": "3"})
+    pipelines.compare(store, "tiny@1", "tiny@2")
     done = jobs.work(store, handlers(load_settings()), owner="me")
     assert done is not None and done.state == "succeeded", done and done.error
     assert done.result is not None and done.result["first_loss"] == pytest.approx(0, abs=1e-9)

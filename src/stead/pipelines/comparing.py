@@ -28,9 +28,11 @@ def compare(
 ) -> jobs.Job:
     """Queue the comparison of two versions of one model on the same rows of a dataset version (default: the newest).
 
-    Raises NotFound, InvalidInput (`models-differ`).
+    Raises NotFound, InvalidInput (`models-differ`, `versions-same`).
     """
     a, b = models.get_version(store, first), models.get_version(store, second)
+    if a.ref == b.ref:
+        raise InvalidInput("versions-same", f"both are {a.ref}", hint=f"stead models show {a.model}")
     if a.model != b.model:
         raise InvalidInput("models-differ", f"{a.ref} and {b.ref} are versions of different models")
     settings = models.get_model(store, a.model).settings

@@ -18,6 +18,7 @@ from stead.store import open_store
 def main() -> int:
     import uvicorn
 
+    from stead.serving.http import StreamingProtocol
     from stead.web import create_site
 
     parser = argparse.ArgumentParser()
@@ -39,7 +40,13 @@ def main() -> int:
     )
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
+        app,
+        http=StreamingProtocol,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
     )
     print(f"ready http://{options.host}:{options.port}", flush=True)
     uvicorn.Server(config).run(sockets=[listener])

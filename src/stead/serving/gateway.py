@@ -514,7 +514,19 @@ _V2_TYPES = {
 }
 
 
+_V2_DTYPES = {"bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64"}
+
+
 def _tensor(column: dict[str, Any], name: str) -> dict[str, Any]:
+    """A column or an array of a signature as V2 describes tensors.
+
+    >>> _tensor({"type": "tensor", "tensor-spec": {"dtype": "int64", "shape": [-1]}}, "predict")
+    {'name': 'predict', 'datatype': 'INT64', 'shape': [-1]}
+    """
+    if spec := column.get("tensor-spec"):
+        dtype = str(spec["dtype"])
+        kind = dtype.upper() if dtype.lstrip("u").startswith("int") else _V2_DTYPES.get(dtype, "BYTES")
+        return {"name": str(column.get("name") or name), "datatype": kind, "shape": list(spec["shape"])}
     return {
         "name": str(column.get("name") or name),
         "datatype": _V2_TYPES.get(str(column.get("type")), "FP64" if not column else "BYTES"),

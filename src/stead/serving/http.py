@@ -71,6 +71,9 @@ class LimitedProtocol(HttpToolsProtocol):
     in a second read.
     """
 
+    joins = True
+    """Whether a response's head waits for its body, to be one packet."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.begun = self.loop.time()
@@ -115,7 +118,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(*_HEAD_TOO_LARGE)
             raise _Refused
         self._in_head = False
-        self.transport.joins = self.parser.get_method() != b"HEAD"  # type: ignore[attr-defined]
+        self.transport.joins = self.joins and self.parser.get_method() != b"HEAD"  # type: ignore[attr-defined]
         super().on_headers_complete()
 
     def _size(self) -> int:
@@ -131,6 +134,12 @@ class LimitedProtocol(HttpToolsProtocol):
             % (status, len(text), text)
         )
         self.transport.close()
+
+
+class StreamingProtocol(LimitedProtocol):
+    """The same bounds, and heads that leave at once: a stream of events has no body for a while."""
+
+    joins = False
 
 
 _HEAD_TOO_LARGE = (b"431 Request Header Fields Too Large", b"too many or too large headers")

@@ -49,8 +49,12 @@ def numbers(values: Sequence[Any] | Array) -> Array:
     return np.array([float(v) if isinstance(v, (int, float, np.number)) else np.nan for v in values], dtype=np.float64)
 
 
+LARGEST = 1e100
+"""A loss or weight beyond it is no measurement: sums of such numbers are infinite and would hide every other row."""
+
+
 def _masked(loss: Array, weight: Array) -> tuple[Array, Array]:
-    defined = np.isfinite(loss) & np.isfinite(weight)
+    defined = (np.abs(loss) < LARGEST) & (np.abs(weight) < LARGEST)
     return np.where(defined, loss, 0.0), np.where(defined, weight, 0.0)
 
 
@@ -66,7 +70,8 @@ def _mae(predictions: Any, labels: Any) -> tuple[Array, Array]:
 
 def _mse(predictions: Any, labels: Any) -> tuple[Array, Array]:
     p, y = numbers(predictions), numbers(labels)
-    return _masked((y - p) ** 2, np.ones(len(y)))
+    with np.errstate(over="ignore"):
+        return _masked((y - p) ** 2, np.ones(len(y)))
 
 
 def _error(predictions: Any, labels: Any) -> tuple[Array, Array]:

@@ -47,6 +47,7 @@ def test_triton_finds_server_and_models_ready(gateway: Running, triton: Any) -> 
     assert about["versions"] == ["1"]
     assert [tensor["name"] for tensor in about["inputs"]] == COLUMNS
     assert {tensor["datatype"] for tensor in about["inputs"]} == {"FP64"}
+    assert [(tensor["datatype"], tensor["shape"]) for tensor in about["outputs"]] == [("INT64", [-1])]
 
 
 @pytest.mark.parametrize("binary_in", [False, True])

@@ -75,3 +75,10 @@ def test_a_true_value_of_zero_has_loss_but_no_weight() -> None:
 def test_as_many_labels_as_predictions() -> None:
     with pytest.raises(ValueError, match="2 predictions and 1 labels"):
         row_losses("mae", [1, 2], [1])
+
+
+@pytest.mark.parametrize("name", ["wape", "mae", "mse"])
+def test_a_number_beyond_measure_does_not_hide_the_others(name: str) -> None:
+    loss, weight = row_losses(name, [1.0, 2.0, 1.0], [1e308, 2.5, -1e308])
+    assert weight[1] > 0 and weight[[0, 2]].tolist() == [0, 0]
+    assert np.isfinite(loss.sum() / weight.sum())
