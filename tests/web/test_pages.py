@@ -20,7 +20,7 @@ from stead.api import tokens
 from stead.cli import cli
 from stead.web import frame
 
-PAGES = range(28)
+PAGES = range(30)
 KB = 1024
 
 
@@ -103,7 +103,7 @@ def test_overview_says_what_needs_a_person(site: Site) -> None:
     row = page.select_one("table tbody tr")
     assert row is not None and "v2" in row.get_text() and row.select_one("svg.spark") is not None
     names = [a.get_text(strip=True) for a in page.select("nav[aria-label=Main] a")]
-    assert names == ["Fleet", "Approvals1", "Runs", "Data", "Models2", "Deployments", "Decisions", "Jobs"]
+    assert names == ["Fleet", "Approvals1", "Runs", "Data", "Models4", "Deployments", "Decisions", "Jobs"]
 
 
 def test_runs_shows_only_what_differs(site: Site, world: World) -> None:
@@ -276,6 +276,35 @@ def test_freeze_and_thaw_by_form(own: Site) -> None:
     assert form is not None and not page.select("form[action$=freeze]")
     assert own.ask(str(form["action"]), "POST", data={"reason": "over"}).status_code == 303
     assert not policies.list_freezes(own.store)
+
+
+def test_a_canary_shows_split_evidence_and_what_it_waits_for(site: Site, world: World) -> None:
+    page = site.page(f"/deployments/{world.canary}")
+    said = page.select_one(".verdict").get_text()  # type: ignore[union-attr]
+    assert "v2 answers 25 % of the requests" in said and "18 of 30 labelled rows; about 4 days more" in said
+    stages = page.select_one("ol[aria-label='Rollout steps']")
+    assert stages is not None and [li.strong.get_text() for li in stages.select("li")] == ["25 %", "100 %"]  # type: ignore[union-attr]
+    assert page.select_one(".split svg")["aria-label"] == "v1 answers 75.0 %, v2 answers 25.0 %"  # type: ignore[index]
+    guards = {row.th.get_text(): row for row in page.select("[aria-label='Evidence against bounds'] tbody tr")}  # type: ignore[union-attr]
+    assert guards["Loss, by row"].select_one(".chip").get_text() == "holds"  # type: ignore[union-attr]
+    assert guards["Loss, by row"].select("svg.ci line.iv") and guards["Loss, by row"].select("svg.ci line.bound")
+    ended = site.page(f"/deployments/{world.aborted}")
+    assert "v2 was taken back. Its loss is" in ended.select_one(".verdict").get_text()  # type: ignore[union-attr]
+    assert "v1 answers every request" in ended.get_text() and not ended.select("form[action$=cancel]")
+    assert "broken" in ended.select_one("[aria-label='Evidence as a canary']").get_text()  # type: ignore[union-attr]
+
+
+def test_a_canary_is_followed_and_cancelled_by_form(own: Site, world: World) -> None:
+    page = own.page(f"/deployments/{world.canary}")
+    assert page.select_one(f"[sse-connect='/deployments/{world.canary}/live']")
+    form = page.select_one("form[action$=cancel]")
+    assert form is not None
+    assert own.ask(str(form["action"]), "POST", data={"reason": "fair"}).status_code == 303
+    assert deployments.get_deployment(own.store, world.canary).state == "cancelled"
+    page = own.page(f"/deployments/{world.canary}")
+    assert "was stopped on its way" in page.select_one(".verdict").get_text() and not page.select("[sse-connect]")  # type: ignore[union-attr]
+    assert "event: end" in own.ask(f"/deployments/{world.canary}/live").text
+    assert own.ask(str(form["action"]), "POST").status_code == 409
 
 
 def test_undo_and_cancel_by_form(own: Site, world: World) -> None:

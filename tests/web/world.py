@@ -23,6 +23,7 @@ from stead import (
     runs,
 )
 from stead.config import PolicyConfig, RolloutConfig
+from stead.deployments.canary import begin
 from stead.deployments.operations import switch
 from stead.gates import Verdict
 from stead.jobs.operations import claim, finish
@@ -52,6 +53,8 @@ class World:
     first: int
     waiting: int
     rejected: int
+    canary: int
+    aborted: int
 
     def pages(self) -> list[str]:
         """An address of every page, with filters and choices."""
@@ -84,6 +87,8 @@ class World:
             f"/approvals/{self.waiting}",
             f"/approvals/{self.rejected}",
             "/models/vans",
+            f"/deployments/{self.canary}",
+            f"/deployments/{self.aborted}",
         ]
 
 
@@ -98,7 +103,8 @@ def fill(store: Store, folder: Path) -> World:
     predict(store)
     waiting = jobs.enqueue(store, "train", {"note": EVIL}, model="trips")
     asked = retrained(store, folder, made[0])
-    return World(made[0], made[1], made[2], waiting.id, live[1], live[0], asked[1], asked[0])
+    canaries = [a_canary(store, folder, made[0], name, worse) for name, worse in (("walks", 0.5), ("zones", 9.0))]
+    return World(made[0], made[1], made[2], waiting.id, live[1], live[0], asked[1], asked[0], *canaries)
 
 
 def a_run(store: Store, n: int) -> str:
@@ -186,6 +192,37 @@ def retrained(store: Store, folder: Path, run_id: str) -> list[int]:
     return numbers
 
 
+def a_canary(store: Store, folder: Path, run_id: str, name: str, loss: float) -> int:
+    """Version 2 of a model beside version 1, whose loss is about 1, on twelve days of a replay; the agent has looked once."""
+    go_live(store, a_version(store, folder, run_id, 1, name))
+    second = a_version(store, folder, run_id, 2, name)
+    jobs.hold_clock(store, name, now=START, holder="replay-1")
+    asked = deployments.deploy(store, name, version=second.version, plan="canary")
+    with store.db.write("deployments.step") as tx:
+        begin(tx, store, asked, "every gate passed")
+    for job in jobs.open_jobs(store, kind="deploy"):
+        jobs.cancel_job(store, job.id)
+    labels: list[Label] = []
+    answers, aside = PredictionLog(store, f"{name}-1"), PredictionLog(store, f"{name}-1", kind="shadows")
+    for n in range(120):
+        usual = 1 + n % 7 / 10
+        scores = {1: 10.0 + usual, 2: 10.0 + loss * usual + n % 3 / 9}
+        answering = 2 if n % 4 == 0 else 1
+        for version, log in ((answering, answers), (3 - answering, aside)):
+            outputs = msgspec.msgpack.encode([scores[version]])
+            identity = new_id() if log is answers else labels[-1].prediction_id
+            made = a_prediction(identity, name, version, START + n * 2 * HOUR, outputs)
+            log.append([made if log is answers else msgspec.structs.replace(made, body=b"")])
+            if log is answers:
+                labels.append(Label(identity, 10.0))
+    answers.close()
+    aside.close()
+    predictions.add_labels(store, labels)
+    jobs.hold_clock(store, name, now=START + (10 if loss > 1 else 6) * DAY, holder="replay-1")
+    deployments.observe(store, asked.id)
+    return asked.id
+
+
 def hand_over(store: Store, model: str, rollout: RolloutConfig) -> None:
     """The code of a model, as `stead push` does it."""
     spec = Spec(
@@ -207,24 +244,28 @@ def go_live(store: Store, version: models.Version) -> int:
     return asked.id
 
 
+def a_prediction(identity: str, model: str, version: int, at: int, outputs: bytes) -> Logged:
+    return Logged(
+        id=identity,
+        model=model,
+        version=version,
+        event_time=at,
+        received_at=now_ms(),
+        latency_us=900,
+        status=200,
+        protocol="stead",
+        key=None,
+        header_length=0,
+        body=b'{"row": {"temp": 1.5}}',
+        outputs=outputs,
+    )
+
+
 def predict(store: Store) -> None:
     """Ten days of version 1, ten of version 2, one request a six hours, most of them labelled."""
     log = PredictionLog(store, "gateway-1")
     requests = [
-        Logged(
-            id=new_id(),
-            model="trips",
-            version=1 if n < 40 else 2,
-            event_time=START + n * 6 * HOUR,
-            received_at=now_ms(),
-            latency_us=900,
-            status=200,
-            protocol="stead",
-            key=None,
-            header_length=0,
-            body=b'{"row": {"temp": 1.5}}',
-            outputs=msgspec.msgpack.encode([float(n)]),
-        )
+        a_prediction(new_id(), "trips", 1 if n < 40 else 2, START + n * 6 * HOUR, msgspec.msgpack.encode([float(n)]))
         for n in range(80)
     ]
     log.append(requests)

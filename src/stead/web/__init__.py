@@ -40,6 +40,7 @@ def create_site(store: Store, settings: Settings) -> FastAPI:
     """API and pages in one application."""
     from stead.web import (
         approvals,
+        canary,
         compare,
         data,
         deployments,
@@ -57,7 +58,21 @@ def create_site(store: Store, settings: Settings) -> FastAPI:
 
     app = create_app(store, settings)
     app.mount("/static", _Assets(directory=frame.HERE / "static"))
-    for module in (fleet, approvals, runs, compare, run, data, models, version, deployments, ledger, jobs, login):
+    for module in (
+        fleet,
+        approvals,
+        runs,
+        compare,
+        run,
+        data,
+        models,
+        version,
+        deployments,
+        canary,
+        ledger,
+        jobs,
+        login,
+    ):
         for path, endpoint, methods in module.ROUTES:
             app.add_route(path, endpoint, methods=methods, include_in_schema=False)
     errors.install(app)

@@ -320,17 +320,26 @@ def bar_chart(bars: Sequence[Bar], *, label: str, height: int = 180, y_format: s
     return "".join([*out, "</svg>"])
 
 
-def interval(low: float, value: float, high: float, *, label: str) -> str:
-    """A value with its interval on an axis that shows zero."""
-    ends = [low, high, 0.0]
-    room = (max(ends) - min(ends)) * 0.1 or 1.0
-    left, span = min(ends) - room, max(ends) - min(ends) + 2 * room
+def interval(
+    low: float | None, value: float | None, high: float | None, *, label: str, bound: float | None = None
+) -> str:
+    """A value with its interval on an axis that shows zero, and its bound; an end that is None is open.
+
+    >>> interval(None, 1.0, 2.0, label="x", bound=3.0).count("<line")
+    4
+    """
+    known = [x for x in (low, value, high, bound, 0.0) if x is not None]
+    room = (max(known) - min(known)) * 0.1 or 1.0
+    left, span = min(known) - room, max(known) - min(known) + 2 * room
 
     def px(x: float) -> str:
         return f"{(x - left) / span * 100:.1f}%"
 
+    begin, end = "0%" if low is None else px(low), "100%" if high is None else px(high)
+    red = "" if bound is None else f'<line class="bound" x1="{px(bound)}" x2="{px(bound)}" y1="0" y2="20"/>'
+    dot = "" if value is None else f'<circle class="pt" cx="{px(value)}" cy="10" r="4"/>'
     return (
         f'<svg class="ci" role="img" aria-label="{escape(label)}"><line x1="0" x2="100%" y1="10" y2="10"/>'
-        f'<line x1="{px(0)}" x2="{px(0)}" y1="0" y2="20"/><line class="iv" x1="{px(low)}" x2="{px(high)}" y1="10" y2="10"/>'
-        f'<circle class="pt" cx="{px(value)}" cy="10" r="4"/></svg>'
+        f'<line x1="{px(0)}" x2="{px(0)}" y1="0" y2="20"/><line class="iv" x1="{begin}" x2="{end}" y1="10" y2="10"/>'
+        f"{dot}{red}</svg>"
     )

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from stead import deployments, gates, ledger, models, predictions, serving
 from stead.deployments import UNDER_WAY, WAS_LIVE, Deployment
 from stead.predictions import DayLoss
-from stead.web import charts
+from stead.web import canary, charts
 from stead.web.fleet import DAY_MS, WORSE, expected, mean_loss, recent
 from stead.web.frame import back, figure, form_of, need, render, store_of
 from stead.web.ledger import chip as chip_of
@@ -24,6 +24,7 @@ CHIPS = {
     "failed": "bad",
     "cancelled": "idle",
     "withdrawn": "idle",
+    "aborted": "bad",
 }
 COLOURS = ("c0", "c2", "c3", "c4", "c5", "c6")
 """Versions beside the one in question, newest first."""
@@ -51,6 +52,7 @@ def one(request: Request) -> Response:
     all_of_model = deployments.list_deployments(store, model=deployment.model, limit=200)
     verdicts = gates.list_verdicts(store, deployment.model, version=deployment.version)
     route = serving.get_route(store, deployment.model)
+    loss = models.get_model(store, deployment.model).loss
     return render(
         request,
         "deployment.html",
@@ -64,8 +66,10 @@ def one(request: Request) -> Response:
             deployment,
             days,
             expected(store, deployment.model, deployment),
-            models.get_model(store, deployment.model).loss,
+            loss,
         ),
+        canary=canary.view(deployment, loss),
+        is_canary=deployment.state == "canary",
         steps=deployment.steps,
         verdicts=verdicts,
         route=route,
@@ -90,6 +94,16 @@ def sentence(deployment: Deployment, days: list[DayLoss], test: float | None, lo
         return f"{ref} was {'refused' if deployment.state == 'refused' else 'not deployed'}.", (
             deployment.error or {}
         ).get("message", "")
+    if deployment.state == "aborted":
+        said = (deployment.error or {}).get("message", "a guard broke")
+        return f"{ref} was taken back.", f"{said[:1].upper()}{said[1:]}. v{deployment.previous} answers every request."
+    if deployment.state == "cancelled":
+        return f"{ref} was stopped on its way.", "What was live before answers every request."
+    if deployment.state == "withdrawn":
+        return (
+            f"{deployment.model} was taken out of service.",
+            f"{ref} answered last; requests now get an error that says so.",
+        )
     if deployment.state in UNDER_WAY:
         return f"{ref} is on its way.", f"It is {deployment.state}; the present version answers meanwhile."
     own = recent([d for d in days if d.version == deployment.version], 28)

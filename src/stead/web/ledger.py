@@ -55,7 +55,7 @@ def chip(entry: ledger.Entry) -> str:
     """The status that a decision's mark shows."""
     if entry.action.endswith(("refused", "failed")):
         return "bad"
-    if entry.action.endswith(("overridden", "rolled_back", "removed", "cancelled")):
+    if entry.action.endswith(("overridden", "rolled_back", "removed", "cancelled", "aborted")):
         return "warn"
     return "ok" if entry.action.endswith(("changed", "registered")) else "active"
 
