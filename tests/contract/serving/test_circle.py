@@ -199,7 +199,7 @@ def test_at_deploy_nobody_is_asked_inside_the_bounds(circle: Circle) -> None:
     store = circle.store
     text = (
         TOML
-        + '\n[models.tiny.policy]\ntriggers = ["age", "schedule"]\nmax_age = "40d"\nrest = "7d"\ntrain = "0 4 1 * *"\ndeployments_a_week = 1\n'
+        + '\n[models.tiny.policy]\ntriggers = ["age", "schedule"]\nmax_age = "40d"\nrest = "7d"\ntrain = "0 4 1 * *"\ndeployments_a_week = 1\n\n[models.tiny.rollout]\nkind = "swap"\n'
     )
     (circle.root / "stead.toml").write_text(text)
     assert circle.push().number == 2
