@@ -233,6 +233,8 @@ class ModelConfig:
     """How long after the event a label is known: `24h`, `7d`."""
     timeout_s: int = 3600
     """Seconds after which a training is given up."""
+    ingest_overlap: str = ""
+    """How far behind the newest rows `ingest` asks again, such as `2d`: for rows that come late or are put right."""
     window: str = ""
     """How far back a training looks, such as `180d`, or `all`; by default 12 months, or all where that is clearly better."""
     train: StageConfig = field(default_factory=StageConfig)
@@ -395,6 +397,9 @@ class _Reader:
             )
         delay = self._string(table, "label_delay", where, "0h")
         self._duration(delay, f"{where}.label_delay")
+        overlap = self._string(table, "ingest_overlap", where, "")
+        if overlap:
+            self._duration(overlap, f"{where}.ingest_overlap")
         window = self._string(table, "window", where, "")
         if window not in ("", "all"):
             self._duration(window, f"{where}.window")
@@ -415,6 +420,7 @@ class _Reader:
             policy=self._policy(table, where),
             rollout=self._rollout(table, where),
             window=window,
+            ingest_overlap=overlap,
             gates=self._gates(table, where),
         )
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from stead import gates, jobs, ledger, models, pipelines, runs
+from stead import datasets, gates, jobs, ledger, models, pipelines, runs
 from stead.config import load_project, load_settings
 from stead.errors import InvalidInput, NotFound
 from stead.jobs.tables import jobs as job_table
@@ -244,3 +244,81 @@ def test_a_window_that_is_set_is_taken(project: Path, store: Store) -> None:
     assert done is not None and done.state == "succeeded", done
     info = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).info
     assert info["trained_on"]["since"] == 400 * 86_400_000 and "window" not in info
+
+
+SOURCE = """import pandas as pd
+
+
+def ingest(since, until):
+    rows = pd.read_csv("source.csv", parse_dates=["t"])
+    return rows[(rows["t"] >= since) & (rows["t"] < until)]
+
+
+def train(X, y):
+    raise NotImplementedError
+"""
+
+
+def feed(root: Path, hours: int, *, late: int | None = None, **changed: float) -> None:
+    """Write what the source knows now: a row an hour; one may be late, and one may be another than before."""
+    lines = [
+        f"{pd_time(hour)},{hour % 9},{changed.get(f'h{hour}', float(hour))}" for hour in range(hours) if hour != late
+    ]
+    (root / "source.csv").write_text("\n".join(["t,x,y", *lines]) + "\n")
+
+
+def pd_time(hour: int) -> str:
+    return f"1970-01-{1 + hour // 24:02d} {hour % 24:02d}:00:00"
+
+
+def bring(store: Store, root: Path, hours: int) -> jobs.Job:
+    spec = pipelines.pack(load_project(root), "tiny", store.blobs.put)
+    pipelines.ingest(store, "tiny", spec=spec, until=hours * 3_600_000, since=0)
+    done = jobs.work(store, handlers(load_settings()), owner="me")
+    assert done is not None
+    return done
+
+
+def test_late_rows_come_in_and_changed_ones_take_their_place(project: Path, store: Store) -> None:
+    (project / "tiny.py").write_text(SOURCE)
+    (project / "stead.toml").write_text(TOML.replace('loss = "mae"', 'loss = "mae"\ningest_overlap = "1d"'))
+    feed(project, 48, late=40)
+    assert bring(store, project, 48).state == "succeeded"
+    feed(project, 60)
+    assert bring(store, project, 60).state == "succeeded"
+    version = datasets.get_version(store, "tiny", with_parts=True)
+    assert (version.rows, version.parts, version.part_list[1].rows) == (60, 2, 13), "the late row and the new ones"
+    feed(project, 72, h50=-5.0)
+    assert bring(store, project, 72).state == "succeeded"
+    rows = datasets.read(store, "tiny").sort_by("t")["y"].to_pylist()
+    assert len(rows) == 72 and rows[50] == -5.0 and rows[40] == 40.0
+    feed(project, 5)  # a source that has lost its past
+    lost = bring(store, project, 96)
+    assert lost.state == "failed" and lost.error is not None and "gave 24 before" in lost.error["message"]
+    assert datasets.get_version(store, "tiny").rows == 72
+
+
+def test_a_bad_batch_is_put_aside_and_trains_nothing(project: Path, store: Store) -> None:
+    (project / "tiny.py").write_text(SOURCE)
+    (project / "tiny.contract.toml").write_text('[columns.y]\ntype = "number"\nmax = 100\n')
+    feed(project, 48)
+    assert bring(store, project, 48).state == "succeeded"
+    feed(project, 60, h50=500.0)
+    failed = bring(store, project, 60)
+    assert failed.state == "failed" and failed.error is not None and failed.error["code"] == "batch-quarantined"
+    assert "'y' is 500" in failed.error["message"] and "tiny.contract.toml" in failed.error["hint"]
+    assert datasets.get_version(store, "tiny").version == 1
+    (aside,) = datasets.list_quarantine(store)
+    assert (aside.rows, aside.job, aside.problems) == (12, failed.id, [failed.error["message"].partition(": ")[2]])
+    assert pq.read_table(store.blobs.path(aside.digest)).num_rows == 12
+    (project / "tiny.contract.toml").write_text("[columns.y]\nmax = 1000\n")
+    assert bring(store, project, 60).state == "succeeded"
+    assert datasets.get_version(store, "tiny").rows == 60
+    (project / "tiny.contract.toml").unlink()
+    command = [sys.executable, "-m", "stead", "data", "contract", "tiny"]
+    environ = {**os.environ, "STEAD_STORE": str(store.root)}
+    done = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert '[columns."x"]' in (project / "tiny.contract.toml").read_text()
+    again = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True)
+    assert again.returncode == 1 and "--force" in again.stderr

@@ -10,7 +10,7 @@ import click
 from stead.cli import output
 from stead.cli.common import MOMENT, connect, follow
 from stead.config import load_project, size_text
-from stead.errors import InvalidInput, NotFound
+from stead.errors import Conflict, InvalidInput, NotFound
 
 
 @click.group()
@@ -203,4 +203,62 @@ def data_verify(ref: str, as_json: bool) -> Any:
     if as_json:
         return {"dataset": ref, "parts": found}
     print(f"{ref}: {found} parts are as they were stored" if isinstance(found, int) else f"{ref}: as it was stored")
+    return None
+
+
+@data.command("contract")
+@click.argument("model")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def data_contract(model: str, force: bool) -> None:
+    """Write down what the rows of MODEL hold to, as NAME.contract.toml beside stead.toml; from then on each batch must.
+
+    Without the file each batch is held against the rows before it.
+    """
+    from stead.datasets import contract_text
+    from stead.pipelines import CONTRACT
+
+    project = load_project()
+    name = project.model(model).dataset
+    path = project.root / f"{name}{CONTRACT}"
+    if path.exists() and not force:
+        raise Conflict(
+            "contract-exists",
+            f"{path.name} is there already",
+            hint=f"stead data contract {model} --force writes it anew",
+        )
+    caller = connect()
+    version = caller.call("datasets.get_version", ref=name)
+    path.write_text(
+        contract_text(caller.call("datasets.infer_contract", ref=version.ref), version.ref), encoding="utf-8"
+    )
+    print(path)
+
+
+@data.command("quarantine")
+@click.option("--dataset", help="Only this one's.")
+@click.option("--limit", default=20, show_default=True)
+@output.json_option
+def data_quarantine(dataset: str | None, limit: int, as_json: bool) -> Any:
+    """Batches that broke the contract of their dataset: no version has them, and nothing learned from them."""
+    found = connect().call("datasets.list_quarantine", dataset=dataset, limit=limit)
+    if as_json:
+        return found
+    rows = [
+        (
+            each.dataset,
+            output.when(each.since)[:16],
+            output.when(each.until)[:16],
+            each.rows,
+            each.times,
+            "; ".join(each.problems),
+            each.digest[:12],
+        )
+        for each in found
+    ]
+    output.table(
+        ("dataset", "from", "to", "rows", "came", "what is wrong", "bytes"),
+        rows,
+        right=(3, 4),
+        empty="no batch was put aside",
+    )
     return None

@@ -1,29 +1,43 @@
 """Data versions by content: a version is a manifest of parts, with schema, row count, time range and profile.
 
 Appending adds parts and copies none (`operations`); `sources` and `schemas` check what is given, `reading` gives rows
-between two times, files for a job, and verifies bytes.
+between two times, files for a job, and verifies bytes. `contracts` says what a batch must hold to, `quarantine` keeps those that do not.
 """
 
+from stead.datasets.contracts import Contract, contract_text, infer_contract, inferred, read_contract, violations
 from stead.datasets.operations import add, add_stored, get_version, list_datasets, list_versions
+from stead.datasets.quarantine import Quarantined, list_quarantine, put_aside
 from stead.datasets.reading import materialise, read, verify
+from stead.datasets.rows import contents, times_of
 from stead.datasets.types import Column, DatasetVersion, Part
 
 OPERATIONS = {
-    "read": ("get_version", "list_datasets", "list_versions", "verify"),
+    "read": ("get_version", "infer_contract", "list_datasets", "list_quarantine", "list_versions", "verify"),
     "write": ("add_stored",),
 }
 
 __all__ = [
     "OPERATIONS",
     "Column",
+    "Contract",
     "DatasetVersion",
     "Part",
+    "Quarantined",
     "add",
     "add_stored",
+    "contents",
+    "contract_text",
     "get_version",
+    "infer_contract",
+    "inferred",
     "list_datasets",
+    "list_quarantine",
     "list_versions",
     "materialise",
+    "put_aside",
     "read",
+    "read_contract",
+    "times_of",
     "verify",
+    "violations",
 ]

@@ -37,20 +37,22 @@ def add(
     append: bool = False,
     time_column: str | None = None,
     origin: dict[str, Any] | None = None,
+    replace_since: int | None = None,
 ) -> DatasetVersion:
     """Store a table, files or a folder as the next version of a dataset; what is the same content is the same version.
 
     Parquet and CSV become tables (types as pyarrow infers them), everything else is kept as it is; a folder is tables only
     where all its files are. With `append` the parts of the newest version come first, by reference: nothing of them is read
     or stored again, and the columns must agree. `time_column` gives the event time of a row and is inherited by appends.
-    `origin` says where it comes from. Nothing is changed where anything is wrong.
+    `origin` says where it comes from. With `replace_since` (ms) the rows from then on are left out of what is appended to: the new ones
+    take their place. Nothing is changed where anything is wrong.
 
     Raises InvalidInput (`schema-column`, `schema-type`, `time-…`, `path-…`, `frame-unreadable`, `dataset-…`), NotFound (`source-missing`).
     """
     checked_name(name)
     found = sources.given(source)
     said = {"path": str(source)} if isinstance(source, (str, Path)) else {}
-    return _add(store, name, found, append, time_column, said | (origin or {}))
+    return _add(store, name, found, append, time_column, said | (origin or {}), replace_since)
 
 
 def add_stored(
@@ -151,11 +153,14 @@ def _add(
     append: bool,
     time_column: str | None,
     origin: dict[str, Any],
+    replace_since: int | None = None,
 ) -> DatasetVersion:
     """Prepare upon the newest version, and commit where it is still the newest; else prepare upon the one that came between."""
     for _ in range(TRIES):
         base = _newest(store, name)
         start = manifests.get(store, base.manifest) if base is not None and append else None
+        if start is not None and replace_since is not None:
+            start = _before(store, start, replace_since)
         news = _prepared(store, found, start, time_column, base.ref if base else name)
         if base is not None and start is not None:
             known = {part.digest for part in start.parts}
@@ -167,9 +172,9 @@ def _add(
             time_column=news.time_column,
             schema=manifests.packed(news.schema) if news.schema is not None else "",
         )
-        made = _committed(
-            store, name, base, manifest, _profile(store, base if append else None, manifest, news), news, origin
-        )
+        upon = base if append and replace_since is None else None
+        profiled = _profile(store, upon, manifest, news, whole=replace_since is not None)
+        made = _committed(store, name, base, manifest, profiled, news, origin)
         if made is not None:
             return made
     raise Conflict("dataset-busy", f"others kept adding to {name}", hint="try again")
@@ -257,11 +262,28 @@ def _joined(before: Sequence[Part], new: Sequence[Part]) -> list[Part]:
     return joined
 
 
-def _profile(store: Store, base: DatasetVersion | None, manifest: Manifest, news: _News) -> dict[str, Any]:
+def _before(store: Store, manifest: Manifest, until: int) -> Manifest:
+    """The manifest without rows at or after a time; parts that lie before it stay as they are."""
+    kept: list[Part] = []
+    for part in manifest.parts:
+        if part.time_max is not None and part.time_max >= until:
+            rows = read_manifest(store, replace(manifest, parts=[part]), until=until)
+            if rows.num_rows:
+                kept.append(_frame_part(store, sources.Given(part.path, None, rows), rows, manifest.time_column))
+        else:
+            kept.append(part)
+    return replace(manifest, parts=kept)
+
+
+def _profile(
+    store: Store, base: DatasetVersion | None, manifest: Manifest, news: _News, *, whole: bool
+) -> dict[str, Any]:
     import pyarrow as pa
 
     if news.schema is None:
         return {}
+    if whole:
+        return profile.profile_of(read_manifest(store, manifest))
     table = pa.concat_tables(news.tables)
     if base is None:
         return profile.profile_of(table)

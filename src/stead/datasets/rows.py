@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stead.datasets import manifests, schemas, sources
 from stead.datasets.manifests import Manifest
 from stead.datasets.types import Part
-from stead.errors import Failed
+from stead.errors import Failed, InvalidInput
 from stead.store import Store
 
 if TYPE_CHECKING:
@@ -75,3 +75,17 @@ def _between(times: Any, since: int | None, until: int | None) -> Any:
     pc: Any = pyarrow.compute
     least, end = (-(1 << 62) if since is None else since), (1 << 62 if until is None else until)
     return pc.and_(pc.greater_equal(times, least), pc.less(times, end))
+
+
+def contents(table: pa.Table, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Each row as its values, no value as None, to be held against others. Raises InvalidInput (`schema-column`)."""
+    for name in names:
+        if name not in table.column_names:
+            raise InvalidInput("schema-column", f"there is no column {name!r}", column=name)
+    columns = [[None if value != value else value for value in table[name].to_pylist()] for name in names]
+    return list(zip(*columns, strict=True))
+
+
+def times_of(table: pa.Table, column: str) -> list[int]:
+    """Event times in milliseconds. Raises InvalidInput (`time-null`, `time-unreadable`)."""
+    return list(sources.times_ms(table[column], column, "these rows").to_pylist())

@@ -4,13 +4,14 @@ What a step needs is packed (`pack`), so that a job can run wherever its executo
 """
 
 from stead.pipelines.comparing import compare, run_compare
-from stead.pipelines.packing import pack
+from stead.pipelines.packing import CONTRACT, pack
 from stead.pipelines.training import ingest, run_ingest, run_training, train
 from stead.pipelines.types import Candidate, Compared, Judge, Spec
 
 OPERATIONS = {"write": ("train", "ingest", "compare")}
 
 __all__ = [
+    "CONTRACT",
     "OPERATIONS",
     "Candidate",
     "Compared",

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stead.config import ModelConfig, Project
+from stead.datasets import Contract, read_contract
 from stead.errors import InvalidInput
 from stead.pipelines.types import Spec
 from stead.runtime import capture
 
+CONTRACT = ".contract.toml"
 DEFAULT_FILES = ("requirements.txt", "pyproject.toml")
 
 
@@ -43,8 +45,15 @@ def pack(project: Project, model: str, put_blob: Callable[[bytes | Path], str]) 
         serve_requirements=list(config.serve.requirements),
         window=config.window,
         gates=config.gates,
+        ingest_overlap=config.ingest_overlap,
+        contract=read_contract_file(project.root / f"{config.dataset}{CONTRACT}"),
         git=capture.git(project.root)[0],
     )
+
+
+def read_contract_file(path: Path) -> Contract | None:
+    """What people wrote down of a dataset's rows; None where there is no such file. Raises InvalidInput (`contract-invalid`)."""
+    return read_contract(path.read_text(encoding="utf-8"), path.name) if path.is_file() else None
 
 
 def _requirements(project: Project, config: ModelConfig) -> tuple[list[str], Path | None]:

@@ -13,9 +13,10 @@ import msgspec
 
 from stead import datasets, environments, jobs, models, runs
 from stead.config import duration_ms
-from stead.errors import InvalidInput, NotFound
+from stead.errors import InvalidInput
 from stead.jobs import Keeper
 from stead.pipelines.comparing import answer
+from stead.pipelines.ingesting import ingest_until
 from stead.pipelines.steps import Workshop, restore
 from stead.pipelines.types import Candidate, Judge, Spec, Subject
 from stead.runtime import journal
@@ -348,43 +349,6 @@ def _workshop(
         allow=allow,
         run_id=run_id,
     )
-
-
-def ingest_until(
-    store: Store, shop: Workshop, spec: Spec, end: int, *, since: int | None = None
-) -> datasets.DatasetVersion:
-    """Ask the project for the rows after the watermark, and add them as a part; the same range is never asked twice."""
-    try:
-        newest: datasets.DatasetVersion | None = datasets.get_version(store, spec.dataset)
-    except NotFound:
-        newest = None
-    start = since or 0
-    if newest is not None:
-        start = int(newest.source.get("until") or (newest.time_max or -1) + 1)
-        if start >= end:
-            return newest
-    root = Path(spec.root)
-    made = shop.run(
-        "ingest",
-        outputs=["rows"],
-        params={"since": start, "until": end},
-        cache=False,
-        cwd=root if root.is_dir() else None,
-    )
-    rows = store.blobs.path(made.digests["rows"])
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(rows)
-    if table.num_rows == 0:
-        if newest is None:
-            raise InvalidInput(
-                "ingest-empty",
-                f"ingest gave no rows from {to_iso(start)} to {to_iso(end)}",
-                hint="stead train … --since … --until …",
-            )
-        return newest
-    origin = {"kind": "ingest", "since": start, "until": end, "entry": spec.entry, "job": shop.keeper.job.id}
-    return datasets.add(store, spec.dataset, table, append=newest is not None, time_column=spec.time, origin=origin)
 
 
 def lock(store: Store, spec: Spec, instead: list[str]) -> environments.Environment:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stead.config import GatesConfig
+from stead.datasets import Contract
 from stead.models import Version
 from stead.store import Store
 
@@ -60,6 +61,10 @@ class Spec:
     window: str = ""
     """Length of the training window, or `all`; chosen on the last 28 days where it is empty."""
     gates: GatesConfig = field(default_factory=GatesConfig)
+    ingest_overlap: str = ""
+    """How far behind the watermark ingest asks again, for rows that came late."""
+    contract: Contract | None = None
+    """What each batch must hold to, where people wrote it down."""
     git: dict[str, Any] = field(default_factory=dict)
     """Commit, branch and whether files differed, where the project is in a repository."""
 

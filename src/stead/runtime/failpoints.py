@@ -17,6 +17,7 @@ REGISTRY: dict[str, str] = {
     "blobs.put": "bytes are in the store or not; a name never points at half of them",
     "datasets.add": "a version of a dataset and its number",
     "datasets.materialise": "a file that a job reads",
+    "datasets.quarantine": "a batch that broke its contract, whose bytes are in the store before",
     "demo.data": "a downloaded file is whole or absent",
     "deployments.cancel": "a deployment is stopped and its version let go",
     "deployments.check": "the version is loaded, the gates come next",

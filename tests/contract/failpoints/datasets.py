@@ -54,3 +54,23 @@ def _materialise(root: Path, point: str) -> None:
 
 
 POINTS: dict[str, Scenario] = {"datasets.add": _add, "datasets.materialise": _materialise}
+
+_ASIDE = """
+import sys; from pathlib import Path; from tests.conftest import new_store; from stead import datasets
+store = new_store(Path(sys.argv[1]))
+datasets.put_aside(store, "x", store.blobs.put(b"rows"), rows=1, since=0, until=1, problems=["bad"], job=None)
+"""
+
+
+def _aside(root: Path, point: str) -> None:
+    store = new_store(root)
+    dies(point, _ASIDE, str(root))
+    done = point.endswith(":after")
+    assert [each.times for each in datasets.list_quarantine(store)] == [1] * done
+    again = store.blobs.put(b"rows")
+    put = datasets.put_aside(store, "x", again, rows=1, since=0, until=1, problems=["bad"], job=None)
+    assert datasets.list_quarantine(store) == [put] and put.times == 1 + done
+    store.close()
+
+
+POINTS["datasets.quarantine"] = _aside

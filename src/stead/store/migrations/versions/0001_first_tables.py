@@ -356,6 +356,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("model", name=op.f("pk_proxies")),
     )
     op.create_table(
+        "quarantine",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("dataset", sa.Text(), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.Column("problems", sa.JSON(), nullable=False),
+        sa.Column("job", sa.String(length=32), nullable=True),
+        sa.Column("times", sa.Integer(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_quarantine")),
+        sa.UniqueConstraint("dataset", "digest", name=op.f("uq_quarantine_dataset")),
+    )
+    op.create_table(
         "recipe_budgets",
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("year", sa.Integer(), nullable=False),
@@ -747,6 +762,7 @@ def downgrade() -> None:
     op.drop_table("retrainings")
     op.drop_table("recipes")
     op.drop_table("recipe_budgets")
+    op.drop_table("quarantine")
     op.drop_table("proxies")
     op.drop_table("profile_days")
     with op.batch_alter_table("prediction_segments", schema=None) as batch_op:
