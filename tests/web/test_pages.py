@@ -15,12 +15,12 @@ from asking import Site
 from bs4 import BeautifulSoup
 from world import EVIL, World
 
-from stead import deployments, jobs, ledger, policies
+from stead import deployments, jobs, ledger, monitors, policies
 from stead.api import tokens
 from stead.cli import cli
 from stead.web import frame
 
-PAGES = range(30)
+PAGES = range(35)
 KB = 1024
 
 
@@ -103,7 +103,7 @@ def test_overview_says_what_needs_a_person(site: Site) -> None:
     row = page.select_one("table tbody tr")
     assert row is not None and "v2" in row.get_text() and row.select_one("svg.spark") is not None
     names = [a.get_text(strip=True) for a in page.select("nav[aria-label=Main] a")]
-    assert names == ["Fleet", "Approvals1", "Runs", "Data", "Models4", "Deployments", "Decisions", "Jobs"]
+    assert names == ["Fleet", "Approvals1", "Incidents2", "Runs", "Data", "Models4", "Deployments", "Decisions", "Jobs"]
 
 
 def test_runs_shows_only_what_differs(site: Site, world: World) -> None:
@@ -307,6 +307,35 @@ def test_a_canary_is_followed_and_cancelled_by_form(own: Site, world: World) -> 
     assert own.ask(str(form["action"]), "POST").status_code == 409
 
 
+def test_an_incident_shows_its_days_and_what_was_done(site: Site, world: World) -> None:
+    listed = site.page("/incidents")
+    assert "the labelled loss is" in listed.select_one("ul.todo").get_text()  # type: ignore[union-attr]
+    assert "more drivers" in listed.select_one("table").get_text()  # type: ignore[union-attr]
+    page = site.page(f"/incidents/{world.incident}")
+    assert "over" in page.select_one(".verdict b").get_text()  # type: ignore[union-attr]
+    chart = page.select_one("figure svg.chart")
+    assert chart is not None and chart["aria-label"] == "loss by day of vans"
+    assert {text.get_text() for text in chart.select("text.lab")} == {"seen", "bound"} and "since" in chart.get_text()
+    assert "webhook" in page.select_one("[aria-label='Who was told']").get_text()  # type: ignore[union-attr]
+    said = site.page(f"/incidents/{world.said}")
+    assert not said.select("figure") and said.select(f"a[href='/approvals/{world.waiting}']")
+    over = site.page(f"/incidents/{world.over}")
+    assert "It is over." in over.select_one(".verdict").get_text() and not over.select("form[method=post]")  # type: ignore[union-attr]
+    assert f"/incidents/{world.said}" in {a["href"] for a in site.page(f"/approvals/{world.waiting}").select("a[href]")}
+
+
+def test_resolve_an_incident_by_form(own: Site, world: World) -> None:
+    assert f"incident {world.incident}" in own.page("/").select_one("ul.todo").get_text()  # type: ignore[union-attr]
+    form = own.page(f"/incidents/{world.incident}").select_one("form[action$=resolve]")
+    assert form is not None
+    answer = own.ask(str(form["action"]), "POST", data={"reason": "a strike"})
+    assert answer.status_code == 303 and answer.headers["location"] == f"/incidents/{world.incident}"
+    found = monitors.get_incident(own.store, world.incident)
+    assert (found.state, found.reason) == ("resolved", "a strike")
+    assert f"incident {world.incident}" not in own.page("/").select_one("ul.todo").get_text()  # type: ignore[union-attr]
+    assert own.ask(str(form["action"]), "POST").status_code == 409
+
+
 def test_undo_and_cancel_by_form(own: Site, world: World) -> None:
     entry = next(
         e for e in ledger.list_entries(own.store) if e.action == "version.registered" and e.subject == "trips@1"
@@ -350,6 +379,9 @@ def test_roles(own: Site, world: World) -> None:
         assert not waiting.select("form[action^='/approvals']")
         assert own.ask(f"/approvals/{world.waiting}/approve", "POST", headers=headers).status_code == 403
         assert own.ask("/models/vans/freeze", "POST", headers=headers).status_code == 403
+    headers = {"cookie": f"stead_token={reader}"}
+    for action in (f"/incidents/{world.incident}/resolve", f"/deployments/{world.canary}/cancel"):
+        assert own.ask(action, "POST", headers=headers).status_code == 403
     refused = own.ask("/models/trips/rollback", "POST", headers={"cookie": f"stead_token={reader}"})
     assert refused.status_code == 403 and "role-too-low" in refused.text
     assert "token:reader" in own.ask("/", headers={"cookie": f"stead_token={reader}"}).text
@@ -368,6 +400,7 @@ def test_roles(own: Site, world: World) -> None:
         ("/data/none", 404, "dataset-unknown"),
         ("/jobs/none", 404, "job-unknown"),
         ("/approvals/99", 404, "retraining-unknown"),
+        ("/incidents/99", 404, "incident-unknown"),
         ("/runs?value=median", 400, "value-unknown"),
         ("/runs?after=nonsense", 400, "page-invalid"),
         ("/series?run=x", 400, "series-invalid"),
@@ -389,7 +422,7 @@ def test_an_empty_store_says_what_to_do(bare: Site) -> None:
     page = bare.page("/")
     assert "Nothing is registered yet" in page.get_text()
     sound(page)
-    for path in ("/approvals", "/runs", "/data", "/models", "/deployments", "/decisions", "/jobs"):
+    for path in ("/approvals", "/incidents", "/runs", "/data", "/models", "/deployments", "/decisions", "/jobs"):
         sound(bare.page(path))
 
 
@@ -397,7 +430,7 @@ def test_commands_on_pages_exist(site: Site, bare: Site, world: World) -> None:
     said: set[str] = set()
     for where, paths in (
         (site, world.pages()),
-        (bare, ["/", "/approvals", "/runs", "/data", "/models", "/deployments", "/jobs"]),
+        (bare, ["/", "/approvals", "/incidents", "/runs", "/data", "/models", "/deployments", "/jobs"]),
     ):
         for path in paths:
             for code in where.page(path).select("pre.code, code.cmd"):

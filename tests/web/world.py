@@ -55,6 +55,9 @@ class World:
     rejected: int
     canary: int
     aborted: int
+    incident: int
+    over: int
+    said: int
 
     def pages(self) -> list[str]:
         """An address of every page, with filters and choices."""
@@ -89,6 +92,11 @@ class World:
             "/models/vans",
             f"/deployments/{self.canary}",
             f"/deployments/{self.aborted}",
+            "/incidents",
+            "/incidents?model=vans",
+            f"/incidents/{self.incident}",
+            f"/incidents/{self.over}",
+            f"/incidents/{self.said}",
         ]
 
 
@@ -104,7 +112,8 @@ def fill(store: Store, folder: Path) -> World:
     waiting = jobs.enqueue(store, "train", {"note": EVIL}, model="trips")
     asked = retrained(store, folder, made[0])
     canaries = [a_canary(store, folder, made[0], name, worse) for name, worse in (("walks", 0.5), ("zones", 9.0))]
-    return World(made[0], made[1], made[2], waiting.id, live[1], live[0], asked[1], asked[0], *canaries)
+    wrong = watched(store)
+    return World(made[0], made[1], made[2], waiting.id, live[1], live[0], asked[1], asked[0], *canaries, *wrong)
 
 
 def a_run(store: Store, n: int) -> str:
@@ -172,6 +181,7 @@ def a_version(store: Store, folder: Path, run_id: str, n: int, name: str = "trip
 
 def retrained(store: Store, folder: Path, run_id: str) -> list[int]:
     """`vans` at level train: an incident trains it twice; the first challenger is rejected, the second waits."""
+    jobs.hold_clock(store, "vans", now=START, holder="replay-1")
     go_live(store, a_version(store, folder, run_id, 1, "vans"))
     hand_over(store, "vans", RolloutConfig(kind="canary"))
     policies.set_level(store, "vans", "train", reason=f"we trust it {EVIL}")
@@ -221,6 +231,24 @@ def a_canary(store: Store, folder: Path, run_id: str, name: str, loss: float) ->
     jobs.hold_clock(store, name, now=START + (10 if loss > 1 else 6) * DAY, holder="replay-1")
     deployments.observe(store, asked.id)
     return asked.id
+
+
+def watched(store: Store) -> list[int]:
+    """46 days of `vans`, whose loss triples: an incident of the monitor, one that is over, and one that a person opened."""
+    log = PredictionLog(store, "vans-1")
+    labels: list[Label] = []
+    for n in range(46 * 12):
+        identity, outputs = new_id(), msgspec.msgpack.encode([10.0])
+        log.append([a_prediction(identity, "vans", 1, START + n * 2 * HOUR, outputs)])
+        labels.append(Label(identity, 10.0 + (1 + n * 7 % 11 / 10) * (1 if n < 34 * 12 else 3)))
+    log.close()
+    predictions.add_labels(store, labels)
+    jobs.hold_clock(store, "vans", now=START + 46 * DAY, holder="replay-1")
+    monitors.observe(store, "vans")
+    found = monitors.list_incidents(store, model="vans")
+    over, said = (each for each in reversed(found) if each.opened_by == "person:ada")
+    monitors.resolve_incident(store, over.id, reason=f"more drivers {EVIL}")
+    return [next(each.id for each in found if each.cause == "loss"), over.id, said.id]
 
 
 def hand_over(store: Store, model: str, rollout: RolloutConfig) -> None:

@@ -47,6 +47,7 @@ def create_site(store: Store, settings: Settings) -> FastAPI:
         errors,
         fleet,
         frame,
+        incidents,
         jobs,
         ledger,
         login,
@@ -61,6 +62,7 @@ def create_site(store: Store, settings: Settings) -> FastAPI:
     for module in (
         fleet,
         approvals,
+        incidents,
         runs,
         compare,
         run,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stead import deployments, jobs, models, predictions, runs, serving
+from stead import deployments, jobs, models, monitors, policies, predictions, runs, serving
 from stead.deployments import UNDER_WAY, Deployment
 from stead.predictions import DayLoss
 from stead.store import Store
@@ -80,6 +80,7 @@ def fleet(request: Request) -> Response:
     needs = [need for each in rows for need in needs_of(each, made[each.model])]
     if not gateways and any(r.live for r in rows):
         needs.append(Need("bad", "not served", "No gateway runs,", "so no model answers: stead up.", "/models", "Look"))
+    needs += asked_of(store)
     needs.sort(key=lambda need: ("bad", "warn", "note").index(need.chip))
     healthy = sum(r.chip == "ok" for r in rows)
     return render(
@@ -95,6 +96,26 @@ def fleet(request: Request) -> Response:
         gateways=len(gateways),
         open_jobs=jobs.open_jobs(store),
     )
+
+
+def asked_of(store: Store) -> list[Need]:
+    """Open incidents, and versions that wait for a yes or no."""
+    opened = monitors.list_incidents(store, state="open", limit=MANY)
+    out = [
+        Need(
+            "bad" if each.severity == "page" else "note",
+            f"incident {each.id}",
+            each.model,
+            f"{each.summary}.",
+            f"/incidents/{each.id}",
+            "Look",
+        )
+        for each in opened
+    ]
+    return out + [
+        Need("warn", "approve", each.model, f"v{each.version} waits for approval.", f"/approvals/{each.id}", "Decide")
+        for each in policies.list_approvals(store)
+    ]
 
 
 def first_start(request: Request, store: Store) -> Response:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from stead import __version__, jobs, models, policies
+from stead import __version__, jobs, models, monitors, policies
 from stead.api import tokens
 from stead.api.tokens import Role
 from stead.config import size_text
@@ -30,6 +30,7 @@ HERE = Path(__file__).parent
 NAV = (
     ("Fleet", "/"),
     ("Approvals", "/approvals"),
+    ("Incidents", "/incidents"),
     ("Runs", "/runs"),
     ("Data", "/data"),
     ("Models", "/models"),
@@ -45,7 +46,7 @@ KEYS = (
     ("fleet, runs, data", ["g f", "g r", "g t"]),
     ("models, deployments", ["g m", "g d"]),
     ("decisions, jobs", ["g e", "g j"]),
-    ("approvals", ["g a"]),
+    ("approvals, incidents", ["g a", "g i"]),
     ("this list", ["?"]),
 )
 HEADERS = {
@@ -58,6 +59,8 @@ HEADERS = {
 
 
 MAX_FORM = 64_000
+MOST_OPEN = 500
+"""Open incidents that are counted."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,11 @@ def back(request: Request, path: str) -> Response:
 def _frame(request: Request) -> Frame:
     store: Store = request.app.state.store
     place = "/" + request.url.path.strip("/").split("/")[0]
-    counts = {"/models": len(models.list_models(store)), "/approvals": len(policies.list_approvals(store))}
+    counts = {
+        "/models": len(models.list_models(store)),
+        "/approvals": len(policies.list_approvals(store)),
+        "/incidents": len(monitors.list_incidents(store, state="open", limit=MOST_OPEN)),
+    }
     items = [NavItem(name, href, counts.get(href) or None) for name, href in NAV]
     alive = "agent at work" if jobs.agent_alive(store) else "no agent runs: stead up"
     actor: str = request.state.actor
