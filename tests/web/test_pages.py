@@ -106,6 +106,14 @@ def test_overview_says_what_needs_a_person(site: Site) -> None:
     assert names == ["Fleet", "Approvals1", "Incidents2", "Runs", "Data", "Models4", "Deployments", "Decisions", "Jobs"]
 
 
+def test_overview_names_incidents_and_what_waits(site: Site, world: World) -> None:
+    page = site.page("/")
+    needs = [li.get_text(" ", strip=True) for li in page.select("ul.todo li")]
+    assert any(need.startswith(f"incident {world.incident} vans the labelled loss") for need in needs)
+    assert any("v3 waits for approval" in need for need in needs) and any("v2 was taken back" in need for need in needs)
+    assert not any(need.startswith("loss vans") for need in needs), "its incident says so already"
+
+
 def test_runs_shows_only_what_differs(site: Site, world: World) -> None:
     page = site.page("/runs")
     heads = [th.get_text(strip=True) for th in page.select("thead th")]
@@ -262,6 +270,7 @@ def test_a_model_says_who_acts_and_what_comes_next(site: Site) -> None:
     signals = {row.th.get_text(): row.td.get_text() for row in page.select("table[class='tbl tight'] tbody tr")[:5]}  # type: ignore[union-attr]
     assert set(signals) == {"age", "data", "incident", "loss", "proxy"}
     assert "v3" in text and "rejected" in text and page.select("a[href^='/approvals/']")
+    assert "alarm" in page.select_one("aside").get_text() and page.select("ul.todo a[href^='/incidents/']")  # type: ignore[union-attr]
     quiet = site.page("/models/trips")
     assert "at record people act" in quiet.select_one(".verdict").get_text()  # type: ignore[union-attr]
 

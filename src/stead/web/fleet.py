@@ -65,6 +65,8 @@ def fleet(request: Request) -> Response:
     made = deployments_of(store, [model.name for model in known])
     days = predictions.recent_performance(store, days=SPARK_DAYS)
     live = {name: now_of(its)[0] for name, its in made.items()}
+    waiting = policies.list_approvals(store)
+    asked = {each.model: each.version for each in waiting}
     promised = models.metrics_of(store, [(name, d.version) for name, d in live.items() if d is not None])
     rows = [
         row(
@@ -73,14 +75,17 @@ def fleet(request: Request) -> Response:
             gateways,
             days.get(model.name, []),
             promised.get((model.name, d.version), {}) if d else {},
+            asked.get(model.name),
         )
         for model in known
         for d in (live[model.name],)
     ]
-    needs = [need for each in rows for need in needs_of(each, made[each.model])]
+    opened = monitors.list_incidents(store, state="open", limit=MANY)
+    told = {each.model for each in opened if each.cause == "loss"}
+    needs = [n for each in rows for n in needs_of(each, made[each.model]) if n.word != "loss" or n.model not in told]
     if not gateways and any(r.live for r in rows):
         needs.append(Need("bad", "not served", "No gateway runs,", "so no model answers: stead up.", "/models", "Look"))
-    needs += asked_of(store)
+    needs += asked_of(opened, waiting)
     needs.sort(key=lambda need: ("bad", "warn", "note").index(need.chip))
     healthy = sum(r.chip == "ok" for r in rows)
     return render(
@@ -98,9 +103,8 @@ def fleet(request: Request) -> Response:
     )
 
 
-def asked_of(store: Store) -> list[Need]:
+def asked_of(opened: list[monitors.Incident], waiting: list[policies.Retraining]) -> list[Need]:
     """Open incidents, and versions that wait for a yes or no."""
-    opened = monitors.list_incidents(store, state="open", limit=MANY)
     out = [
         Need(
             "bad" if each.severity == "page" else "note",
@@ -114,7 +118,7 @@ def asked_of(store: Store) -> list[Need]:
     ]
     return out + [
         Need("warn", "approve", each.model, f"v{each.version} waits for approval.", f"/approvals/{each.id}", "Decide")
-        for each in policies.list_approvals(store)
+        for each in waiting
     ]
 
 
@@ -158,6 +162,7 @@ def row(
     gateways: list[serving.Gateway],
     days: list[DayLoss],
     metrics: dict[str, float],
+    asked: int | None = None,
 ) -> Row:
     """Health first: what answers, how good it was lately, what comes next."""
     live, coming = now_of(made)
@@ -180,7 +185,7 @@ def row(
         predictions=sum(d.predictions for d in days),
         failed=sum(d.failed for d in days),
         last_day=max((d.day for d in days), default=None),
-        next=next_step(model, live, coming, made),
+        next=f"v{asked} waits for approval" if asked else next_step(model, live, coming, made),
         href=f"/deployments/{live.id}" if live else f"/models/{model.name}",
     )
 
@@ -209,6 +214,9 @@ def needs_of(row_: Row, made: list[Deployment]) -> list[Need]:
     if made and made[0].state in ("refused", "failed"):
         said = (made[0].error or {}).get("message", made[0].state)
         out.append(Need("bad", made[0].state, row_.model, said, f"/deployments/{made[0].id}", "Look"))
+    if made and made[0].state == "aborted":
+        said = f"v{made[0].version} was taken back: {(made[0].error or {}).get('message', 'a guard broke')}."
+        out.append(Need("note", "aborted", row_.model, said, f"/deployments/{made[0].id}", "Look"))
     if row_.loss is not None and row_.test and row_.loss > WORSE * row_.test:
         said = f"has a loss of {row_.loss / row_.test:.1f} times what its hold-out in time promised, over the last {SPARK_DAYS} days."
         out.append(Need("note", "loss", row_.model, said, row_.href, "Look"))

@@ -307,9 +307,9 @@ def facts(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def sentence(text: str) -> str:
-    """With a capital at the beginning, unless that is a name with an @."""
+    """With a capital at the beginning, unless that is a name: with an @, or before a colon."""
     first = text.partition(" ")[0]
-    return text if "@" in first else text[:1].upper() + text[1:]
+    return text if "@" in first or first.endswith(":") else text[:1].upper() + text[1:]
 
 
 FILTERS: dict[str, Callable[..., str]] = {

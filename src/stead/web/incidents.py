@@ -150,7 +150,7 @@ def sentence(store: Store, incident: Incident) -> tuple[str, str]:
     if made := answered(store, incident):
         return said, f"Retraining {made[0].id} answers it: {made[0].state}."
     if incident.kind == "performance" and incident.severity == "page":
-        return said, "Where the model's policy listens to incidents, stead trains it again."
+        return said, f"Next: {policies.explain(store, incident.model).next}."
     return said, "Nothing is trained because of it: it tells people."
 
 

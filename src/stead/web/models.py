@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stead import deployments, gates, models, policies, predictions, serving
+from stead import deployments, gates, models, monitors, policies, predictions, serving
 from stead.config import LEVELS
 from stead.deployments import UNDER_WAY, Deployment
 from stead.gates import Verdict
@@ -64,7 +64,7 @@ def one(request: Request) -> Response:
     late = recent(days, 28)
     made = deployments.list_deployments(store, model=model.name, limit=200)
     chip, state = health(model.name, live, coming, serving.gateways(store, alive=True))
-    acting = acts_of(store, model)
+    acting, watched = acts_of(store, model), monitors.monitoring(store, model.name)
     by_version = {d.version: mean_loss([x for x in days if x.version == d.version]) for d in days}
     return render(
         request,
@@ -76,6 +76,7 @@ def one(request: Request) -> Response:
             "versions": models.list_versions(store, model.name),
             "policy": acting.explained,
             "retrainings": acting.retrainings,
+            "monitors": watched,
         },
         model=model,
         live=live,
@@ -92,6 +93,7 @@ def one(request: Request) -> Response:
         coverage_chart=coverage_chart(model.name, days) if days else "",
         verdict_chips=VERDICTS,
         acting=acting,
+        watched=watched,
         retraining_chip=retraining_chip,
     )
 
