@@ -104,10 +104,13 @@ def toml_tables() -> Iterator[tuple[str, list[Key]]]:
         ]
 
     yield "project", keys(config.Project, ("root", "models", "settings"))
-    yield "models.NAME", keys(config.ModelConfig, ("name", "train", "serve"))
+    yield "models.NAME", keys(config.ModelConfig, ("name", "train", "serve", "policy", "rollout", "gates"))
     stage = keys(config.StageConfig, ())
     yield "models.NAME.train", stage
     yield "models.NAME.serve", stage
+    yield "models.NAME.policy", keys(config.PolicyConfig, ())
+    yield "models.NAME.rollout", keys(config.RolloutConfig, ())
+    yield "models.NAME.gates", keys(config.GatesConfig, ())
 
 
 def default_of(found: Any) -> str:

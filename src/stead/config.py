@@ -202,6 +202,7 @@ class RolloutConfig:
     margin: float = 0.02
     """Harm that is still taken: a loss higher by this share of the champion's."""
     guards: tuple[str, ...] = ("errors", "latency", "outputs", "loss")
+    """What takes a canary back when it breaks."""
 
 
 @dataclass(frozen=True)

@@ -117,14 +117,15 @@ def _needs(store: Store, model: str, level: str) -> list[Need]:
 def freeze(store: Store, *, model: str | None = None, reason: str | None = None, undoes: int | None = None) -> Freeze:
     """Stop all automatic action of a model, or of every model, at once; what people ask for goes on.
 
-    Raises NotFound (`model-unknown`), Conflict (`already-frozen`).
+    Where it stands still already nothing changes. Raises NotFound (`model-unknown`).
     """
     if model is not None:
         models.get_model(store, model)
     name = model or ""
     with store.db.write("policies.freeze") as tx:
-        if tx.execute(sa.select(freezes.c.model).where(freezes.c.model == name)).first():
-            raise Conflict("already-frozen", f"{model or 'everything'} is frozen already", hint="stead thaw")
+        row = tx.execute(sa.select(freezes).where(freezes.c.model == name)).mappings().first()
+        if row is not None:
+            return from_row(row, Freeze)
         made = Freeze(name, store.actor, now_ms(), reason)
         tx.execute(sa.insert(freezes).values(model=name, by=made.by, at=made.at, reason=reason))
         _frozen(tx, store, name, "frozen", reason, Undo("policies.thaw", {"model": model}), undoes)
@@ -132,12 +133,11 @@ def freeze(store: Store, *, model: str | None = None, reason: str | None = None,
 
 
 def thaw(store: Store, *, model: str | None = None, reason: str | None = None, undoes: int | None = None) -> None:
-    """Let automatic action go on. Raises Conflict (`not-frozen`)."""
+    """Let automatic action go on; nothing changes where it does."""
     name = model or ""
     with store.db.write("policies.freeze") as tx:
-        if not tx.execute(sa.delete(freezes).where(freezes.c.model == name)).rowcount:
-            raise Conflict("not-frozen", f"{model or 'everything'} is not frozen")
-        _frozen(tx, store, name, "thawed", reason, Undo("policies.freeze", {"model": model}), undoes)
+        if tx.execute(sa.delete(freezes).where(freezes.c.model == name)).rowcount:
+            _frozen(tx, store, name, "thawed", reason, Undo("policies.freeze", {"model": model}), undoes)
 
 
 def _frozen(

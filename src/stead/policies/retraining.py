@@ -20,9 +20,10 @@ from stead.policies.standing import find_standing
 from stead.policies.tables import retrainings as table
 from stead.policies.types import OPEN, Retraining, Signal, Standing
 from stead.runtime.clock import now_ms
-from stead.store import Store, from_row
+from stead.store import Store, checked_limit, from_row
 
 RECENT = 20
+MOST = 1000
 ALTERNATIVES = ["wait for more evidence", "train on other rows by hand", "go back to an earlier version"]
 
 
@@ -268,7 +269,7 @@ def cancel_retraining(store: Store, number: int, *, reason: str | None = None, u
     with store.db.write("policies.cancel") as tx:
         found = _get(tx, number)
         if found.state not in ("training", "judging", "waiting"):
-            raise Conflict("retraining-ended", f"retraining {number} is {found.state}", hint="stead retrainings")
+            raise Conflict("retraining-ended", f"retraining {number} is {found.state}", hint="stead retrainings list")
         values = {"ended_at": now_ms(), "decided_by": store.actor, "decided_at": now_ms(), "decision_reason": reason}
         _move(tx, found, "rejected", **values)
         ledger.record(
@@ -296,7 +297,8 @@ def get_retraining(store: Store, number: int) -> Retraining:
 def list_retrainings(
     store: Store, *, model: str | None = None, state: str | None = None, limit: int = 50
 ) -> list[Retraining]:
-    """Retrainings, newest first."""
+    """Retrainings, newest first. Raises InvalidInput (`limit-invalid`)."""
+    checked_limit(limit, MOST)
     query = sa.select(table).order_by(table.c.id.desc()).limit(limit)
     if model is not None:
         query = query.where(table.c.model == model)
@@ -327,7 +329,7 @@ def _insert(tx: sa.Connection, **values: Any) -> int:
 def _get(tx: sa.Connection, number: int) -> Retraining:
     row = tx.execute(sa.select(table).where(table.c.id == number)).mappings().first()
     if row is None:
-        raise NotFound("retraining-unknown", f"there is no retraining {number}", hint="stead retrainings")
+        raise NotFound("retraining-unknown", f"there is no retraining {number}", hint="stead retrainings list")
     return from_row(row, Retraining)
 
 
