@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Callable
+from datetime import UTC
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,12 +17,15 @@ from stead import datasets, environments, gates, models
 from stead.config import GatesConfig
 from stead.gates import Verdict
 from stead.pipelines import Candidate, Spec
-from stead.runtime.clock import to_ms
+from stead.predictions import Logged, PredictionLog
+from stead.runtime.clock import now_ms, to_ms
+from stead.runtime.ids import new_id
 from stead.store import Store
 
 START = to_ms("2012-01-02")
 DAY = 86_400_000
 HOUR = 3_600_000
+Row = dict[str, Any]
 
 
 class Judged:
@@ -39,7 +46,31 @@ class Judged:
         hours = np.arange(first * 24, last * 24)
         time = pa.array(START + hours * HOUR, pa.timestamp("ms"))
         kind = ["night" if hour % 24 < 6 else "day" for hour in hours]
-        return pa.table({"t": time, "kind": kind, "y": self.truth[hours]})
+        return pa.table({"t": time, "kind": kind, "warm": 10.0 + hours % 24, "y": self.truth[hours]})
+
+    def serve(self, first: int, last: int, version: int, change: Callable[[Row], Row] = lambda row: row) -> None:
+        """Log that a version was asked for the rows of some days, as `change` has them."""
+        sent = []
+        for row in self.rows(first, last).drop_columns(["y"]).to_pylist():
+            at = int(row["t"].replace(tzinfo=UTC).timestamp() * 1000)
+            body = {"row": change({**row, "t": row["t"].isoformat(), "warm": row["warm"]})}
+            sent.append(
+                Logged(
+                    id=new_id(),
+                    model="m",
+                    version=version,
+                    event_time=at,
+                    received_at=now_ms(),
+                    latency_us=900,
+                    status=200,
+                    protocol="stead",
+                    key=None,
+                    header_length=0,
+                    body=json.dumps(body).encode(),
+                    outputs=msgspec.msgpack.encode([1.0]),
+                )
+            )
+        PredictionLog(self.store, "gateway-1").append(sent)
 
     def says(self, rows: pa.Table, error: float, own: float = 0.0, seed: int = 1) -> np.ndarray[Any, Any]:
         """Answers that are off by `error` times how hard the hour is, and by noise of their own."""

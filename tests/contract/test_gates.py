@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def test_without_a_champion_there_is_little_to_judge(any_store: Store) -> None:
     bench = Judged(any_store)
     found = bench.judge(bench.train(60, 1.0))
     assert outcomes(found) == {
-        "metrics": "passed", "challenger": "skipped", "baseline": "passed", "slices": "skipped", "size": "skipped",
+        "metrics": "passed", "challenger": "skipped", "stored": "skipped", "baseline": "passed", "slices": "skipped", "size": "skipped",
         "environment": "skipped",
     }  # fmt: skip
     assert "no champion" in found["challenger"].summary
@@ -171,3 +172,26 @@ def test_what_gates_refused_is_deployed_by_override_only(any_store: Store) -> No
     entries = [entry for entry in ledger.list_entries(store, model="m") if entry.action == "gate.overridden"]
     assert {entry.summary.split()[0] for entry in entries} == {"challenger", "size"}
     assert {entry.reason for entry in entries} == {"it is a test"}
+
+
+@pytest.mark.parametrize(
+    ("change", "column"),
+    [
+        (lambda row: row, None),
+        (lambda row: {**row, "warm": row["warm"] * 1.8 + 32}, "warm"),
+        (lambda row: {**row, "warm": None}, "warm"),
+        (lambda row: {**row, "t": row["t"][:11] + "00" + row["t"][13:]}, "t"),
+        (lambda row: {**row, "warm": -1.0} if row["t"].endswith("2012-03-20T05:00:00") else row, None),
+    ],
+)
+def test_what_is_served_must_be_what_is_stored(store: Store, change: Any, column: str | None) -> None:
+    bench = Judged(store)
+    bench.champion(bench.train(60, 1.0))
+    bench.serve(60, 90, 1, change)
+    found = bench.judge(bench.train(90, 0.9))["stored"]
+    assert found.outcome == ("passed" if column is None else "failed"), found
+    assert found.evidence.get("column") == column and found.evidence["rows"] == 28 * 24
+    if column == "warm" and "None" not in found.summary:
+        assert "such as 50.0 served and 10.0 stored" in found.summary
+    later = bench.judge(bench.train(150, 0.9))["stored"]
+    assert later.outcome == "skipped" and "0 rows are both" in later.summary

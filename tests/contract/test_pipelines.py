@@ -232,7 +232,7 @@ def test_the_window_is_chosen_on_the_last_28_days(project: Path, store: Store, c
     assert len(recent) == 28 and {row["split"] for row in held} == {"random", "time", "recent"}
     assert all(rows["y"][row["row"]].as_py() == row["target"] for row in held)
     verdicts = {verdict.gate: verdict.outcome for verdict in gates.list_verdicts(store, "tiny", version=1)}
-    assert verdicts["metrics"] == "passed" and verdicts["challenger"] == "skipped" and len(verdicts) == 6
+    assert verdicts["metrics"] == "passed" and verdicts["challenger"] == "skipped" and len(verdicts) == 7
 
 
 def test_a_window_that_is_set_is_taken(project: Path, store: Store) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from stead import environments, models
 from stead.gates.beside import DAY, Beside, beside, find_champion, recent
 from stead.gates.recipes import judge_recipe
+from stead.gates.stored import stored
 from stead.gates.types import Verdict
 from stead.gates.verdicts import keep_verdict, list_verdicts
 from stead.pipelines import Candidate, Judge
@@ -258,7 +259,7 @@ def environment(store: Store, candidate: Candidate) -> Verdict:
 
 
 TRAINED: tuple[Judge, ...] = tuple(
-    judge(gate.__name__, gate) for gate in (metrics, challenger, baseline, slices, size, environment)
+    judge(gate.__name__, gate) for gate in (metrics, challenger, stored, baseline, slices, size, environment)
 )
 
 
