@@ -174,9 +174,10 @@ def test_rows_that_stop_coming_and_a_clock_that_jumps(any_store: Store) -> None:
     watched.live()
     watched.days(0, 25)
     watched.look(27)
-    (incident,) = monitors.list_incidents(any_store)
-    assert (incident.cause, incident.severity) == ("few-rows", "page") and "0 rows in a day" in incident.summary
+    assert watched.incidents() == []  # it may be the end of the replay, which goes on for the labels
     watched.day(27)
+    (incident,) = monitors.list_incidents(any_store)
+    assert (incident.cause, incident.severity) == ("few-rows", "page") and "rows in a day" in incident.summary
     assert watched.incidents() == [("few-rows", "page", "resolved")]
     # the replay gives the clock back: years without a row are no outage, nor is the next replay of the past
     jobs.release_clock(any_store, "m", holder="replay-1")
@@ -193,6 +194,7 @@ def test_rows_that_stop_coming_and_a_clock_that_jumps(any_store: Store) -> None:
 def test_on_the_wall_clock_a_day_closes_after_it_is_over(store: Store) -> None:
     watched = Watched(store)
     watched.live()
+    jobs.release_clock(store, "m", holder="replay-1")
     first = (now_ms() - START) // DAY - 3
     for day in range(first, first + 4):
         watched.serve(day)

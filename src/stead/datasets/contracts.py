@@ -73,8 +73,7 @@ def _rule(kind: str, profile: dict[str, Any], rows: int) -> ColumnRule:
     if kind == "number" and "min" in profile:
         low, high = float(profile["min"]), float(profile["max"])
         room = (high - low) or abs(high) or 1.0
-        least = low - room if low < 0 else max(0.0, low - room)  # what was never below nothing is not
-        return ColumnRule(kind, null, least, high + room)
+        return ColumnRule(kind, null, low - room, high + room)  # wide: a winter that the rows lack is no fault
     if kind == "text" and 0 < len(profile.get("top", [])) <= MOST_LEVELS and not profile.get("other"):
         return ColumnRule(kind, null, levels=tuple(str(level) for level, _ in profile["top"]))
     return ColumnRule(kind, null)

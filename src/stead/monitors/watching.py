@@ -213,8 +213,10 @@ class _Look:
         rows: dict[int, int] = {}
         for day in days:
             rows[day.day] = rows.get(day.day, 0) + day.predictions
+        # Where a replay holds the clock, days after its last rows are its end, no outage: it goes on for the labels.
+        end = min(self.closed, max(rows, default=start - DAY) + DAY) if self.holder else self.closed
         series, state = self._begin("volume", 0, start)
-        for at in range(start, self.closed, DAY):
+        for at in range(start, end, DAY):
             series.judged.append(folding.fold_volume(state, at, rows.get(at, 0), self.since))
             state = series.judged[-1].state
         return series
