@@ -87,7 +87,8 @@ def _pairs(
     )
     for texts in ([], [place for place, name in enumerate(names) if _is_text(raw, name)]):
         first, second = _single(mine, texts), _single(its, texts)
-        found = [(first[key], second[key]) for key in first.keys() & second.keys()]
+        shared = sorted(first.keys() & second.keys(), key=lambda key: key[0])
+        found = [(first[key], second[key]) for key in shared]
         if len(found) >= LEAST_ROWS:
             break
     return found
