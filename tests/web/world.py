@@ -193,6 +193,8 @@ def retrained(store: Store, folder: Path, run_id: str) -> list[int]:
         job = claim(store, "agent", ["train"], job_id=policies.get_retraining(store, number).job)
         assert job is not None
         a_version(store, folder, run_id, n, "vans")
+        beside = {"loss": 0.9, "champion_loss": 1.0, "days": 28, "margin": 0.02, "low": -0.2, "high": -0.04}
+        gates.keep_verdict(store, "vans", n, Verdict("challenger", "passed", "not worse than 2 %", beside))
         finish(store, job, {"version": n})
         while policies.advance(store, policies.get_retraining(store, number)):
             pass

@@ -15,10 +15,12 @@ from stead.gates import Verdict
 from stead.models import LoggedModel
 from stead.policies import OPEN, Retraining
 from stead.store import Store
+from stead.web import charts
 from stead.web.frame import back, day, facts, figure, form_of, need, number, render, store_of
 from stead.web.models import VERDICTS, retraining_chip
 
 MEASURES = {"holdout_random": "Hold-out, random rows", "holdout_time": "Hold-out, newest rows"}
+SAME_ROWS = "Same rows"
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,10 @@ class Measure:
     name: str
     challenger: float | None
     champion: float | None
+    interval: str = ""
+    """The difference with its interval, drawn."""
+    told: str = ""
+    """Its interval, in words."""
 
     @property
     def change(self) -> float | None:
@@ -59,8 +65,8 @@ def one(request: Request) -> Response:
     retraining = policies.get_retraining(store, request.path_params["number"])
     model = models.get_model(store, retraining.model)
     challenger, champion = logged_of(store, retraining, retraining.version), champion_of(store, retraining)
-    verdicts = gates.list_verdicts(store, model.name, version=retraining.version) if retraining.version else []
-    measures = measured(challenger, champion)
+    verdicts = newest(gates.list_verdicts(store, model.name, version=retraining.version)) if retraining.version else []
+    measures = [*beside(verdicts), *measured(challenger, champion)]
     deployment = deployments.get_deployment(store, retraining.deployment) if retraining.deployment else None
     return render(
         request,
@@ -87,6 +93,11 @@ def one(request: Request) -> Response:
     )
 
 
+def newest(verdicts: list[Verdict]) -> list[Verdict]:
+    """The last word of each gate, of verdicts that come newest first."""
+    return list({verdict.gate: verdict for verdict in reversed(verdicts)}.values())
+
+
 def logged_of(store: Store, retraining: Retraining, version: int | None) -> LoggedModel | None:
     if version is None:
         return None
@@ -105,6 +116,22 @@ def measured(challenger: LoggedModel | None, champion: LoggedModel | None) -> li
     before = champion.metrics if champion else {}
     names = sorted({*challenger.metrics, *before}, key=lambda name: (name not in MEASURES, name))
     return [Measure(MEASURES.get(name, name), challenger.metrics.get(name), before.get(name)) for name in names]
+
+
+def beside(verdicts: list[Verdict]) -> list[Measure]:
+    """Both on the same rows, as the gate `challenger` saw them, with the interval of the difference that it judges by."""
+    found = next((verdict.evidence for verdict in verdicts if verdict.gate == "challenger"), {})
+    loss, usual, margin = found.get("loss"), found.get("champion_loss"), found.get("margin")
+    if loss is None or not usual:
+        return []
+    name = f"{SAME_ROWS}, {found.get('days', 0)} days"
+    low, high = found.get("low"), found.get("high")
+    if margin is None or low is None or high is None:
+        return [Measure(name, loss, usual)]
+    ends = [each / usual + margin for each in (low, high)]  # the gate tells the loss beyond the margin
+    told = " to ".join(f"{each * 100:+.1f} %".replace("-", "−") for each in ends)
+    drawn = charts.interval(ends[0], loss / usual - 1, ends[1], label=f"difference {told}", bound=margin)
+    return [Measure(name, loss, usual, drawn, told)]
 
 
 def sentence(retraining: Retraining, measures: list[Measure], verdicts: list[Verdict], loss: str) -> tuple[str, str]:
@@ -127,11 +154,16 @@ def sentence(retraining: Retraining, measures: list[Measure], verdicts: list[Ver
 
 
 def _compared(retraining: Retraining, measures: list[Measure], loss: str) -> str:
-    first = next((m for m in reversed(measures[:2]) if m.change is not None), None)
+    same = [m for m in measures if m.name.startswith(SAME_ROWS)]
+    first = next((m for m in same or reversed(measures[:2]) if m.change is not None), None)
     if first is None or first.change is None:
         return ""
     than = "lower" if first.change < 0 else "higher"
     size = f"{abs(first.change):.1%}".replace("%", " %")
+    if same:
+        between = f" (90 % interval {first.told})" if first.told else ""
+        against = f"{figure(first.challenger)} against {figure(first.champion)}"
+        return f"its {loss} is {size} {than} than that of v{retraining.champion} on the same rows{between}, {against}"
     return (
         f"its {loss} at training ({first.name[0].lower()}{first.name[1:]}) was {figure(first.challenger)}, "
         f"{size} {than} than that of v{retraining.champion}, {figure(first.champion)}, each on its own rows"

@@ -130,7 +130,13 @@ def day_chart(incident: Incident, days: list[MonitorDay], what: str) -> str:
 
 
 def columns_of(columns: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Column, what is wrong, how it is, how it usually is."""
+    """Column, what is wrong, how it is, how it usually is.
+
+    >>> columns_of({"temp": {"kind": "null", "value": 0.4, "usual": 0.01, "limit": 0.04}})
+    [('temp', 'empty', '40.0 %', '1.0 %')]
+    >>> columns_of({"temp": {"distance": 0.31, "p": 0.004, "rows": 400}})
+    [('temp', 'distance', '0.31', 'p 0.004')]
+    """
     out = []
     for name, seen in columns.items():
         if "distance" in seen:
