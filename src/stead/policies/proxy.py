@@ -67,7 +67,7 @@ def observe_proxy(store: Store, standing: Standing, live: deployments.Deployment
     delay = duration_ms(str(model.settings.get("label_delay") or "0h"))
     end = (now - delay) // DAY * DAY
     state = watched(store, model.name)
-    if state is None or state.champion != live.version:
+    if state is None or state.champion != live.version or state.seen > end:  # a replay of the past took the clock
         state = _begin(store, model, live, end)
         if state is None:
             return None
@@ -75,6 +75,11 @@ def observe_proxy(store: Store, standing: Standing, live: deployments.Deployment
         return state
     while state.seen < end:  # a week at a time, each scored by the copy that was fresh before it
         until = min(end, state.seen + WEEK)
+        coming = predictions.performance(store, model.name, since=state.seen, until=end)
+        if not coming or coming[0].day >= until:  # weeks, or years, without a row teach nothing
+            until = min(end, coming[0].day if coming else end)
+            state = replace(state, seen=until, refreshed=until)
+            continue
         state = _score(store, model, state, until)
         if state.seen - state.refreshed >= WEEK:
             state = _refresh(store, model, state)
