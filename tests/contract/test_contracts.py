@@ -29,7 +29,7 @@ def table(first: int, last: int, **columns: Any) -> pa.Table:
 def test_a_contract_is_read_off_written_and_read(any_store: Store) -> None:
     version = datasets.add(any_store, "d", table(0, 600), time_column="t")
     contract = datasets.infer_contract(any_store, "d")
-    assert contract.columns["warm"] == ColumnRule("number", 0.01, 0.0, 48.0)
+    assert contract.columns["warm"] == ColumnRule("number", 0.01, -9.0, 48.0)
     assert contract.columns["town"].levels == ("a", "b") and contract.columns["t"].type == "time"
     text = datasets.contract_text(contract, version.ref)
     assert datasets.read_contract(text, "d.contract.toml") == contract
@@ -39,7 +39,7 @@ def test_a_contract_is_read_off_written_and_read(any_store: Store) -> None:
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"warm": [90.0] * 100}, "the column 'warm' is 90 and the like in 100 of 100 rows, 0 to 48 is usual"),
+        ({"warm": [90.0] * 100}, "the column 'warm' is 90 and the like in 100 of 100 rows, -9 to 48 is usual"),
         ({"warm": [None] * 5 + [20.0] * 95}, "'warm' is empty in 5 of 100 rows"),
         ({"warm": [float("nan")] * 5 + [20.0] * 95}, "'warm' is empty in 5 of 100 rows"),
         ({"warm": ["warm"] * 100}, "'warm' is text, not number"),

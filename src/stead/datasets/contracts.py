@@ -49,7 +49,7 @@ class Contract:
 
 
 def infer_contract(store: Store, ref: str) -> Contract:
-    """What the rows of a version hold to, with room: half as wide again on each side, twice the share of nulls.
+    """What the rows of a version hold to, with room: as wide again on each side, twice the share of nulls.
 
     Raises NotFound, InvalidInput (`ref-invalid`).
     """
