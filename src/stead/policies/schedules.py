@@ -23,7 +23,7 @@ def fire_after(cron: str, zone: str, now: int) -> int:
 
     >>> from stead.runtime.clock import to_iso, to_ms
     >>> to_iso(fire_after("0 4 1 * *", "UTC", to_ms("2013-01-01T05:00")))
-    '2013-02-01T04:00:00Z'
+    '2013-02-01T04:00:00+00:00'
     """
     from cronsim import CronSim
 
