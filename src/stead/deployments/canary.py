@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from stead import jobs, serving
+from stead.config import RolloutConfig
 from stead.deployments import operations
 from stead.deployments.evidence import Evidence, gather
 from stead.deployments.tables import deployments
@@ -37,8 +38,7 @@ class Decision:
 
 def begin(tx: sa.Connection, store: Store, deployment: Deployment, note: str) -> None:
     """Give a version its first share, in the caller's transaction."""
-    shares = deployment.plan.steps if deployment.plan.kind != "shadow" else (0.0,)
-    _step(tx, store, deployment, shares[0], note)
+    _step(tx, store, deployment, _steps(deployment.plan)[0], note)
 
 
 def observe(store: Store, number: int) -> Deployment:
@@ -77,7 +77,7 @@ def judge(evidence: Evidence, deployment: Deployment) -> Decision:
     if (broken := _broken(evidence, deployment)) is not None:
         return broken
     needs = []
-    counted = evidence.rows if plan.kind == "shadow" else evidence.arm_rows
+    counted = _counted(evidence, plan)
     if counted < plan.rows:
         needs.append(f"{counted} of {plan.rows} labelled rows")
     if evidence.days < plan.days:
@@ -113,8 +113,7 @@ def _broken(evidence: Evidence, deployment: Deployment) -> Decision | None:
             f"95 % of answers took up to {slow / 1000:.0f} ms and more, usual are {usual / 1000:.0f}",
             "latency",
         )
-    counted = evidence.rows if plan.kind == "shadow" else evidence.arm_rows
-    if "loss" not in plan.guards or counted < plan.rows:
+    if "loss" not in plan.guards or _counted(evidence, plan) < plan.rows:
         return None
     for interval, unit in ((evidence.by_day, f"{evidence.days} days"), (evidence.by_row, f"{evidence.rows} rows")):
         if interval.low is not None and interval.low > 0:
@@ -123,6 +122,18 @@ def _broken(evidence: Evidence, deployment: Deployment) -> Decision | None:
     if evidence.own.low is not None and evidence.own.low > 0:
         return Decision("abort", f"its loss of {evidence.second_loss:.4g} is far above its own offline result", "own")
     return None
+
+
+def _steps(plan: RolloutConfig) -> tuple[float, ...]:
+    """The shares that a plan goes through: a shadow has none of the traffic, an A/B stays at its first."""
+    if plan.kind == "shadow":
+        return (0.0,)
+    return plan.steps[:1] if plan.kind == "ab" else plan.steps
+
+
+def _counted(evidence: Evidence, plan: RolloutConfig) -> int:
+    """Labelled rows that count as evidence: those that the version answered; a shadow answers none."""
+    return evidence.rows if plan.kind == "shadow" else evidence.arm_rows
 
 
 def _soon(evidence: Evidence, rows: int, days: int, counted: int) -> str:
@@ -134,7 +145,7 @@ def _soon(evidence: Evidence, rows: int, days: int, counted: int) -> str:
 
 
 def _advance(tx: sa.Connection, store: Store, deployment: Deployment, decision: Decision, told: dict[str, Any]) -> int:
-    steps = deployment.plan.steps if deployment.plan.kind not in ("shadow", "ab") else deployment.plan.steps[:1]
+    steps = _steps(deployment.plan)
     if len(deployment.shares) < len(steps):
         return _step(tx, store, deployment, steps[len(deployment.shares)], decision.said)
     operations.advance(tx, deployment, "switching", decision.said)

@@ -12,7 +12,7 @@ from stead.policies.proxy import observe_proxy
 from stead.policies.retraining import begin, list_retrainings
 from stead.policies.schedules import due, next_fires
 from stead.policies.standing import find_standing
-from stead.policies.types import OPEN, Explanation, Signal, Standing
+from stead.policies.types import OPEN, Explanation, Signal
 from stead.store import Store
 
 
@@ -57,7 +57,8 @@ def explain(store: Store, model: str) -> Explanation:
     with store.db.read() as tx:
         standing = find_standing(tx, model)
         frozen = frozen_in(tx, model)
-        rests = _rests(tx, standing, model, now)
+        rest = duration_ms(standing.policy.rest) if standing else 0
+        rests = signals.rested(tx, model, now=now, rest_ms=rest) if standing else None
         today = signals.begun_today(tx, model, now=now)
     under_way = [r for r in list_retrainings(store, model=model) if r.state in OPEN]
     fires = next_fires(store, model)
@@ -89,12 +90,6 @@ def explain(store: Store, model: str) -> Explanation:
         open=under_way,
         schedules=fires,
     )
-
-
-def _rests(tx: object, standing: Standing | None, model: str, now: int) -> int | None:
-    if standing is None:
-        return None
-    return signals.rested(tx, model, now=now, rest_ms=duration_ms(standing.policy.rest))  # type: ignore[arg-type]
 
 
 def _next(level: str, frozen: bool, seen: list[Signal], fires: dict[str, int], under_way: Sequence[object]) -> str:

@@ -73,11 +73,12 @@ def observe_proxy(store: Store, standing: Standing, live: deployments.Deployment
             return None
     elif state.seen >= end:
         return state
+    days = [day.day for day in predictions.performance(store, model.name, since=state.seen, until=end)]
     while state.seen < end:  # a week at a time, each scored by the copy that was fresh before it
         until = min(end, state.seen + WEEK)
-        coming = predictions.performance(store, model.name, since=state.seen, until=end)
-        if not coming or coming[0].day >= until:  # weeks, or years, without a row teach nothing
-            until = min(end, coming[0].day if coming else end)
+        coming = next((day for day in days if day >= state.seen), end)
+        if coming >= until:  # weeks, or years, without a row teach nothing
+            until = min(end, coming)
             state = replace(state, seen=until, refreshed=until)
             continue
         state = _score(store, model, state, until)

@@ -149,8 +149,3 @@ def begun_today(tx: sa.Connection, model: str, *, now: int) -> int:
 
 def said_when(moment: int) -> str:
     return to_iso(moment)[:16]
-
-
-def has_live(store: Store, model: str) -> deployments.Deployment | None:
-    models.get_model(store, model)
-    return deployments.live_deployment(store, model)

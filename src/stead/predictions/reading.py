@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stead.errors import Failed, InvalidInput
 from stead.predictions import frames
 from stead.predictions.index import StoredSegment, look
+from stead.predictions.segment import Kind
 from stead.predictions.tail import Answer, is_prediction_id, request_and_row
 from stead.predictions.types import Counts, Prediction
 from stead.store import Store, checked_limit
@@ -169,12 +170,9 @@ def read_scores(store: Store, model: str, *, since: int, until: int) -> pa.Table
     numbers (null where they are none), `output_json` and `label_json` as they were. Failed requests have row 0 and no output.
     """
     bounds = (int(since), int(until))
-    answered = look(store, "predictions", models=[model], events=bounds)
-    aside = look(store, "shadows", models=[model], events=bounds)
     with connect() as con:
         view_labels(con, store)
-        union(con, "answered", paths(store, answered.stored), frames.of_raw(answered.raw, "predictions"))
-        union(con, "aside", paths(store, aside.stored), frames.of_raw(aside.raw, "shadows"))
+        _view_scores(con, store, model, bounds)
         names = "request, row, rows, event_time, received_at, key, version, status, latency_us, output_number as output, output as output_json"
         mine = f"where model = $model and event_time >= {bounds[0]} and event_time < {bounds[1]}"
         table: pa.Table = con.sql(
@@ -196,12 +194,9 @@ def read_pairs(store: Store, model: str, first: int, second: int, *, since: int,
     `_json` as they were. By event time.
     """
     bounds = (int(since), int(until))
-    answered = look(store, "predictions", models=[model], events=bounds)
-    aside = look(store, "shadows", models=[model], events=bounds)
     with connect() as con:
         view_labels(con, store)
-        union(con, "answered", paths(store, answered.stored), frames.of_raw(answered.raw, "predictions"))
-        union(con, "aside", paths(store, aside.stored), frames.of_raw(aside.raw, "shadows"))
+        _view_scores(con, store, model, bounds)
         mine = f"where model = $model and rows > 0 and event_time >= {bounds[0]} and event_time < {bounds[1]}"
         table: pa.Table = con.sql(
             f"""with scores as (
@@ -220,6 +215,14 @@ def read_pairs(store: Store, model: str, first: int, second: int, *, since: int,
             params={"model": model, "first": first, "second": second},
         ).to_arrow_table()
         return table
+
+
+def _view_scores(con: DuckDBPyConnection, store: Store, model: str, bounds: tuple[int, int]) -> None:
+    """Make the views `answered` and `aside`: what versions of a model answered, and what they scored while another did."""
+    views: tuple[tuple[str, Kind], ...] = (("answered", "predictions"), ("aside", "shadows"))
+    for name, kind in views:
+        view = look(store, kind, models=[model], events=bounds)
+        union(con, name, paths(store, view.stored), frames.of_raw(view.raw, kind))
 
 
 def read_requests(store: Store, model: str, *, since: int) -> pa.Table:
