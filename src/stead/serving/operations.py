@@ -195,7 +195,10 @@ def wait_applied(store: Store, revision: int, *, timeout_s: float) -> None:
 def wait_loaded(
     store: Store, model: str, version: int, *, timeout_s: float, progress: Callable[[str], None] | None = None
 ) -> None:
-    """Wait until every live gateway has loaded a version. `progress` is told each change of state.
+    """Wait until every live gateway has loaded a version that the route names now. `progress` is told each change of state.
+
+    A gateway that does not follow this route yet may be about to let go of the version, so its word does not count; one
+    that has told why it cannot follow lets go of nothing.
 
     Raises Failed with the worker's own error, or Unreachable (`gateway-none`, `gateway-slow`).
     """
@@ -211,7 +214,7 @@ def wait_loaded(
             if progress and told.get(gateway.id) != state and isinstance(state, str):
                 told[gateway.id] = state
                 progress(f"{name} {state} at {gateway.url}")
-        if living and all(gateway.loaded.get(name) == "ready" for gateway in living):
+        if living and all(gateway.loaded.get(name) == "ready" and _taken(gateway, route) for gateway in living):
             return
     if not living:
         raise Unreachable("gateway-none", "no gateway runs, so nothing can answer", hint="stead up")
@@ -225,6 +228,14 @@ def _polled(store: Store, timeout_s: float) -> Iterator[list[Gateway]]:
         if time.monotonic() > end:
             return
         time.sleep(0.02)
+
+
+def _taken(gateway: Gateway, route: Route | None) -> bool:
+    """Whether a gateway follows a route, or has told why not."""
+    if route is None or gateway.followed.get(route.model, 0) >= route.revision:
+        return True
+    states = [gateway.loaded.get(f"{route.model}@{arm.version}") for arm in route.arms]
+    return any(isinstance(state, dict) and state.get("revision", 0) >= route.revision for state in states)
 
 
 def _raise_error(gateway: Gateway, name: str, since: int) -> None:

@@ -134,10 +134,10 @@ class Worker(asyncio.Protocol):
         self.pool.refresh()
         return msgspec.json.decode(frame.body, type=Facts)
 
-    async def unload(self, name: bytes) -> None:
+    def unload(self, name: bytes) -> asyncio.Future[Frame]:
+        """Forget a version; what is asked after this is answered without it."""
         self.loaded.discard(name)
-        with suppress(WorkerLost):
-            await self._ask(frames.UNLOAD, name)
+        return self._ask(frames.UNLOAD, name)
 
     def _ask(self, kind: int, name: bytes, part: bytes = b"") -> asyncio.Future[Frame]:
         future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
@@ -337,8 +337,8 @@ class Pool:
         self._folders.pop(name, None)
         self.facts.pop(name, None)
         self.refresh()
-        for worker in list(self.workers):
-            await worker.unload(name)
+        # all are asked before anything is awaited: a load that comes next finds no worker that still has to forget it
+        await asyncio.gather(*[worker.unload(name) for worker in self.workers], return_exceptions=True)
 
     def busy_with(self, name: bytes) -> bool:
         calls = [call for worker in self.workers for call in worker.inflight.values()]

@@ -208,7 +208,8 @@ def test_a_version_that_answers_differently_is_refused(store: Store, place: tupl
     with pytest.raises(InvalidInput, match="no gate"):
         deployments.deploy(store, "m", version=3, override=["beauty"], reason="x")
     deployments.deploy(store, "m", version=3, override=["parity"], reason="I know")
-    assert work(store).state == "succeeded"
+    done = work(store)
+    assert done.state == "succeeded", done.error
     assert answer(place[1]) == 3
     overridden = [e for e in ledger.list_entries(store, model="m", limit=5) if e.action == "gate.overridden"]
     assert [e.reason for e in overridden] == ["I know"]
