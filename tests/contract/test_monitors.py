@@ -132,11 +132,53 @@ def test_drift_alone_is_a_note(any_store: Store) -> None:
     (incident,) = monitors.list_incidents(any_store)
     assert "x 0." in incident.summary and monitors.list_deliveries(any_store, incident.id) == []
     profile = monitors.column_profile(any_store, "m", "x")
-    assert profile.kind == "number" and sum(rows for _, rows in profile.reference) == profile_rows(watched)
+    (expected,) = profile.references
+    assert profile.kind == "number" and expected.rows == profile_rows(watched) and expected.source == "served"
+    assert (
+        sum(rows for _, rows in expected.parts) == expected.rows and [week.version for week in profile.weeks] == [1] * 7
+    )
+    assert [sum(rows for _, rows in week.parts) // watched.rows for week in profile.weeks] == [3, *[7] * 6]
     before = [week.distance for week in profile.weeks if week.until <= START + 28 * DAY]
     after = [week.distance for week in profile.weeks if week.since >= START + 28 * DAY]
     assert max(before) + 0.1 < min(after)  # type: ignore[type-var, operator]
-    assert {each.column for each in monitors.drift_by_week(any_store, "m")} == {"x", "kind", "output"}
+    assert expected.mean is not None and abs(expected.mean - 15) < 0.6
+    assert abs(profile.weeks[-1].mean - 19) < 0.6  # type: ignore[operator]
+    found = monitors.drift_by_week(any_store, "m", weeks=5)
+    assert found.columns[0].column == "x" and len(found.columns) == 3
+    assert (found.since, found.until) == (START + 21 * DAY, START + 56 * DAY)
+    assert [len(each.weeks) for each in found.columns] == [5, 5, 5] and found.columns[0].references == []
+    assert [day.day for day in found.days] == [START + n * DAY for n in range(21, 56)]
+    assert all(day.labelled == day.rows == watched.rows and day.loss is not None for day in found.days)
+    assert found.days[-1].bound is not None
+    earlier = monitors.drift_by_week(any_store, "m", weeks=2, until=START + 14 * DAY)
+    assert (earlier.since, earlier.until) == (START, START + 14 * DAY) and len(earlier.columns[0].weeks) == 1
+    with pytest.raises(NotFound, match="is not watched on a column 'y'"):
+        monitors.column_profile(any_store, "m", "y")
+    with pytest.raises(InvalidInput, match="1 to 520"):
+        monitors.drift_by_week(any_store, "m", weeks=0)
+
+
+def test_a_week_is_held_against_the_version_that_answered_it(store: Store) -> None:
+    watched = Watched(store)
+    watched.live()
+    with pytest.raises(NotFound, match="no rows yet"):
+        monitors.drift_by_week(store, "m")
+    before = monitors.looks(store, "m")
+    watched.days(0, 21)
+    assert monitors.looks(store, "m") > before
+    watched.live()
+    watched.days(21, 42, change=lambda row: {**row, "x": None if row["kind"] == "a" else row["x"] + 30})
+    found = monitors.drift_by_week(store, "m")
+    by_name = {each.column: each for each in found.columns}
+    assert [week.version for week in by_name["x"].weeks] == [1, 1, 2, 2]
+    assert all(week.distance < 0.3 for week in by_name["x"].weeks), "each against its own"  # type: ignore[operator]
+    profile = monitors.column_profile(store, "m", "x")
+    assert [each.version for each in profile.references] == [1, 2]
+    alone = monitors.drift_by_week(store, "m", version=1)
+    assert {week.version for each in alone.columns for week in each.weeks} == {1} == {day.version for day in alone.days}
+    watched.days(42, 49, change=lambda row: {**row, "x": None})
+    broken = {each.column: each.weeks[-1].broken for each in monitors.drift_by_week(store, "m").columns}
+    assert broken["x"] == "null" and broken["kind"] == ""
 
 
 def profile_rows(watched: Watched) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 from asking import Site, opened
-from world import World
+from world import World, more
 
 from stead import deployments
 
@@ -151,6 +151,19 @@ def test_a_live_run_follows(tab: Tab, place: tuple[Site, str], world: World) -> 
     runs.end(place[0].store, world.running)
     page.wait_for_selector(".chip.ok >> text=finished")
     page.wait_for_selector(f"[sse-connect='/runs/{world.running}/live']", state="detached")
+
+
+def test_drift_follows_and_opens_a_cell(tab: Tab, place: tuple[Site, str]) -> None:
+    store = place[0].store
+    page = tab.open("/models/vans/drift")
+    assert page.locator("svg.heat rect.open").count() == 1
+    page.locator("svg.heat a[href*='temp']").nth(2).click()
+    page.wait_for_url("**column=temp*")
+    assert page.locator("#cell h2.mono").inner_text() == "temp"
+    before = page.locator("svg.heat a").count()
+    more(store, 46, 60)
+    page.locator("svg.heat a").nth(before).wait_for()
+    assert page.locator("#cell h2.mono").inner_text() == "temp"
 
 
 def test_a_form_rolls_back(tab: Tab, place: tuple[Site, str], world: World) -> None:

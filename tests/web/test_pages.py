@@ -20,7 +20,7 @@ from stead.api import tokens
 from stead.cli import cli
 from stead.web import frame
 
-PAGES = range(35)
+PAGES = range(38)
 KB = 1024
 
 
@@ -469,3 +469,20 @@ def test_assets_are_light_and_kept(site: Site) -> None:
     assert "immutable" in answer.headers["cache-control"] and answer.headers["x-content-type-options"] == "nosniff"
     assert site.ask("/static/stead.css").headers["cache-control"] == "no-cache"
     assert site.ask("/static/../__init__.py").status_code == 404
+
+
+def test_drift_shows_the_distributions_behind_a_cell(site: Site) -> None:
+    assert site.page("/models/vans").find("a", string="Drift")["href"] == "/models/vans/drift"  # type: ignore[index]
+    page = site.page("/models/vans/drift")
+    heat = page.select_one("svg.heat")
+    assert heat is not None and len(heat.select("a[href]")) == 2 * 4, "two columns, four weeks after the reference"
+    assert sorted(str(text.contents[0]) for text in heat.select("text.ye")) == ["output", "temp"]
+    assert "The loss suffers" in page.select_one(".verdict").get_text()  # type: ignore[union-attr]
+    assert len(page.select("svg.chart.tw")) == 4, "columns, versions, loss and labels on one axis"
+    link = str(heat.select("a[href]")[3]["href"]).partition("#")[0]
+    cell = site.page(link).select_one("#cell")
+    assert cell is not None and "Grey: where v1 was judged" in cell.get_text() and len(cell.select("rect.bar")) == 2
+    data = site.ask(link + "&format=json").json()
+    assert data["cell"]["references"][0]["version"] == 1 and len(data["drift"]["days"]) == 46
+    assert "nothing to compare yet" in site.page("/models/trips/drift").get_text()
+    assert site.ask("/models/none/drift").status_code == 404

@@ -90,6 +90,9 @@ class World:
             f"/approvals/{self.waiting}",
             f"/approvals/{self.rejected}",
             "/models/vans",
+            "/models/vans/drift",
+            "/models/vans/drift?weeks=52&column=output&week=2012-02-06&all=1",
+            "/models/trips/drift",
             f"/deployments/{self.canary}",
             f"/deployments/{self.aborted}",
             "/incidents",
@@ -237,20 +240,25 @@ def a_canary(store: Store, folder: Path, run_id: str, name: str, loss: float) ->
 
 def watched(store: Store) -> list[int]:
     """46 days of `vans`, whose loss triples: an incident of the monitor, one that is over, and one that a person opened."""
-    log = PredictionLog(store, "vans-1")
+    more(store, 0, 46)
+    found = monitors.list_incidents(store, model="vans")
+    over, said = (each for each in reversed(found) if each.opened_by == "person:ada")
+    monitors.resolve_incident(store, over.id, reason=f"more drivers {EVIL}")
+    return [next(each.id for each in found if each.cause == "loss"), over.id, said.id]
+
+
+def more(store: Store, first: int, end: int) -> None:
+    """Days of `vans` that are served, labelled and looked at."""
+    log = PredictionLog(store, f"vans-{first}")
     labels: list[Label] = []
-    for n in range(46 * 12):
+    for n in range(first * 12, end * 12):
         identity, outputs = new_id(), msgspec.msgpack.encode([10.0])
         log.append([a_prediction(identity, "vans", 1, START + n * 2 * HOUR, outputs)])
         labels.append(Label(identity, 10.0 + (1 + n * 7 % 11 / 10) * (1 if n < 34 * 12 else 3)))
     log.close()
     predictions.add_labels(store, labels)
-    jobs.hold_clock(store, "vans", now=START + 46 * DAY, holder="replay-1")
+    jobs.hold_clock(store, "vans", now=START + end * DAY, holder="replay-1")
     monitors.observe(store, "vans")
-    found = monitors.list_incidents(store, model="vans")
-    over, said = (each for each in reversed(found) if each.opened_by == "person:ada")
-    monitors.resolve_incident(store, over.id, reason=f"more drivers {EVIL}")
-    return [next(each.id for each in found if each.cause == "loss"), over.id, said.id]
 
 
 def hand_over(store: Store, model: str, rollout: RolloutConfig) -> None:

@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "freeze": ("stead.cli.deciding", "Stop all automatic action at once."),
     "thaw": ("stead.cli.deciding", "Let automatic action go on."),
     "monitors": ("stead.cli.watching", "What a model's monitors see: loss, broken data, drift, rows a day."),
+    "drift": ("stead.cli.watching", "A model's columns by week against its reference, and the loss beside them."),
     "incidents": ("stead.cli.watching", "What is wrong with models: list, show, open, resolve."),
     "decisions": ("stead.cli.deploying", "The ledger: who changed what, when, why."),
     "undo": ("stead.cli.deploying", "Take a decision back."),

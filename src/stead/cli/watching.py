@@ -1,4 +1,4 @@
-"""`stead monitors` and `stead incidents`."""
+"""`stead monitors`, `stead drift` and `stead incidents`."""
 
 from __future__ import annotations
 
@@ -40,6 +40,71 @@ def monitors(model: str, days: bool, monitor: str | None, since: int | None, unt
     for incident in seen.incidents:
         print(f"incident {incident.id}, {incident.severity}: {incident.summary}")
     return None
+
+
+@click.command()
+@click.argument("model")
+@click.option("--weeks", default=12, show_default=True, help="How many weeks, from Monday to Monday.")
+@click.option("--until", type=MOMENT, help="The weeks before this time, instead of the last ones with rows.")
+@click.option("--version", type=int, help="Only rows of this version, instead of whichever answered most.")
+@click.option("--column", help="The distributions of one column, or of `output`, instead of every distance.")
+@output.json_option
+def drift(model: str, weeks: int, until: int | None, version: int | None, column: str | None, as_json: bool) -> Any:
+    """MODEL's columns by week: distance from the reference, 0 to 1, the furthest first; below, the loss and its labels."""
+    caller = connect()
+    asked = {"model": model, "weeks": weeks, "until": until, "version": version}
+    if column is not None:
+        profile = caller.call("monitors.column_profile", column=column, **asked)
+        if as_json:
+            return profile
+        _distributions(profile)
+        return None
+    found = caller.call("monitors.drift_by_week", **asked)
+    if as_json:
+        return found
+    starts = list(range(found.since, found.until, _WEEK))
+    rows: list[list[Any]] = []
+    for profile in found.columns:
+        by_week = {week.since: _distance(week) for week in profile.weeks}
+        rows.append([profile.column, *(by_week.get(start) for start in starts)])
+    for name, measure in (("loss", _loss), ("labelled", _labelled)):
+        rows.append([name, *(measure([d for d in found.days if 0 <= d.day - s < _WEEK]) for s in starts)])
+    heads = ["column", *(output.when(start)[5:10] for start in starts)]
+    output.table(heads, rows, right=range(1, len(heads)))
+    return None
+
+
+_WEEK = 7 * 86_400_000
+
+
+def _distance(week: Any) -> str:
+    """With a mark where a week of the reference itself is hardly so far, or where the data was broken."""
+    far = "–" if week.distance is None else f"{week.distance:.2f}"
+    return far + ("✕" if week.broken else "*" if week.p_value is not None and week.p_value <= 0.01 else " ")
+
+
+def _loss(days: list[Any]) -> float | None:
+    known = [(day.loss, day.labelled) for day in days if day.loss is not None]
+    rows = sum(count for _, count in known)
+    return sum(loss * count for loss, count in known) / rows if rows else None
+
+
+def _labelled(days: list[Any]) -> str | None:
+    rows = sum(day.rows for day in days)
+    return f"{sum(day.labelled for day in days) / rows:.0%}" if rows else None
+
+
+def _distributions(profile: Any) -> None:
+    """Shares of the rows by value: the reference of each version, then its weeks."""
+    for expected in profile.references:
+        weeks = [week for week in profile.weeks if week.version == expected.version]
+        heads = ("value", f"v{expected.version}", *(output.when(week.since)[5:10] for week in weeks))
+        columns = [(dict(each.parts), each.rows) for each in (expected, *weeks)]
+        names = [name for name, _ in expected.parts if any(parts.get(name) for parts, _ in columns)]
+        shares = [[f"{parts.get(name, 0) / rows:.1%}" if rows else None for parts, rows in columns] for name in names]
+        far = ["distance", None, *(_distance(week) for week in weeks)]
+        lines = [[name, *share] for name, share in zip(names, shares, strict=True)]
+        output.table(heads, [far, *lines], right=range(1, len(heads)))
 
 
 @click.group()

@@ -12,19 +12,23 @@ from stead.monitors.incidents import (
     open_incident,
     resolve_incident,
 )
-from stead.monitors.reading import column_profile, drift_by_week, monitor_days, monitoring
+from stead.monitors.reading import monitor_days, monitoring
 from stead.monitors.routes import deliver
 from stead.monitors.types import (
     MONITORS,
     ColumnProfile,
     ColumnWeek,
     Delivery,
+    Expected,
     Incident,
+    LossDay,
+    ModelDrift,
     MonitorDay,
     Monitoring,
     MonitorView,
 )
 from stead.monitors.watching import due, observe
+from stead.monitors.weeks import column_profile, drift_by_week, looks
 
 OPERATIONS = {
     "read": (
@@ -45,7 +49,10 @@ __all__ = [
     "ColumnProfile",
     "ColumnWeek",
     "Delivery",
+    "Expected",
     "Incident",
+    "LossDay",
+    "ModelDrift",
     "MonitorDay",
     "MonitorView",
     "Monitoring",
@@ -56,6 +63,7 @@ __all__ = [
     "get_incident",
     "list_deliveries",
     "list_incidents",
+    "looks",
     "monitor_days",
     "monitoring",
     "observe",

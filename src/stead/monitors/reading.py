@@ -1,34 +1,24 @@
-"""What monitors have seen: day by day, now, and a column against its reference."""
+"""What monitors have seen: day by day, and now."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from stead import jobs, models, predictions
-from stead.errors import InvalidInput, NotFound, did_you_mean
+from stead.errors import InvalidInput, did_you_mean
 from stead.monitors import references
-from stead.monitors.columns import OUTPUT
 from stead.monitors.incidents import list_incidents
-from stead.monitors.packing import Columns, unpack
-from stead.monitors.references import DAY, FEATURE, FIRST_LABELLED, MONDAY, WEEK
+from stead.monitors.references import DAY, FIRST_LABELLED
 from stead.monitors.tables import monitor_days as table
-from stead.monitors.tables import profile_days
 from stead.monitors.types import (
     MONITORS,
-    ColumnProfile,
-    ColumnWeek,
     Monitor,
     MonitorDay,
     Monitoring,
     MonitorView,
 )
-from stead.stats.drift import ColumnReference, drift, parts
-from stead.stats.histograms import Histogram, merge_histograms
 from stead.store import Store, from_row
 
-LONG = WEEK * DAY
 MODEL_WIDE = ("volume",)
 """Monitors that look at all versions together; their days have version 0."""
 
@@ -111,101 +101,3 @@ def _said(day: MonitorDay) -> str:
         return f"{day.value:.0f} rows" + ("" if usual is None else f", usually {usual:.0f}")
     far = sorted(proof, key=lambda name: -float(proof[name]["distance"]))[:3]
     return ", ".join(f"{name} {proof[name]['distance']:.2f}" for name in far) or "no rows to compare"
-
-
-def column_profile(
-    store: Store,
-    model: str,
-    column: str,
-    *,
-    version: int | None = None,
-    since: int | None = None,
-    until: int | None = None,
-) -> ColumnProfile:
-    """A raw column by week against the reference of the version, the live one by default, with both distributions.
-
-    `column` is the name of a raw column, or `output` for what the model answers. Bounds are days of event time, milliseconds.
-    Raises NotFound (`model-unknown`, `reference-missing`, `column-unknown`).
-    """
-    watched = _Watched.of(store, model, version, since, until)
-    key = FEATURE + column if column != OUTPUT else OUTPUT
-    if key not in watched.reference.bins:
-        names = [name.removeprefix(FEATURE) for name in watched.reference.bins]
-        raise NotFound(
-            "column-unknown",
-            f"{model}@{watched.version} is not watched on a column {column!r}",
-            hint=did_you_mean(column, names) or f"columns: {', '.join(names)}",
-        )
-    return watched.profile(key, distributions=True)
-
-
-def drift_by_week(
-    store: Store, model: str, *, version: int | None = None, since: int | None = None, until: int | None = None
-) -> list[ColumnProfile]:
-    """Each raw column and the output by week, as `column_profile` but without the distributions.
-
-    Raises NotFound (`model-unknown`, `reference-missing`).
-    """
-    watched = _Watched.of(store, model, version, since, until)
-    return [watched.profile(key, distributions=False) for key in watched.reference.bins]
-
-
-@dataclass(frozen=True)
-class _Watched:
-    """The profiled weeks of a version, and its reference."""
-
-    model: str
-    version: int
-    reference: references.ColumnsReference
-    weeks: dict[int, list[Columns]]
-
-    @classmethod
-    def of(cls, store: Store, model: str, version: int | None, since: int | None, until: int | None) -> _Watched:
-        number = version if version is not None else models.get_model(store, model).aliases.get("champion")
-        weeks: dict[int, list[Columns]] = {}
-        reference = references.load(store, model, number)[1] if number is not None else None
-        with store.db.read() as tx:
-            if number is None or reference is None:
-                what = f"{model}@{number} has" if number is not None else f"no version of {model} is live: it has"
-                raise NotFound(
-                    "reference-missing",
-                    f"{what} nothing yet to hold its rows against",
-                    hint=f"stead monitors {model}",
-                )
-            query = sa.select(profile_days).where(profile_days.c.model == model, profile_days.c.version == number)
-            if since is not None:
-                query = query.where(profile_days.c.day >= since // DAY * DAY)
-            if until is not None:
-                query = query.where(profile_days.c.day < until)
-            for row in tx.execute(query.order_by(profile_days.c.day)):
-                start = (row.day - MONDAY) // LONG * LONG + MONDAY
-                weeks.setdefault(start, []).append(unpack(row.histograms)[0])
-        return cls(model, number, reference, weeks)
-
-    def profile(self, key: str, *, distributions: bool) -> ColumnProfile:
-        of = self.reference.slow[key]
-        found = []
-        for start, days in self.weeks.items():
-            if some := [day[key] for day in days if key in day]:
-                found.append(_week(start, merge_histograms(some), of, distributions))
-        return ColumnProfile(
-            model=self.model,
-            version=self.version,
-            column=key.removeprefix(FEATURE),
-            kind=of.bins.kind,
-            reference=parts(of.whole, of.bins) if distributions else [],
-            weeks=found,
-        )
-
-
-def _week(start: int, histogram: Histogram, reference: ColumnReference, distributions: bool) -> ColumnWeek:
-    found = drift(histogram, reference)
-    known = found.distance == found.distance
-    return ColumnWeek(
-        since=start,
-        until=start + LONG,
-        rows=histogram.rows,
-        distance=found.distance if known else None,
-        p_value=found.p_value if known else None,
-        parts=parts(histogram, reference.bins) if distributions else [],
-    )

@@ -107,26 +107,72 @@ class Delivery:
 
 @dataclass(frozen=True)
 class ColumnWeek:
-    """A column in one week of event time against its reference."""
+    """A column in one week of event time against the reference of the version that answered most of its rows."""
 
     since: int
     until: int
+    version: int
     rows: int
     distance: float | None
     """Jensen–Shannon distance, 0 to 1; None without rows."""
     p_value: float | None
+    """Of a week like the reference's own blocks of time."""
+    broken: str = ""
+    """Where its data was broken in that week: `null`, `type`, `unseen`, `constant` or `scale`."""
+    mean: float | None = None
+    """Of the numbers."""
     parts: list[tuple[str, int]] = field(default_factory=list)
-    """Rows by value: null, out of range, and each bin or level."""
+    """Rows by value: null, wrong type, out of range or other, and each bin or level."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A column where a version was judged: what its weeks are held against."""
+
+    version: int
+    source: str
+    """`hold-out` or `served`."""
+    rows: int
+    edges: list[float]
+    """Of the bins of numbers; the last one stands twice where each value is a bin. Empty for levels."""
+    mean: float | None
+    parts: list[tuple[str, int]]
 
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """A raw column, or what the model answers (`output`), by week, with the reference's distribution."""
+    """A raw column, or what the model answers (`output`), by week."""
 
     model: str
-    version: int
     column: str
     kind: str
     """`number` or `level`."""
-    reference: list[tuple[str, int]]
     weeks: list[ColumnWeek]
+    references: list[Expected] = field(default_factory=list)
+    """One of each version in `weeks`, where distributions were asked for."""
+
+
+@dataclass(frozen=True)
+class LossDay:
+    """A day of event time: who answered, and what the labels that have come say of it."""
+
+    day: int
+    version: int
+    rows: int
+    labelled: int
+    loss: float | None
+    """None without labels."""
+    bound: float | None
+    """The most that is usual for the version; None where its monitor has not looked."""
+
+
+@dataclass(frozen=True)
+class ModelDrift:
+    """A model's columns by week and its loss by day, over the same weeks of event time."""
+
+    model: str
+    since: int
+    until: int
+    columns: list[ColumnProfile]
+    """The furthest first."""
+    days: list[LossDay]

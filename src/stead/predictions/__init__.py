@@ -11,6 +11,7 @@ from stead.predictions.log import Logged, PredictionLog
 from stead.predictions.performance import (
     changed_days,
     changed_models,
+    last_refresh,
     performance,
     recent_performance,
     refresh_performance,
@@ -38,6 +39,7 @@ __all__ = [
     "changed_models",
     "compact",
     "counts",
+    "last_refresh",
     "list_predictions",
     "performance",
     "read",

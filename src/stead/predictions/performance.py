@@ -87,6 +87,12 @@ def changed_days(store: Store, model: str, *, after: int) -> tuple[int, list[Day
     return last or 0, [_day_loss(row) for row in rows]
 
 
+def last_refresh(store: Store, model: str) -> int:
+    """The number of the last refresh that computed a day of a model; 0 where none did."""
+    with store.db.read() as tx:
+        return tx.execute(sa.select(sa.func.max(table.c.refresh)).where(table.c.model == model)).scalar() or 0
+
+
 def changed_models(tx: sa.Connection, marks: sa.Table) -> set[str]:
     """Models of which a day before `closed` was computed anew behind refresh `refresh`: columns of `marks`, a row a `model`."""
     here = (table.c.model == marks.c.model) & (table.c.refresh > marks.c.refresh) & (table.c.day < marks.c.closed)

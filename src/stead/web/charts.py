@@ -45,6 +45,10 @@ class Axes:
     log: bool = False
     most: int = 4
     """Intervals between y ticks, about."""
+    span: tuple[float, float] | None = None
+    """Of x, for charts above one another that share their time axis and its gutters."""
+    unit: str = ""
+    """Stands above the y axis."""
 
 
 def line_chart(
@@ -59,20 +63,23 @@ def line_chart(
     points = [(x, y) for line in lines for x, y in line.points if _drawn(y, axes.log)]
     if not points:
         return f'<p class="mid small">{escape(label)}: nothing to draw yet</p>'
-    x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
+    x_low, x_high = axes.span or (min(x for x, _ in points), max(x for x, _ in points))
     scale = _Scale(points, axes, height)
     width = x_high - x_low or 1.0
 
     def px(x: float) -> float:
         return round((x - x_low) / width * 100, 2) if x_high > x_low else 50.0
 
-    room = " gr" if any(line.label for line in lines) else ""
+    room = " tw" if axes.span else " gr" if any(line.label for line in lines) else ""
+    room += " nox" if axes.span and not axes.x_ticks else ""
     out = [f'<svg class="chart{room}" height="{height}" role="img" aria-label="{escape(label)}">']
     for value, y in scale.ticks():
         kind = "ax" if y >= height - 0.5 else "g"
         out.append(
             f'<line class="{kind}" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/><text class="ye" x="-8" y="{y + 3.5:.1f}">{escape(axes.y_format.format(value))}</text>'
         )
+    if axes.unit:
+        out.append(f'<text class="ye lab" x="-8" y="-14">{escape(axes.unit)}</text>')
     for number, (x, text) in enumerate(axes.x_ticks):
         anchor = "" if px(x) < 3 else "end-a" if px(x) > 97 else "mid-a"
         wide = " wide-only" if number % 2 and len(axes.x_ticks) > 4 else ""
