@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
@@ -244,6 +245,54 @@ def test_a_window_that_is_set_is_taken(project: Path, store: Store) -> None:
     assert done is not None and done.state == "succeeded", done
     info = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).info
     assert info["trained_on"]["since"] == 400 * 86_400_000 and "window" not in info
+
+
+KNOWN = """import numpy as np
+import pandas as pd
+
+
+def ingest(since, until):
+    t = pd.date_range(since, until, freq="D", inclusive="left", unit="us")
+    return pd.DataFrame({"t": t, "x": 0, "y": [float(i) for i in range(len(t))]})
+
+
+class Newest:
+    def predict(self, X):
+        return np.full(len(X), self.seen)
+
+
+def train(X, y):
+    model = Newest()
+    model.seen, model.rows = y.max(), len(y)
+    print("learned from", len(y))
+    return model
+"""
+
+
+def test_a_backtest_learns_only_from_what_was_known(project: Path, store: Store) -> None:
+    """The model predicts the newest row that it has seen, and the truth is the number of the day."""
+    day = 86_400_000
+    (project / "tiny.py").write_text(KNOWN)
+    (project / "stead.toml").write_text(TOML.replace('loss = "mae"', 'loss = "mae"\nlabel_delay = "48h"'))
+    spec = pipelines.pack(load_project(project), "tiny", store.blobs.put)
+    with pytest.raises(NotFound, match="tiny"):
+        pipelines.backtest(store, "tiny", spec=spec, since=59 * day, until=100 * day)
+    pipelines.ingest(store, "tiny", spec=spec, since=0, until=100 * day)
+    jobs.work(store, handlers(load_settings()), owner="me")
+    with pytest.raises(InvalidInput, match="more than 400"):
+        pipelines.backtest(store, "tiny", spec=spec, since=59 * day, until=100 * day, every="60s")
+    pipelines.backtest(store, "tiny", spec=spec, since=59 * day, until=100 * day, window="30d")
+    done = jobs.work(store, handlers(load_settings()), owner="me")
+    assert done is not None and done.state == "succeeded", done
+    found = msgspec.convert(done.result, pipelines.Backtest)
+    assert [(p.start // day, p.until // day, p.rows) for p in found.periods] == [(59, 90, 31), (90, 100, 10)]
+    first, second = found.periods
+    assert first.once == first.again == sum(i - 56 for i in range(59, 90))  # day 56 is the last one known at day 59
+    assert second.once == sum(i - 56 for i in range(90, 100))
+    assert second.again == sum(i - 87 for i in range(90, 100))
+    assert second.weight == 10 and found.total("once") == pytest.approx((first.once + second.once) / 41)
+    log = "".join(text for _, _, text in jobs.job_log(store, done.id))
+    assert log.count("learned from 28") == 2  # 30 days less the two whose labels had not come
 
 
 SOURCE = """import pandas as pd

@@ -101,6 +101,48 @@ def compare(first: str, second: str, data: str | None, since: int | None, until:
     return None
 
 
+@click.command()
+@click.argument("model")
+@click.option("--since", type=MOMENT, required=True, help="Where the first period begins.")
+@click.option("--until", type=MOMENT, required=True, help="Where the last period ends.")
+@click.option("--every", default="month", show_default=True, help="`month`, or a duration as 7d.")
+@click.option("--window", default="365d", show_default=True, help="Rows to learn from each time, or `all`.")
+@click.option("--data", metavar="DATASET@N", help="Rows; default the newest version of the model's dataset.")
+@output.json_option
+def backtest(model: str, since: int, until: int, every: str, window: str, data: str | None, as_json: bool) -> Any:
+    """What MODEL would have lost on past rows: trained once, and trained anew every month.
+
+    A yardstick without gates and canaries, on rows that the project's dataset has. Nothing is registered.
+    """
+    import msgspec
+
+    from stead.pipelines import Backtest
+
+    caller = connect()
+    spec = push_project(caller, model).spec
+    job = caller.call(
+        "pipelines.backtest", model=model, spec=spec, since=since, until=until, every=every, window=window, data=data
+    )
+    found = msgspec.convert(follow(caller, job).result, Backtest)
+    if as_json:
+        return found
+    learned = "all rows" if found.window_days is None else f"the last {found.window_days:g} days"
+    print(f"{found.loss} on {sum(p.rows for p in found.periods):,} rows of {found.dataset}, learned from {learned}:")
+    each = "every month" if every == "month" else f"every {every}"
+    rows = [
+        (
+            output.when(p.start)[:10],
+            p.rows,
+            p.once / p.weight if p.weight else None,
+            p.again / p.weight if p.weight else None,
+        )
+        for p in found.periods
+    ]
+    rows.append(("in all", sum(p.rows for p in found.periods), found.total("once"), found.total("again")))
+    output.table(("from", "rows", "trained once", each), rows, right=(1, 2, 3))
+    return None
+
+
 @click.group()
 def jobs() -> None:
     """Work that waits, runs or has ended."""

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
-import os
-import selectors
-import signal
-import subprocess
+import tempfile
 import threading
 import time
 import traceback
@@ -19,6 +15,7 @@ import sqlalchemy as sa
 
 from stead.errors import Failed, SteadError
 from stead.jobs import operations
+from stead.jobs.children import Child, Hear, Host
 from stead.jobs.limits import Limits
 from stead.jobs.operations import JobCancelled, LeaseLost
 from stead.jobs.types import Job, Progress
@@ -39,6 +36,7 @@ class Keeper:
         self.limits = limits or Limits()
         self.progress: Progress | None = None
         self._echo = echo
+        self._hosts: dict[tuple[str, ...], Host] = {}
         self._text: list[str] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -96,6 +94,8 @@ class Keeper:
             raise
 
     def close(self) -> None:
+        for host in self._hosts.values():
+            host.close()
         self._stop.set()
         self._wake.set()
         self._thread.join(timeout=10)
@@ -124,37 +124,48 @@ class Keeper:
 
         Raises Failed (`step-failed`, `step-memory`, `step-files`) with what it said last where it fails, JobCancelled, LeaseLost.
         """
-        # The child holds the read end of a pipe and exits at its end: so it dies with us, at kill -9 too.
-        alive_read, alive_write = os.pipe()
-        os.set_inheritable(alive_read, True)
-        process = subprocess.Popen(
-            self.limits.around(command),
-            cwd=cwd,
-            env={**env, "STEAD_ALIVE_FD": str(alive_read)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(alive_read,),
-            start_new_session=True,
-        )
-        os.close(alive_read)
-        tail = ""
+        child = Child(self.limits.around(command), cwd=cwd, env=env)
         try:
-            assert process.stdout is not None
-            for text in _lines(process, process.stdout.fileno()):
-                if text:
-                    tail = (tail + text)[-8192:]
-                    self.log(text)
-                if on_tick:
-                    on_tick()
-                self.check()
-            code = process.wait()
+            self._follow(name, child.wait, on_tick)
         finally:
-            _end_group(process)
-            os.close(alive_write)
-            if process.stdout:
-                process.stdout.close()
-        if code:
+            child.close()
+
+    def step(
+        self,
+        name: str,
+        command: Sequence[str],
+        request: Mapping[str, Any],
+        *,
+        env: Mapping[str, str],
+        on_tick: Callable[[], None] | None = None,
+    ) -> None:
+        """Have a host run a step: the first request to `command` in `env` starts it, and it lives as long as the job.
+
+        Raises what `run` raises.
+        """
+        key = (*command, *(f"{k}={v}" for k, v in sorted(env.items())))
+        host = self._hosts.get(key)
+        if host is None:
+            host = self._hosts[key] = Host(self.limits.around(command), cwd=Path(tempfile.gettempdir()), env=env)
+        try:
+            self._follow(name, lambda hear: host.step(request, hear), on_tick)
+        except BaseException:
+            self._hosts.pop(key).close()
+            raise
+
+    def _follow(self, name: str, finish: Callable[[Hear], int], on_tick: Callable[[], None] | None) -> None:
+        tail = ""
+
+        def hear(text: str) -> None:
+            nonlocal tail
+            if text:
+                tail = (tail + text)[-8192:]
+                self.log(text)
+            if on_tick:
+                on_tick()
+            self.check()
+
+        if code := finish(hear):
             raise self._failure(name, code, [line for line in tail.splitlines() if line.strip()])
 
     def _failure(self, name: str, code: int, tail: list[str]) -> Failed:
@@ -166,42 +177,6 @@ class Keeper:
         if limited := self.limits.told(message, code, "\n".join(tail[-20:])):
             return limited
         return Failed("step-failed", message, hint=hint or f"stead jobs log {self.job.id[-12:]}")
-
-
-def _lines(process: subprocess.Popen[bytes], fd: int) -> Iterator[str]:
-    """Output by whole lines, and something at least five times a second, until the process and its pipe have ended.
-
-    Half a line comes alone when nothing follows it for a while: a bar, a question.
-    """
-    os.set_blocking(fd, False)
-    decode, held = codecs.getincrementaldecoder("utf-8")("replace").decode, ""
-    with selectors.DefaultSelector() as selector:
-        selector.register(fd, selectors.EVENT_READ)
-        while True:
-            if selector.select(0.2):
-                piece = os.read(fd, 65536)
-                lines, newline, held = (held + decode(piece, not piece)).rpartition("\n")
-                yield lines + newline
-                if not piece:
-                    break
-            else:
-                yield held
-                held = ""
-                if process.poll() is not None:
-                    break
-    yield held
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    for number, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 5.0)):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
-            if number == signal.SIGTERM:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            return
 
 
 def work(

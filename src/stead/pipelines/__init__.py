@@ -3,23 +3,28 @@
 What a step needs is packed (`pack`), so that a job can run wherever its executor is.
 """
 
+from stead.pipelines.backtesting import backtest, run_backtest
 from stead.pipelines.comparing import compare, run_compare
 from stead.pipelines.packing import CONTRACT, pack
 from stead.pipelines.training import ingest, run_ingest, run_training, train
-from stead.pipelines.types import Candidate, Compared, Judge, Spec
+from stead.pipelines.types import Backtest, Candidate, Compared, Judge, Period, Spec
 
-OPERATIONS = {"write": ("train", "ingest", "compare")}
+OPERATIONS = {"write": ("train", "ingest", "compare", "backtest")}
 
 __all__ = [
     "CONTRACT",
     "OPERATIONS",
+    "Backtest",
     "Candidate",
     "Compared",
     "Judge",
+    "Period",
     "Spec",
+    "backtest",
     "compare",
     "ingest",
     "pack",
+    "run_backtest",
     "run_compare",
     "run_ingest",
     "run_training",

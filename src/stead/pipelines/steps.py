@@ -115,17 +115,21 @@ class Workshop:
             "PYTHONPATH": str(environments.runtime_path(self.store)),
             "PYTHONUNBUFFERED": "1",
             "PYTHONHASHSEED": "0",
-            "STEAD_STEP": step,
-            "STEAD_JOURNAL": str(journal),
+            "PYTHONSAFEPATH": "1",
         }
-        command = [str(self.python), "-m", "stead.runtime.step", str(place / "spec.json")]
+        request = {
+            "spec": str(place / "spec.json"),
+            "cwd": str(cwd or place),
+            "env": {"STEAD_STEP": step, "STEAD_JOURNAL": str(journal)},
+        }
         courier = self._courier(step, journal) if logs else None
 
         def carry() -> None:
             if courier is not None and journal.is_dir():
                 courier.carry()
 
-        self.keeper.run(step, command, cwd=cwd or place, env=environ, on_tick=carry)
+        command = [str(self.python), "-m", "stead.runtime.host"]
+        self.keeper.step(step, command, request, env=environ, on_tick=carry)
         carry()
         digests = {name: self._keep(Path(path)) for name, path in paths.items()}
         if logs and journal.is_dir() and any(journal.iterdir()):

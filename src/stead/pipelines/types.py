@@ -127,3 +127,35 @@ class Compared:
     """Versions that were trained on some of these rows: their loss here is too good."""
     since: int | None
     until: int | None
+
+
+@dataclass(frozen=True)
+class Period:
+    """A stretch of a backtest. The loss of a way is its sum / `weight`."""
+
+    start: int
+    until: int
+    rows: int
+    weight: float
+    once: float
+    """Sum of the losses of the model that was trained at the beginning and never again."""
+    again: float
+    """Sum of the losses of the model that was trained anew at the start of the period."""
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """What training once and training on a calendar would have lost on the same past rows."""
+
+    model: str
+    loss: str
+    dataset: str
+    every: str
+    window_days: float | None
+    """Length of the training window; None for all rows."""
+    periods: list[Period]
+
+    def total(self, way: str) -> float | None:
+        """Loss over all periods of `once` or `again`."""
+        weight = sum(period.weight for period in self.periods)
+        return sum(getattr(period, way) for period in self.periods) / weight if weight else None

@@ -8,7 +8,7 @@ from stead import deployments, gates, pipelines
 from stead.config import Settings
 from stead.jobs import Handler
 
-LANES: dict[str, tuple[str, ...]] = {"deploy": ("deploy",), "work": ("train", "ingest", "compare")}
+LANES: dict[str, tuple[str, ...]] = {"deploy": ("deploy",), "work": ("train", "ingest", "compare", "backtest")}
 """Kinds that share one worker thread of the agent: a long training never keeps a deployment waiting."""
 
 
@@ -19,5 +19,6 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         "train": partial(pipelines.run_training, allow=allow, judges=gates.TRAINED),
         "ingest": partial(pipelines.run_ingest, allow=allow),
         "compare": partial(pipelines.run_compare, allow=allow),
+        "backtest": partial(pipelines.run_backtest, allow=allow),
         "deploy": deployments.run_deployment,
     }

@@ -1,4 +1,4 @@
-"""Runs one step of a pipeline in the model's environment: `python -m stead.runtime.step SPEC`.
+"""Runs one step of a pipeline in the model's environment; `runtime.host` calls it in a process for each.
 
 The executor wrote SPEC (JSON) and the input files; the step writes output files and its journal, and knows nothing else:
 no address, no credentials. Frames go in and out as Parquet through the environment's own pandas.
@@ -40,10 +40,10 @@ TIMED_ROWS = 1000
 SEED = 0
 
 
-def main() -> int:
-    """Run the step that the file `sys.argv[1]` describes."""
+def run(file: Path) -> int:
+    """Run the step that a file describes; its exit code."""
     follow_parent()
-    spec = json.loads(Path(sys.argv[1]).read_text())
+    spec = json.loads(file.read_text())
     try:
         _seed()
         if spec["step"] == "train" and os.environ.get("STEAD_JOURNAL"):
@@ -302,6 +302,39 @@ def predict(spec: dict[str, Any]) -> None:
     pd.DataFrame({"prediction": answers}).to_parquet(spec["outputs"]["predictions"], index=False)
 
 
+def backtest(spec: dict[str, Any]) -> None:
+    """At each start fit on the rows whose labels were known by then, and predict until the next; beside it the first fit to the end."""
+    import numpy as np
+    import pandas as pd
+
+    module, params = _module(spec), spec["params"]
+    X, y = _learning(spec)
+    ms = _ms(_times(_rows(spec), spec["time"])).to_numpy()
+    starts, window = params["starts"], params["window"]
+    first, pieces = None, []
+    for number, (start, end) in enumerate(zip(starts, [*starts[1:], params["until"]], strict=True), 1):
+        known = ms < start - params["delay"]
+        if window:
+            known &= ms >= start - window
+        rest, test = np.flatnonzero(known), np.flatnonzero((ms >= start) & (ms < end))
+        if len(rest) < LEAST_ROWS:
+            raise InvalidInput(
+                "too-few-rows",
+                f"{len(rest)} rows before {_iso(start)} are too few to train on",
+                hint="a later --since, or a longer --window",
+            )
+        model = _fit(module, X, y, rest)
+        first = first or model
+        print(f"{number} of {len(starts)}: {_iso(start)}, {len(rest)} rows to learn from, {len(test)} to predict")
+        if len(test):
+            seen = X.iloc[test].reset_index(drop=True)
+            piece = {"time": ms[test], "target": np.asarray(y.iloc[test])}
+            again = _predict(model, seen, spec["loss"])
+            once = again if model is first else _predict(first, seen, spec["loss"])
+            pieces.append(pd.DataFrame(piece | {"once": once, "again": again}))
+    pd.concat(pieces).to_parquet(spec["outputs"]["answers"], index=False)
+
+
 STEPS: dict[str, Callable[[dict[str, Any]], None]] = {
     "describe": describe,
     "ingest": ingest,
@@ -309,6 +342,7 @@ STEPS: dict[str, Callable[[dict[str, Any]], None]] = {
     "evaluate": evaluate,
     "train": train,
     "predict": predict,
+    "backtest": backtest,
 }
 
 
@@ -370,6 +404,10 @@ def _ms(times: Any) -> Any:
     return times.astype("datetime64[ms]").astype("int64")
 
 
+def _iso(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d")
+
+
 def _plain(series: Any) -> list[Any]:
     """A column as JSON would carry it."""
     if getattr(series.dtype, "kind", "") == "M" or str(series.dtype).startswith("datetime"):
@@ -386,4 +424,4 @@ def _seed() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(Path(sys.argv[1])))

@@ -1,0 +1,123 @@
+"""Runs the steps of a job, each in a process of its own, with the libraries loaded once: `python -m stead.runtime.host FD`.
+
+Loading pandas and a learner takes seconds, and a training has five steps. So this process imports the libraries that the
+project's files import, and forks for each step: the project's own code is loaded anew every time, and what a step does
+to its process is gone when it ends. A request is a line of JSON on stdin, `{"spec": FILE, "cwd": FOLDER, "env": {…}}`;
+the step's exit code is told as a line on FD. Where forking is not safe, because a library has started threads or the
+system is not Linux, a step gets a fresh interpreter instead.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ALWAYS = ("numpy", "pandas", "pyarrow.parquet")
+"""Every step reads and writes Parquet through pandas."""
+FORK_SAFE = {"jemalloc_bg_thd"}
+"""Threads of pyarrow's allocator, which takes its locks before a fork and goes on without them in the child."""
+
+
+def main() -> int:
+    """Serve requests until stdin ends; in the process of a step, that step's exit code."""
+    told = int(sys.argv[1])
+    os.set_inheritable(told, False)
+    loaded: set[str] = set()
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        _load(json.loads(Path(request["spec"]).read_text()), loaded)
+        if not _alone():
+            code = _fresh(request)
+        elif (child := os.fork()) == 0:
+            _enter(request, told)
+            from stead.runtime.step import run
+
+            return run(Path(request["spec"]))
+        else:
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.write(told, b"%d\n" % code)
+    return 0
+
+
+def _load(spec: dict[str, Any], loaded: set[str]) -> None:
+    """Import the libraries that the project's files import; what fails here is told by the step that needs it."""
+    own = {Path(name).parts[0].removesuffix(".py") for name in spec["files"]}
+    wanted = [*ALWAYS]
+    for name in spec["files"]:
+        if name.endswith(".py"):
+            wanted += imported((Path(spec["code"]) / name).read_bytes())
+    for name in wanted:
+        if name not in loaded and name.partition(".")[0] not in own:
+            loaded.add(name)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    importlib.import_module(name)
+                except BaseException:  # whatever a library does when it cannot be loaded
+                    continue
+
+
+def imported(source: bytes) -> list[str]:
+    """The modules that a file imports when it is loaded.
+
+    >>> imported(b"import os.path\\nfrom json import loads\\ndef f():\\n    import csv")
+    ['os.path', 'json']
+    """
+    try:
+        return list(_imports(ast.parse(source).body))
+    except (SyntaxError, ValueError):
+        return []
+
+
+def _imports(body: list[ast.stmt]) -> Iterator[str]:
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.module and not node.level:
+                yield node.module
+        elif isinstance(node, ast.Try):
+            yield from _imports(node.body)
+
+
+def _alone() -> bool:
+    """Whether this process may fork: on Linux, with no threads but those that a fork knows how to handle."""
+    tasks = Path("/proc/self/task")
+    if sys.platform != "linux" or not tasks.is_dir():
+        return False
+    names = [(task / "comm").read_text().strip() for task in tasks.iterdir() if task.name != str(os.getpid())]
+    return set(names) <= FORK_SAFE
+
+
+def _enter(request: dict[str, Any], told: int) -> None:
+    """Become the process of a step."""
+    os.close(told)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+
+
+def _fresh(request: dict[str, Any]) -> int:
+    alive = os.environ.get("STEAD_ALIVE_FD")
+    return subprocess.run(
+        [sys.executable, "-m", "stead.runtime.step", request["spec"]],
+        cwd=request["cwd"],
+        env=os.environ | request["env"],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[int(alive)] if alive else [],
+    ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
