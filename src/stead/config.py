@@ -203,6 +203,9 @@ class RolloutConfig:
     """Harm that is still taken: a loss higher by this share of the champion's."""
     guards: tuple[str, ...] = ("errors", "latency", "outputs", "loss")
     """What takes a canary back when it breaks."""
+    judge_days: int = 28
+    """Days for which the version that was displaced, or taken back for its loss, goes on scoring aside, so that the decision
+    can be judged; 0 for none. A swap by hand at level `record` has none either."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def test_what_is_altered_later_is_found(any_store: Store, damage: str) -> None:
             tx.execute(sa.delete(table).where(table.c.id == numbers[4]))
         else:
             values = {"id": numbers[0] - 1, "at": 0, "actor": "x", "action": "x", "subject": "x", "summary": "x"}
-            tx.execute(sa.insert(table).values({**values, "evidence": {}}))
+            tx.execute(sa.insert(table).values({**values, "evidence": {}, "alternatives": []}))
     with pytest.raises(Failed) as raised:
         ledger.verify(any_store)
     assert raised.value.code == "ledger-altered"

@@ -76,6 +76,9 @@ def explain(model: str, as_json: bool) -> Any:
         print(f"  {'●' if signal.fires else '○'} {signal.name}: {signal.said}")
     for kind, at in found.schedules.items():
         print(f"  {kind} by schedule: {output.when(at)}")
+    for each in found.judged:
+        stands = "" if each.closed else " so far"
+        print(f"  decision {each.entry}, a {each.kind}: {each.verdict or 'not judged yet'}{stands}: {each.said}")
     return None
 
 

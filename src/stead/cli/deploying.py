@@ -198,10 +198,25 @@ def decisions(ctx: click.Context, model: str | None, limit: int, as_json: bool) 
     for entry in reversed(found):
         undone = f"undone by {entry.undone_by}" if entry.undone_by else f"stead undo {entry.id}" if entry.undo else None
         rows.append(
-            (entry.id, output.when(entry.event_time or entry.at), entry.actor, entry.summary, entry.reason, undone)
+            (
+                entry.id,
+                output.when(entry.event_time or entry.at),
+                entry.actor,
+                entry.summary,
+                entry.reason,
+                undone,
+                _judged(entry.judgement),
+            )
         )
-    output.table(("no", "when", "who", "what", "why", "undo"), rows, right=(0,), empty="no decisions yet")
+    output.table(("no", "when", "who", "what", "why", "undo", "judged"), rows, right=(0,), empty="no decisions yet")
     return None
+
+
+def _judged(judgement: Any) -> str | None:
+    """What the rows that came after say, in a word or two."""
+    if judgement is None:
+        return None
+    return (judgement.verdict or "waits") + ("" if judgement.closed or not judgement.verdict else " so far")
 
 
 @decisions.command("show")
@@ -221,6 +236,9 @@ def decisions_show(number: int, as_json: bool) -> Any:
             ("when", output.when(entry.at)),
             ("event time", output.when(entry.event_time)),
             ("why", entry.reason),
+            ("policy", entry.policy),
+            ("instead", "; ".join(entry.alternatives) or None),
+            ("judged", f"{_judged(entry.judgement)}: {entry.judgement.said}" if entry.judgement else None),
             (
                 "undo",
                 f"stead undo {entry.id}"

@@ -5,6 +5,7 @@
 """
 
 from stead.deployments.canary import observe
+from stead.deployments.judging import judge, judged_now
 from stead.deployments.operations import (
     canaries,
     cancel_deployment,
@@ -38,6 +39,8 @@ __all__ = [
     "cancel_deployment",
     "deploy",
     "get_deployment",
+    "judge",
+    "judged_now",
     "list_deployments",
     "live_deployment",
     "observe",

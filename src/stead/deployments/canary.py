@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 import sqlalchemy as sa
 
-from stead import jobs, serving
+from stead import jobs, ledger, serving
 from stead.config import RolloutConfig
 from stead.deployments import operations
 from stead.deployments.evidence import Evidence, gather
@@ -25,6 +25,8 @@ ERRORS = 0.001
 """A higher rate of errors than the other arm's by more than this is harm."""
 SLOWER = 1.5
 SPLIT = 0.001
+STOPPED = ("errors", "latency", "outputs")
+"""Guards after which a version runs no more, not even aside: it shares its worker with the version that answers."""
 
 
 @dataclass(frozen=True)
@@ -156,11 +158,18 @@ def _abort(
     tx: sa.Connection, store: Store, deployment: Deployment, decision: Decision, told: dict[str, Any]
 ) -> int | None:
     ref = f"{deployment.model}@{deployment.version}"
-    revision = operations.let_go(tx, store, deployment)
+    aside = decision.guard not in STOPPED and operations.judged_for(tx, deployment) > 0
+    revision = operations.let_go(tx, store, deployment, aside=aside)
     error = {"code": f"guard-{decision.guard}", "message": decision.said, "kind": "Refused"}
     operations.advance(tx, deployment, "aborted", decision.said, error=error, ended=True)
     said = f"the canary of {ref} was taken back by the guard {decision.guard}: {decision.said}"
-    operations.record_end(tx, "agent", deployment, "deployment.aborted", said, None, told)
+    again = ledger.Undo("deployments.deploy", {"model": deployment.model, "version": deployment.version})
+    entry = operations.record_end(
+        tx, "agent", deployment, "deployment.aborted", said, None, told, undo=again,
+        alternatives=["hold for more evidence", "let it answer all the same"],
+    )  # fmt: skip
+    if aside:
+        operations.begin_judging(tx, deployment, entry, "abort")
     return revision
 
 
@@ -184,6 +193,8 @@ def _step(tx: sa.Connection, store: Store, deployment: Deployment, share: float,
         "canary.step",
         f"{deployment.model}@{deployment.version} gets {share:.0%} of the traffic: {note}",
         None,
-        {"share": share, "revision": revision},
+        {"share": share, "revision": revision, "said": note},
+        undo=ledger.Undo("deployments.cancel_deployment", {"number": deployment.id}),
+        alternatives=["hold for more evidence", "take it back"],
     )
     return revision

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stead import models, predictions
 from stead.config import duration_ms
@@ -18,6 +19,7 @@ from stead.deployments.types import Deployment
 from stead.stats import counts, losses, sequential
 from stead.store import Store
 
+Array = NDArray[np.float64]
 DAY = 86_400_000
 ALPHA = 0.025
 """Of each of the two looks at the loss, by row and by day: together 5 %."""
@@ -33,6 +35,21 @@ class Interval:
     estimate: float | None
     low: float | None
     high: float | None
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Losses by row of the labelled rows that both versions scored."""
+
+    first: Array
+    """Of the version that was there before."""
+    second: Array
+    weight: Array
+    day: NDArray[Any]
+    arm: NDArray[np.bool_]
+    """Rows that the new version answered."""
+    unusable: int
+    """Outputs of the new version that are no finite number where those of the other one are."""
 
 
 @dataclass(frozen=True)
@@ -75,22 +92,12 @@ class Evidence:
 def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
     """Look at the log since the canary began, up to the model's `now`."""
     model = models.get_model(store, deployment.model)
+    begun = deployment.shares[0]
     version = models.get_version(store, f"{deployment.model}@{deployment.version}")
     offline = models.get_logged_model(store, version.logged_model).metrics.get("holdout_time")
-    first, second, begun = deployment.previous or 0, deployment.version, deployment.shares[0]
-    delay = duration_ms(str(model.settings.get("label_delay") or "0h"))
-    until = (now - delay) // DAY * DAY
-    pairs = predictions.read_pairs(
-        store, model.name, first, second, since=begun.event_time, until=max(until, begun.event_time)
-    )
-    values = {name: _values(pairs, name) for name in ("first", "second", "label")}
-    loss_a, weight_a = losses.row_losses(model.loss, values["first"], values["label"])
-    loss_b, weight_b = losses.row_losses(model.loss, values["second"], values["label"])
-    unusable = int(((weight_a > 0) & ~(weight_b > 0)).sum())
-    both = (weight_a > 0) & (weight_b > 0)
-    loss_a, loss_b, weight = loss_a[both], loss_b[both], weight_a[both]
-    day = pairs["event_time"].to_numpy()[both] // DAY
-    arm = pairs["answered"].to_numpy(zero_copy_only=False)[both] == second
+    until = due_until(model, now)
+    found = paired_losses(store, deployment, model, since=begun.event_time, until=until)
+    loss_a, loss_b, weight, day = found.first, found.second, found.weight, found.day
     scale = float(loss_a.sum() / weight.sum()) if weight.sum() > 0 else math.nan
     excess = loss_b - (1 + deployment.plan.margin) * loss_a
     by_row = sequential.mean(sequential.observe(sequential.Arm(), excess, weight), alpha=ALPHA)
@@ -102,7 +109,7 @@ def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
     return Evidence(
         days=state.days,
         rows=len(weight),
-        arm_rows=int(arm.sum()),
+        arm_rows=int(found.arm.sum()),
         answered=arms.answered,
         failed=arms.failed,
         first_loss=_finite(scale),
@@ -113,10 +120,33 @@ def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
         errors=_interval(counts.difference(arms.steps), 1.0) if arms.steps else Interval(None, None, None),
         latency=_interval(counts.quantile(arms.latency, LATENCY), 1.0),
         other_latency=_interval(counts.quantile(arms.other_latency, LATENCY), 1.0),
-        unusable=unusable,
+        unusable=found.unusable,
         split=counts.sample_ratio(arms.splits) if arms.splits else 1.0,
         until=until,
         more_days=_finite(more),
+    )
+
+
+def due_until(model: models.Model, now: int) -> int:
+    """Event time up to which days are over and their labels due, at the model's `now`."""
+    return (now - duration_ms(str(model.settings.get("label_delay") or "0h"))) // DAY * DAY
+
+
+def paired_losses(store: Store, deployment: Deployment, model: models.Model, *, since: int, until: int) -> Paired:
+    """Losses of a deployment's two versions on the rows that both scored, whichever answered; since <= event time < until."""
+    first, second = deployment.previous or 0, deployment.version
+    pairs = predictions.read_pairs(store, model.name, first, second, since=since, until=max(until, since))
+    values = {name: _values(pairs, name) for name in ("first", "second", "label")}
+    loss_a, weight_a = losses.row_losses(model.loss, values["first"], values["label"])
+    loss_b, weight_b = losses.row_losses(model.loss, values["second"], values["label"])
+    both = (weight_a > 0) & (weight_b > 0)
+    return Paired(
+        first=loss_a[both],
+        second=loss_b[both],
+        weight=weight_a[both],
+        day=pairs["event_time"].to_numpy()[both] // DAY,
+        arm=pairs["answered"].to_numpy(zero_copy_only=False)[both] == second,
+        unusable=int(((weight_a > 0) & ~(weight_b > 0)).sum()),
     )
 
 

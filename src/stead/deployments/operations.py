@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -18,6 +18,8 @@ from stead.runtime.clock import now_ms
 from stead.store import Store, checked_limit, from_row
 
 SWAP = RolloutConfig(kind="swap")
+DAY = 86_400_000
+AWAITED = "waits for the rows that come after"
 
 
 def deploy(
@@ -28,6 +30,7 @@ def deploy(
     override: Sequence[str] = (),
     reason: str | None = None,
     plan: str | None = None,
+    undoes: int | None = None,
 ) -> Deployment:
     """Ask that a version (default: the newest) takes over the model's route: warm it, check it, then by the plan.
 
@@ -46,7 +49,9 @@ def deploy(
             raise InvalidInput("override-unknown", f"there is no gate {gate!r}", hint=hint)
     if override and not (reason or "").strip():
         raise InvalidInput("reason-missing", "to override a gate takes a reason", hint='--reason "why this is right"')
-    return _request(store, model, chosen.version, kind="deploy", overrides=list(override), reason=reason, plan=plan)
+    return _request(
+        store, model, chosen.version, kind="deploy", overrides=list(override), reason=reason, plan=plan, undoes=undoes
+    )
 
 
 def rollback(
@@ -106,7 +111,7 @@ def switch(
         advance(tx, before, state, f"by deployment {deployment.id}", ended=True)
     back = deployment.kind == "rollback"
     warm = [before.version] if before is not None and before.version != version and not back else []
-    judging = warm if deployment.shares else []  # what it displaced goes on scoring, so that it can be judged later
+    judging = warm if judged_for(tx, deployment) else []  # what it displaced goes on scoring aside
     revision = serving.set_route(store.db, tx, model, arms=[serving.Arm(version, 1.0)], warm=warm, shadow=judging)
     models.set_alias_in(store, tx, model, "champion", version)
     advance(tx, deployment, "live", f"route {revision}")
@@ -116,7 +121,7 @@ def switch(
     undo = ledger.Undo("deployments.withdraw", {"model": model, "version": version})
     if before:
         undo = ledger.Undo("deployments.rollback", {"model": model, "to": before.version})
-    ledger.record(
+    entry = ledger.record(
         tx,
         actor=deployment.requested_by,
         action="route.rolled_back" if back else "route.changed",
@@ -134,8 +139,28 @@ def switch(
         undo=undo,
         undoes=undoes,
         event_time=jobs.held_in(tx, model),
+        alternatives=["keep the version before", "wait for more evidence"],
+        policy=models.policy_of(tx, model),
     )
+    if judging:
+        begin_judging(tx, deployment, entry, "promotion")
     return revision
+
+
+def judged_for(tx: sa.Connection, deployment: Deployment) -> int:
+    """Days for which the version that does not answer goes on scoring aside; 0 where a person swaps at level `record`."""
+    by_hand = models.rollout_of(tx, deployment.model)[1] == "record" and not deployment.shares
+    return 0 if by_hand else deployment.plan.judge_days
+
+
+def begin_judging(tx: sa.Connection, deployment: Deployment, entry: int, kind: Literal["promotion", "abort"]) -> None:
+    """Have the decision of a ledger entry judged by the rows that come after it, in the caller's transaction."""
+    held = jobs.held_in(tx, deployment.model)
+    now = now_ms() if held is None else held
+    until = now + deployment.plan.judge_days * DAY
+    ledger.await_judgement(
+        tx, ledger.Judgement(entry, deployment.model, kind, deployment.id, now, until, said=AWAITED, seen=now)
+    )
 
 
 def withdraw(
@@ -217,13 +242,13 @@ def live_deployment(store: Store, model: str) -> Deployment | None:
 def under_way(store: Store, model: str) -> Deployment | None:
     """The deployment of a model that has not ended and is not live yet."""
     with store.db.read() as tx:
-        return _under_way_in(tx, model)
+        return under_way_in(tx, model)
 
 
-def let_go(tx: sa.Connection, store: Store, deployment: Deployment) -> int | None:
+def let_go(tx: sa.Connection, store: Store, deployment: Deployment, *, aside: bool = False) -> int | None:
     """Let go of a version that does not take over; what was live answers everything again. The route's revision if it moved.
 
-    It stays warm where it is kept for a roll-back.
+    It stays warm where it is kept for a roll-back; with `aside` it goes on scoring what the live one answers.
     """
     route = serving.route_in(tx, deployment.model)
     if route is None:
@@ -235,6 +260,7 @@ def let_go(tx: sa.Connection, store: Store, deployment: Deployment) -> int | Non
     kept = {live.previous} if live is not None else set()
     warm = [version for version in route.warm if version != deployment.version or version in kept]
     shadow = [] if deployment.shares else [version for version in route.shadow if version != deployment.version]
+    shadow += [deployment.version] if aside and live is not None else []
     if (arms, warm, shadow) == (route.arms, route.warm, route.shadow):
         return None
     return serving.set_route(store.db, tx, deployment.model, arms=arms, warm=warm, shadow=shadow)
@@ -304,6 +330,8 @@ def request_in(
         evidence={"deployment": number, "kind": kind, "overrides": list(overrides), "undoes": undoes},
         undo=ledger.Undo("deployments.cancel_deployment", {"number": number}),
         event_time=jobs.held_in(tx, model),
+        alternatives=["keep the version that answers", "ask a person"],
+        policy=models.policy_of(tx, model),
     )
     job = jobs.enqueue_in(
         tx,
@@ -346,7 +374,7 @@ def _plan(tx: sa.Connection, model: str, kind: str | None) -> RolloutConfig:
 
 
 def _check_idle(tx: sa.Connection, model: str) -> None:
-    if (other := _under_way_in(tx, model)) is not None:
+    if (other := under_way_in(tx, model)) is not None:
         raise Conflict(
             "deployment-under-way",
             f"deployment {other.id} of {model}@{other.version} is under way ({other.state})",
@@ -415,10 +443,12 @@ def record_end(
     reason: str | None = None,
     evidence: dict[str, Any] | None = None,
     *,
+    undo: ledger.Undo | None = None,
     undoes: int | None = None,
-) -> None:
-    """The ledger's entry for how a deployment ended, or for what a person overrode."""
-    ledger.record(
+    alternatives: Sequence[str] = (),
+) -> int:
+    """The ledger's entry for a step of a deployment, how it ended, or what a person overrode; its number."""
+    return ledger.record(
         tx,
         actor=actor,
         action=action,
@@ -427,8 +457,11 @@ def record_end(
         summary=summary,
         reason=reason,
         evidence={"deployment": deployment.id, **(evidence or {})},
+        undo=undo,
         undoes=undoes,
         event_time=jobs.held_in(tx, deployment.model),
+        alternatives=alternatives,
+        policy=models.policy_of(tx, deployment.model),
     )
 
 
@@ -445,7 +478,8 @@ def _live_in(tx: sa.Connection, model: str) -> Deployment | None:
     return None if row is None else from_row(row, Deployment)
 
 
-def _under_way_in(tx: sa.Connection, model: str) -> Deployment | None:
+def under_way_in(tx: sa.Connection, model: str) -> Deployment | None:
+    """`under_way` inside a transaction."""
     query = sa.select(deployments).where(deployments.c.model == model, deployments.c.state.in_(UNDER_WAY))
     row = tx.execute(query.limit(1)).mappings().first()
     return None if row is None else from_row(row, Deployment)

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from stead import gates, serving
+from stead import gates, ledger, serving
 from stead.deployments import operations
 from stead.deployments.canary import begin
 from stead.deployments.types import BY_JOB, UNDER_WAY, Deployment
@@ -107,6 +107,7 @@ class _Rollout:
         with self.keeper.write("deployments.refuse") as tx:
             operations.let_go(tx, self.store, deployment)
             operations.advance(tx, deployment, "refused", verdict.summary, error=error.as_dict()["error"], ended=True)
+            forced = {"model": deployment.model, "version": deployment.version, "override": ["parity"]}
             operations.record_end(
                 tx,
                 "agent",
@@ -115,6 +116,8 @@ class _Rollout:
                 f"parity refused {ref}: {verdict.summary}",
                 None,
                 verdict.evidence,
+                undo=ledger.Undo("deployments.deploy", forced),
+                alternatives=["let a person override the gate, with a reason"],
             )
 
     def _onward(self, tx: sa.Connection, deployment: Deployment, note: str) -> None:
@@ -143,6 +146,10 @@ class _Rollout:
                 deployment,
                 "deployment.failed",
                 f"{deployment.model}@{deployment.version} could not be deployed: {error.message}",
+                None,
+                error.as_dict()["error"],
+                undo=ledger.Undo("deployments.deploy", {"model": deployment.model, "version": deployment.version}),
+                alternatives=["try again"],
             )
 
     def _wait_for_gateway(self) -> str:

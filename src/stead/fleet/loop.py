@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import sqlalchemy as sa
 
-from stead import deployments, jobs, models, monitors, policies, predictions
+from stead import deployments, jobs, ledger, models, monitors, policies, predictions
 from stead.errors import SteadError
 from stead.fleet.tables import followed
 from stead.runtime.clock import now_ms
@@ -53,6 +53,8 @@ def tick(store: Store) -> Turn:
             moved += _safely(model.name, partial(_look, store, model))
     for deployment in deployments.canaries(store):
         moved += _safely(deployment.model, partial(_canary, store, deployment))
+    for waiting in deployments.judged_now(store):
+        moved += _safely(waiting[0].model, partial(_judge, store, waiting))
     for retraining in policies.open_retrainings(store):
         moved += _safely(retraining.model, partial(_advance, store, retraining))
     _remember(store, clocks)
@@ -78,6 +80,10 @@ def _look(store: Store, model: models.Model) -> int:
 def _canary(store: Store, deployment: deployments.Deployment) -> int:
     after = deployments.observe(store, deployment.id)
     return int((after.state, len(after.shares)) != (deployment.state, len(deployment.shares)))
+
+
+def _judge(store: Store, waiting: Sequence[ledger.Judgement]) -> int:
+    return int(deployments.judge(store, waiting))
 
 
 def _advance(store: Store, retraining: policies.Retraining) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import blake3
@@ -9,10 +10,11 @@ import msgspec
 import sqlalchemy as sa
 
 from stead.errors import Conflict, Failed, NotFound
+from stead.ledger.judgements import judgements_in
 from stead.ledger.tables import checkpoints, ledger
 from stead.ledger.types import Checkpoint, Entry, Undo
 from stead.runtime.clock import now_ms
-from stead.store import Store, checked_limit, from_row
+from stead.store import Row, Store, checked_limit, from_row
 
 
 def record(
@@ -28,10 +30,12 @@ def record(
     undo: Undo | None = None,
     undoes: int | None = None,
     event_time: int | None = None,
+    alternatives: Sequence[str] = (),
+    policy: str | None = None,
 ) -> int:
     """Write one entry in the transaction of the change that it records, and return its number.
 
-    Raises Conflict (`already-undone`) where `undoes` names an entry that was taken back before.
+    What stead decides by itself names the `alternatives`, and the `policy` with its version. Raises Conflict (`already-undone`) where `undoes` names an entry that was taken back before.
     """
     if undoes is not None and tx.execute(sa.select(ledger.c.id).where(ledger.c.undoes == undoes)).first():
         raise Conflict("already-undone", f"decision {undoes} was undone already", hint=f"stead decisions show {undoes}")
@@ -47,6 +51,8 @@ def record(
         "undo": msgspec.to_builtins(undo) if undo else None,
         "undoes": undoes,
         "event_time": event_time,
+        "alternatives": list(alternatives),
+        "policy": policy,
     }
     key = tx.execute(sa.insert(ledger).values(values)).inserted_primary_key
     assert key is not None
@@ -61,23 +67,23 @@ def list_entries(store: Store, *, model: str | None = None, before: int | None =
     if before is not None:
         query = query.where(ledger.c.id < before)
     with store.db.read() as tx:
-        return [from_row(row, Entry) for row in tx.execute(query).mappings()]
+        return _entries(tx, tx.execute(query).mappings().all())
 
 
 def newest_in(tx: sa.Connection, model: str, action: str) -> Entry | None:
     """The last entry of an action on a model, inside a transaction."""
     query = _select().where(ledger.c.model == model, ledger.c.action == action).order_by(ledger.c.id.desc()).limit(1)
-    row = tx.execute(query).mappings().first()
-    return None if row is None else from_row(row, Entry)
+    found = _entries(tx, tx.execute(query).mappings().all())
+    return found[0] if found else None
 
 
 def get_entry(store: Store, number: int) -> Entry:
     """One entry. Raises NotFound (`decision-unknown`)."""
     with store.db.read() as tx:
-        row = tx.execute(_select().where(ledger.c.id == number)).mappings().first()
-    if row is None:
+        found = _entries(tx, tx.execute(_select().where(ledger.c.id == number)).mappings().all())
+    if not found:
         raise NotFound("decision-unknown", f"there is no decision {number}", hint="stead decisions")
-    return from_row(row, Entry)
+    return found[0]
 
 
 def checkpoint(store: Store) -> Checkpoint | None:
@@ -121,6 +127,13 @@ def _chain(tx: sa.Connection, after: int | None, last: int | None, digest: str) 
         hasher.update(msgspec.json.encode([row[c.name] for c in ledger.columns], order="sorted"))
         number = row["id"]
     return None if number is None else (number, hasher.hexdigest())
+
+
+def _entries(tx: sa.Connection, rows: Iterable[Row]) -> list[Entry]:
+    """Rows of the ledger, each with its judgement."""
+    kept = list(rows)
+    judged = judgements_in(tx, [row["id"] for row in kept])
+    return [from_row(row, Entry, judgement=judged.get(row["id"])) for row in kept]
 
 
 def _select() -> sa.Select[Any]:

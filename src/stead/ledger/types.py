@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -12,6 +12,38 @@ class Undo:
 
     operation: str
     arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the rows that came after say of a decision: both versions scored them, one answering and one aside."""
+
+    entry: int
+    """The decision."""
+    model: str
+    kind: Literal["promotion", "abort", "retraining"]
+    deployment: int
+    since: int
+    until: int
+    """Event time of the rows that count, milliseconds: from the decision until nothing scores aside any more."""
+    closed: bool = False
+    """Whether it stands; until then each new day and each late label restates it."""
+    verdict: Literal["right", "wrong", "undecided"] | None = None
+    """None before there was a day to look at."""
+    said: str = ""
+    """One sentence for people."""
+    difference: float | None = None
+    """Loss of the version that was decided on against that of the other one on the same rows, as a share of it: below 0 it lost less."""
+    low: float | None = None
+    high: float | None = None
+    """Ends of the interval, which holds at every look; None while there is too little for one."""
+    rows: int = 0
+    days: int = 0
+    seen: int = 0
+    """Event time up to which days are counted."""
+    refresh: int = 0
+    """Number of the refresh of realised losses that it has taken in."""
+    at: int = 0
 
 
 @dataclass(frozen=True)
@@ -35,6 +67,12 @@ class Entry:
     undone_by: int | None = None
     event_time: int | None = None
     """The model's clock when it happened, where a replay held it."""
+    alternatives: list[str] = field(default_factory=list)
+    """What else could have been done, where stead decided."""
+    policy: str | None = None
+    """The policy that it was decided under, with its version: `bikes 3`."""
+    judgement: Judgement | None = None
+    """What the rows that came after say of it."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from stead import environments, ledger
+from stead import __version__, environments, ledger
 from stead.config import LEVELS, LOSSES, checked_name
 from stead.errors import Conflict, InvalidInput, NotFound, did_you_mean
 from stead.ledger import Undo
@@ -264,6 +264,12 @@ def rollout_of(tx: sa.Connection, model: str) -> tuple[dict[str, Any], str]:
     """The rollout plan that was handed over for a model, empty where none was, and its level, inside a transaction."""
     known = _model(tx, model)
     return dict(known.settings.get("rollout") or {}), known.level
+
+
+def policy_of(tx: sa.Connection, model: str) -> str:
+    """The policy in force, with its version, as decisions name it: `bikes 3`, or the defaults where none was handed over."""
+    number = _model(tx, model).settings.get("policy")
+    return f"{model} {number}" if number else f"defaults of stead {__version__}"
 
 
 def set_settings_in(tx: sa.Connection, model: str, **settings: Any) -> None:

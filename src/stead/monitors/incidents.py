@@ -51,7 +51,15 @@ def list_deliveries(store: Store, number: int) -> list[Delivery]:
         return [from_row(row, Delivery) for row in tx.execute(query).mappings()]
 
 
-def open_incident(store: Store, model: str, summary: str, *, kind: str = "performance") -> Incident:
+def open_incident(
+    store: Store,
+    model: str,
+    summary: str,
+    *,
+    kind: str = "performance",
+    reason: str | None = None,
+    undoes: int | None = None,
+) -> Incident:
     """A person says that something is wrong with a model.
 
     `performance` counts like a measured rise of the loss: where the policy listens to incidents, the model is trained again;
@@ -74,7 +82,8 @@ def open_incident(store: Store, model: str, summary: str, *, kind: str = "perfor
         if number := tx.execute(same).scalar():
             raise Conflict("incident-open", f"incident {number} says so already", hint=f"stead incidents show {number}")
         at = now_ms() if held is None else held
-        return open_in(tx, store, model, known.aliases.get("champion"), finding, at=at)
+        champion = known.aliases.get("champion")
+        return open_in(tx, store, model, champion, finding, at=at, reason=reason, undoes=undoes)
 
 
 def resolve_incident(store: Store, number: int, *, reason: str | None = None, undoes: int | None = None) -> Incident:
@@ -92,7 +101,17 @@ def resolve_incident(store: Store, number: int, *, reason: str | None = None, un
         return _get(tx, number)
 
 
-def open_in(tx: sa.Connection, store: Store, model: str, version: int | None, finding: Finding, *, at: int) -> Incident:
+def open_in(
+    tx: sa.Connection,
+    store: Store,
+    model: str,
+    version: int | None,
+    finding: Finding,
+    *,
+    at: int,
+    reason: str | None = None,
+    undoes: int | None = None,
+) -> Incident:
     """Open an incident, `at` the model's clock, in the caller's transaction."""
     now = now_ms()
     values = {
@@ -119,9 +138,13 @@ def open_in(tx: sa.Connection, store: Store, model: str, version: int | None, fi
         model=model,
         subject=f"incident {made.id}",
         summary=f"{model}: {finding.summary}",
+        reason=reason,
         evidence={"incident": made.id, "cause": made.cause, "severity": made.severity, **finding.evidence},
         undo=Undo("monitors.resolve_incident", {"number": made.id}),
+        undoes=undoes,
         event_time=jobs.held_in(tx, model),
+        alternatives=["keep it as a note on the model's page", "wait for more days"],
+        policy=models.policy_of(tx, model),
     )
     announce(tx, made, "opened")
     return made
@@ -140,6 +163,7 @@ def resolve_in(
         "updated_at": now,
         "reason": reason,
     }
+    kind = incident.kind if incident.kind in PEOPLES else "other"
     here = (table.c.id == incident.id) & (table.c.state == "open")
     if not tx.execute(sa.update(table).where(here).values(values)).rowcount:
         return
@@ -152,8 +176,11 @@ def resolve_in(
         summary=f"{incident.model}: incident {incident.id} is over: {reason}",
         reason=reason,
         evidence={"incident": incident.id, "cause": incident.cause},
+        undo=Undo("monitors.open_incident", {"model": incident.model, "summary": incident.summary, "kind": kind}),
         undoes=undoes,
         event_time=jobs.held_in(tx, incident.model),
+        alternatives=["keep it open until a person looks"],
+        policy=models.policy_of(tx, incident.model),
     )
     announce(tx, _get(tx, incident.id), "resolved")
 

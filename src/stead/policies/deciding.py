@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stead import deployments, jobs, models
+from stead import deployments, jobs, ledger, models
 from stead.config import duration_ms
 from stead.policies import signals
 from stead.policies.levels import frozen_in
@@ -14,6 +14,9 @@ from stead.policies.schedules import due, next_fires
 from stead.policies.standing import find_standing
 from stead.policies.types import OPEN, Explanation, Signal
 from stead.store import Store
+
+JUDGED = 5
+"""Decisions of which `explain` tells what became of them."""
 
 
 def decide(store: Store, model: models.Model) -> int | None:
@@ -89,6 +92,7 @@ def explain(store: Store, model: str) -> Explanation:
         why=why,
         open=under_way,
         schedules=fires,
+        judged=ledger.list_judgements(store, model=model, limit=JUDGED),
     )
 
 

@@ -7,6 +7,7 @@ that do the same move do it once.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from stead.store import Store, checked_limit, from_row
 
 RECENT = 20
 MOST = 1000
+ENDED = {"refused": ["let a person override the gates, with a reason"], "failed": ["train it again by hand"]}
 ALTERNATIVES = ["wait for more evidence", "train on other rows by hand", "go back to an earlier version"]
 
 
@@ -67,9 +69,11 @@ def begin(store: Store, tx: sa.Connection, standing: Standing, level: str, signa
         model=model,
         subject=f"retraining {number}",
         summary=f"trains {model} again: {signal.said}",
-        evidence={"trigger": signal.name, "policy": standing.number, "alternatives": ALTERNATIVES, **signal.evidence},
+        evidence={"trigger": signal.name, "said": signal.said, **signal.evidence},
         undo=Undo("policies.cancel_retraining", {"number": number}),
         event_time=held,
+        alternatives=ALTERNATIVES,
+        policy=f"{model} {standing.number}",
     )
     return number
 
@@ -137,7 +141,9 @@ def _judged(store: Store, retraining: Retraining) -> bool:
         return _end(store, retraining, "done", "at level record people decide")
     if refused:
         said = "; ".join(f"{verdict.gate}: {verdict.summary}" for verdict in refused)
-        return _end(store, retraining, "refused", said, evidence={"gates": [verdict.gate for verdict in refused]})
+        names = [verdict.gate for verdict in refused]
+        forced = Undo("deployments.deploy", {"model": model, "version": version, "override": names})
+        return _end(store, retraining, "refused", said, evidence={"gates": names}, undo=forced)
     if retraining.champion == version:
         return _end(store, retraining, "done", f"{model}@{version} is live")
     with store.db.read() as tx:
@@ -156,7 +162,10 @@ def _judged(store: Store, retraining: Retraining) -> bool:
             subject=f"{model}@{version}",
             summary=f"{model}@{version} passed its gates and waits for approval{why}",
             evidence={"retraining": retraining.id, "verdicts": {v.gate: v.outcome for v in verdicts}},
+            undo=Undo("policies.reject", {"model": model, "version": version}),
             event_time=jobs.held_in(tx, model),
+            alternatives=["keep the version that answers", "deploy without asking: stead level"],
+            policy=models.policy_of(tx, model),
         )
     return True
 
@@ -207,6 +216,16 @@ def _deployed(store: Store, retraining: Retraining) -> bool:
     return _end(store, retraining, outcome, said, deployment.error)
 
 
+def _judge_by(tx: sa.Connection, retraining: Retraining) -> None:
+    """Have the decision to train judged by the same rows as what became of its version."""
+    begun = ledger.newest_in(tx, retraining.model, "retraining.begun")
+    if retraining.deployment is None or begun is None or begun.subject != f"retraining {retraining.id}":
+        return
+    for judged in ledger.open_judgements(tx, deployment=retraining.deployment):
+        if judged.kind != "retraining":
+            ledger.await_judgement(tx, replace(judged, entry=begun.id, kind="retraining", verdict=None))
+
+
 def approve(store: Store, model: str, *, version: int | None = None, reason: str | None = None) -> Retraining:
     """Let the version that waits take over by the rollout plan.
 
@@ -215,12 +234,16 @@ def approve(store: Store, model: str, *, version: int | None = None, reason: str
     return _decide(store, model, version, "deploying", reason)
 
 
-def reject(store: Store, model: str, *, version: int | None = None, reason: str | None = None) -> Retraining:
+def reject(
+    store: Store, model: str, *, version: int | None = None, reason: str | None = None, undoes: int | None = None
+) -> Retraining:
     """Do not deploy the version that waits; the champion goes on. Raises like `approve`."""
-    return _decide(store, model, version, "rejected", reason)
+    return _decide(store, model, version, "rejected", reason, undoes)
 
 
-def _decide(store: Store, model: str, version: int | None, state: str, reason: str | None) -> Retraining:
+def _decide(
+    store: Store, model: str, version: int | None, state: str, reason: str | None, undoes: int | None = None
+) -> Retraining:
     waiting = _waiting(store, model, version)
     word = "approved" if state == "deploying" else "rejected"
     with store.db.write("policies.decide") as tx:
@@ -244,6 +267,7 @@ def _decide(store: Store, model: str, version: int | None, state: str, reason: s
             summary=f"{word} {model}@{waiting.version}",
             reason=reason,
             evidence={"retraining": waiting.id},
+            undoes=undoes,
             event_time=jobs.held_in(tx, model),
         )
         return _get(tx, waiting.id)
@@ -345,6 +369,7 @@ def _end(
     said: str,
     error: dict[str, Any] | None = None,
     evidence: dict[str, Any] | None = None,
+    undo: Undo | None = None,
 ) -> bool:
     with store.db.write("policies.move") as tx:
         event_time = jobs.held_in(tx, retraining.model)
@@ -362,7 +387,11 @@ def _end(
             model=retraining.model,
             subject=f"retraining {retraining.id}",
             summary=f"retraining {retraining.id} of {retraining.model} is {state}: {said}",
-            evidence={"version": retraining.version, **(evidence or {})},
+            evidence={"version": retraining.version, "said": said, **(evidence or {})},
+            undo=undo,
             event_time=event_time,
+            alternatives=ENDED.get(state, []),
+            policy=models.policy_of(tx, retraining.model),
         )
+        _judge_by(tx, retraining)
     return True

@@ -29,13 +29,15 @@ def push(store: Store, model: str, *, spec: Spec, policy: PolicyConfig, rollout:
         "recipe": spec.recipe,
     }
     with store.db.write("policies.push") as tx:
-        models.set_settings_in(tx, model, rollout=given["rollout"])  # where deployments find their plan
         before = find_standing(tx, model)
-        if before is not None and all(
+        same = before is not None and all(
             msgspec.to_builtins(getattr(before, key)) == value for key, value in given.items()
-        ):
+        )
+        number = (before.number if before else 0) + (not same)
+        # where deployments find their plan, and decisions the policy's version
+        models.set_settings_in(tx, model, rollout=given["rollout"], policy=number)
+        if before is not None and same:
             return before
-        number = before.number + 1 if before else 1
         values = {"model": model, **given, "number": number, "at": now_ms(), "by": store.actor}
         store.db.upsert(tx, standing, values, ["model"])
         changed = "the first" if before is None else "with changed code" if before.recipe != spec.recipe else "changed"

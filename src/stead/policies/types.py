@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stead.config import PolicyConfig, RolloutConfig
+from stead.ledger import Judgement
 from stead.pipelines import Spec
 
 State = Literal["training", "judging", "waiting", "deploying", "done", "refused", "rejected", "failed"]
@@ -109,6 +110,8 @@ class Explanation:
     open: list[Retraining]
     schedules: dict[str, int]
     """Next fire of each schedule, the model's clock, milliseconds."""
+    judged: list[Judgement] = field(default_factory=list)
+    """What the rows that came after say of the last decisions, newest first."""
 
 
 @dataclass(frozen=True)

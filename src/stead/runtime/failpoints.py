@@ -22,6 +22,7 @@ REGISTRY: dict[str, str] = {
     "deployments.cancel": "a deployment is stopped and its version let go",
     "deployments.check": "the version is loaded, the gates come next",
     "deployments.fail": "a deployment has failed, the present version answers on",
+    "deployments.judge": "what later rows say of a decision, the end of scoring aside, and both ledger entries",
     "deployments.overridden": "a person's override of a gate and its ledger entry",
     "deployments.passed": "the gates have passed, the switch comes next",
     "deployments.prepare": "the gateways are asked to load a version",

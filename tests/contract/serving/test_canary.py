@@ -21,7 +21,8 @@ from stead.processes.handlers import handlers
 from stead.runtime.clock import to_ms
 from stead.store import Store
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+from decided import check_decisions
 from gateway_process import Running
 
 DAY = 86_400_000
@@ -127,9 +128,10 @@ def test_a_worse_version_is_taken_back(world: World) -> None:
     assert done.state == "aborted" and done.error is not None and done.error["code"] == "guard-loss"
     assert took < 12 and world.live() == 2 and shares(store) == {2: 1.0}
     route = serving.get_route(store, "times")
-    assert route is not None and route.shadow == []
+    assert route is not None and route.shadow == [3]  # so that the roll-back can be judged
     entry = ledger.list_entries(store, model="times", limit=1)[0]
     assert entry.action == "deployment.aborted" and "guard loss" in entry.summary
+    assert [each.action for each in check_decisions(store, "times")] == ["deployment.aborted", "canary.step"]
     world.days(1)
     assert [d.version for d in predictions.performance(store, "times", since=world.day - DAY)] == []
     predictions.refresh_performance(store)

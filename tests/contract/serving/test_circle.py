@@ -15,7 +15,8 @@ from stead.errors import Conflict, NotFound, Refused
 from stead.processes.handlers import handlers
 from stead.runtime.clock import to_ms
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+from decided import check_decisions
 from gateway_process import Running, opened
 
 TOML = """[project]
@@ -223,3 +224,12 @@ def test_a_training_that_fails_is_told(circle: Circle) -> None:
     assert (newest.trigger, newest.state) == ("schedule", "failed")
     assert newest.error is not None and "wind" in newest.error["message"]
     assert circle.live() == 6
+
+
+def test_what_happened_by_itself_is_told_in_full(circle: Circle) -> None:
+    found = check_decisions(circle.store, "tiny")
+    assert {"retraining.begun", "approval.asked", "deployment.requested", "route.changed"} <= {e.action for e in found}
+    begun = [entry for entry in found if entry.action == "retraining.begun"]
+    assert {entry.policy for entry in begun} == {"tiny 1", "tiny 2", "tiny 3"}
+    judged = {entry.action for entry in ledger.list_entries(circle.store, model="tiny") if entry.judgement}
+    assert judged == {"retraining.begun", "route.changed"}

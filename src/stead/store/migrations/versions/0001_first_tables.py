@@ -185,6 +185,8 @@ def upgrade() -> None:
         sa.Column("undo", sa.JSON(), nullable=True),
         sa.Column("undoes", sa.BigInteger(), nullable=True),
         sa.Column("event_time", sa.BigInteger(), nullable=True),
+        sa.Column("alternatives", sa.JSON(), nullable=False),
+        sa.Column("policy", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger")),
         sa.UniqueConstraint("undoes", name=op.f("uq_ledger_undoes")),
     )
@@ -198,6 +200,31 @@ def upgrade() -> None:
         sa.Column("digest", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("last_entry", name=op.f("pk_ledger_checkpoints")),
     )
+    op.create_table(
+        "ledger_judgements",
+        sa.Column("entry", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("deployment", sa.BigInteger(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.Column("closed", sa.Boolean(), nullable=False),
+        sa.Column("verdict", sa.Text(), nullable=True),
+        sa.Column("said", sa.Text(), nullable=False),
+        sa.Column("difference", sa.Float(), nullable=True),
+        sa.Column("low", sa.Float(), nullable=True),
+        sa.Column("high", sa.Float(), nullable=True),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("days", sa.Integer(), nullable=False),
+        sa.Column("seen", sa.BigInteger(), nullable=False),
+        sa.Column("refresh", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("entry", name=op.f("pk_ledger_judgements")),
+    )
+    with op.batch_alter_table("ledger_judgements", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_ledger_judgements_closed"), ["closed"], unique=False)
+        batch_op.create_index(batch_op.f("ix_ledger_judgements_model"), ["model"], unique=False)
+
     op.create_table(
         "lineage_edges",
         sa.Column("source", sa.Text(), nullable=False),
@@ -788,6 +815,11 @@ def downgrade() -> None:
         batch_op.drop_index("ix_lineage_edges_target")
 
     op.drop_table("lineage_edges")
+    with op.batch_alter_table("ledger_judgements", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_ledger_judgements_model"))
+        batch_op.drop_index(batch_op.f("ix_ledger_judgements_closed"))
+
+    op.drop_table("ledger_judgements")
     op.drop_table("ledger_checkpoints")
     with op.batch_alter_table("ledger", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_ledger_model"))

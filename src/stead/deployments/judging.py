@@ -1,0 +1,203 @@
+"""Decisions judged by the rows that came after: did the version that was promoted, or taken back, really lose less or more?
+
+After a promotion the displaced champion goes on scoring aside what the new one answers, and after an abort for its loss the
+version that was taken back does, `judge_days` of the rollout's plan by the model's clock. The difference is paired on the
+same rows with the day as the unit, by an interval that holds at every look (`stats.sequential.paired`), and computed anew
+from the log whenever a day is due or a late label came; so it can be looked at often and be stopped anywhere. A decision is
+right or wrong where the interval lies on one side of the plan's margin, else undecided: a promotion is wrong where harm beyond the
+margin is shown, an abort is wrong where such harm is excluded. The retraining behind it is right where its version lost less at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import sqlalchemy as sa
+
+from stead import jobs, ledger, models, predictions, serving
+from stead.deployments import operations
+from stead.deployments.evidence import DAY, due_until, paired_losses
+from stead.deployments.types import UNDER_WAY, Deployment
+from stead.ledger import Judgement
+from stead.runtime.clock import now_ms
+from stead.stats import sequential
+from stead.store import Store
+
+ALPHA = 0.05
+LEAST_DAYS = 7
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the rows of a judgement say: the relative difference with its interval, and on how much it rests."""
+
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    rows: int = 0
+    days: int = 0
+
+
+def judged_now(store: Store) -> list[list[Judgement]]:
+    """Open judgements that a look may change, those of one deployment together; three questions for all of them."""
+    with store.db.read() as tx:
+        waiting = ledger.open_judgements(tx)
+        if not waiting:
+            return []
+        clocks = jobs.held_clocks(tx)
+        changed = {
+            each.entry: predictions.last_refresh(tx, each.model, since=each.since, until=each.seen) for each in waiting
+        }
+    routes = {route.model: route for route in serving.list_routes(store)}
+    wall = now_ms()
+    together: dict[int, list[Judgement]] = defaultdict(list)
+    for each in waiting:
+        now = clocks.get(each.model, wall)
+        scoring = routes[each.model].shadow if each.model in routes else []
+        news = changed[each.entry] > each.refresh or now // DAY > each.seen // DAY or now >= each.until
+        if news or not scoring:
+            together[each.deployment].append(each)
+    return list(together.values())
+
+
+def judge(store: Store, waiting: Sequence[Judgement]) -> bool:
+    """Restate the judgements of one deployment, end its scoring aside when the time is over, close them when labels are in.
+
+    True where a verdict changed or something ended. All that a look writes is one transaction.
+    """
+    first = waiting[0]
+    deployment = operations.get_deployment(store, first.deployment)
+    model = models.get_model(store, first.model)
+    now = jobs.model_now(store, model.name)
+    until = first.until if _scores(store, deployment) else min(first.until, max(now, first.since))
+    upto = max(min(until, due_until(model, now)), first.since)
+    with store.db.read() as tx:
+        refresh = predictions.last_refresh(tx, model.name, since=first.since, until=upto)
+    over = now >= until
+    closes = over and due_until(model, now) >= until + DAY
+    old = [each for each in waiting if (each.seen, each.refresh, each.until) != (upto, refresh, until)]
+    if not old and not closes and not (over and _aside(store, deployment)):
+        return False
+    found = _measure(store, deployment, model, since=first.since, until=upto)
+    made = [
+        replace(
+            each, until=until, closed=closes, verdict=_verdict(each.kind, found, deployment.plan.margin),
+            said=_said(deployment, found, closed=closes), difference=found.difference, low=found.low, high=found.high,
+            rows=found.rows, days=found.days, seen=upto, refresh=refresh, at=now_ms(),
+        )
+        for each in waiting
+    ]  # fmt: skip
+    with store.db.write("deployments.judge") as tx:
+        ended = over and _end_shadow(tx, store, deployment)
+        for each in made:
+            if ledger.write_judgement(tx, each) and closes:
+                _tell(tx, each)
+    before = {each.entry: each.verdict for each in waiting}
+    return bool(ended) or closes or any(each.verdict != before[each.entry] for each in made)
+
+
+def _measure(store: Store, deployment: Deployment, model: models.Model, *, since: int, until: int) -> Found:
+    pairs = paired_losses(store, deployment, model, since=since, until=until)
+    weight = float(pairs.weight.sum())
+    usual = float(pairs.first.sum()) / weight if weight > 0 else math.nan
+    if not usual > 0:
+        return Found(rows=len(pairs.weight), days=len(set(pairs.day.tolist())))
+    state = sequential.observe_days(sequential.Paired(), pairs.second, pairs.first, pairs.weight, pairs.day)
+    bounds = sequential.paired(state, alpha=ALPHA, least=LEAST_DAYS)
+    low, high = (end / usual if math.isfinite(end) else None for end in (bounds.low, bounds.high))
+    return Found(state.gap / state.weight / usual, low, high, len(pairs.weight), state.days)
+
+
+def _verdict(kind: str, found: Found, margin: float) -> Literal["right", "wrong", "undecided"]:
+    """Where the interval lies: beyond the margin the version does harm, below it does none."""
+    if found.low is None or found.high is None:
+        return "undecided"
+    margin = 0.0 if kind == "retraining" else margin
+    harmful, harmless = found.low > margin, found.high <= margin
+    if not harmful and not harmless:
+        return "undecided"
+    return "right" if harmless != (kind == "abort") else "wrong"
+
+
+def _said(deployment: Deployment, found: Found, *, closed: bool) -> str:
+    if found.difference is None:
+        return "no labelled row was scored by both versions" if closed else operations.AWAITED
+    rows = f"the same {found.rows:,} rows of {found.days} days"
+    word = "more" if found.difference > 0 else "less"
+    said = f"version {deployment.version} lost {abs(found.difference):.1%} {word} than version {deployment.previous} on {rows}"
+    if found.low is None or found.high is None:
+        return f"{said}: too few days to say how sure that is"
+    return f"{said}, between {found.low:+.1%} and {found.high:+.1%}"
+
+
+def _scores(store: Store, deployment: Deployment) -> bool:
+    """Whether both versions of a deployment score the rows that come."""
+    route = serving.get_route(store, deployment.model)
+    if route is None:
+        return False
+    return {deployment.version, deployment.previous} <= {*(arm.version for arm in route.arms), *route.shadow}
+
+
+def _loser(deployment: Deployment) -> int | None:
+    """The version that goes on only to be judged by."""
+    return deployment.version if deployment.state == "aborted" else deployment.previous
+
+
+def _aside(store: Store, deployment: Deployment) -> bool:
+    with store.db.read() as tx:
+        return _ends_in(tx, deployment) is not None
+
+
+def _ends_in(tx: sa.Connection, deployment: Deployment) -> serving.Route | None:
+    """The route in which a deployment's other version still scores for nothing but the judgement."""
+    route = serving.route_in(tx, deployment.model)
+    if route is None or _loser(deployment) not in route.shadow:
+        return None
+    busy = operations.under_way_in(tx, deployment.model)
+    if busy is not None and busy.shares and busy.state in UNDER_WAY:
+        return None  # a canary has both score, and lets go of them itself
+    if _loser(deployment) in {arm.version for arm in route.arms}:
+        return None
+    return route
+
+
+def _end_shadow(tx: sa.Connection, store: Store, deployment: Deployment) -> bool:
+    """Let the version that was kept for the judgement score no more; it stays warm where a roll-back needs it."""
+    route = _ends_in(tx, deployment)
+    if route is None:
+        return False
+    gone = _loser(deployment)
+    left = [version for version in route.shadow if version != gone]
+    revision = serving.set_route(
+        store.db, tx, deployment.model, arms=route.arms, warm=route.warm, shadow=left
+    )  # fmt: skip
+    operations.record_end(
+        tx, "agent", deployment, "shadow.ended", f"{deployment.model}@{gone} scores no more aside: it was kept to judge by",
+        None, {"revision": revision, "version": gone, "judge_days": deployment.plan.judge_days},
+        alternatives=["judge it for longer: judge_days under [models.NAME.rollout]"],
+    )  # fmt: skip
+    return True
+
+
+def _tell(tx: sa.Connection, judged: Judgement) -> None:
+    """The ledger's entry that a judgement stands."""
+    what = {"promotion": "the promotion", "abort": "the roll-back", "retraining": "the retraining"}[judged.kind]
+    word = "undecided" if judged.verdict == "undecided" else f"judged {judged.verdict}"
+    ledger.record(
+        tx,
+        actor="agent",
+        action="decision.judged",
+        model=judged.model,
+        subject=f"decision {judged.entry}",
+        summary=f"{what} of decision {judged.entry} is {word}: {judged.said}",
+        evidence={
+            "decision": judged.entry, "verdict": judged.verdict, "difference": judged.difference, "low": judged.low,
+            "high": judged.high, "rows": judged.rows, "days": judged.days,
+        },
+        event_time=jobs.held_in(tx, judged.model),
+        policy=models.policy_of(tx, judged.model),
+    )  # fmt: skip
