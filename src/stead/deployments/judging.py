@@ -50,7 +50,7 @@ def judged_now(store: Store) -> list[list[Judgement]]:
             return []
         clocks = jobs.held_clocks(tx)
         changed = {
-            each.entry: predictions.last_refresh(tx, each.model, since=each.since, until=each.seen) for each in waiting
+            each.entry: predictions.refreshed_in(tx, each.model, since=each.since, until=each.seen) for each in waiting
         }
     routes = {route.model: route for route in serving.list_routes(store)}
     wall = now_ms()
@@ -76,7 +76,7 @@ def judge(store: Store, waiting: Sequence[Judgement]) -> bool:
     until = first.until if _scores(store, deployment) else min(first.until, max(now, first.since))
     upto = max(min(until, due_until(model, now)), first.since)
     with store.db.read() as tx:
-        refresh = predictions.last_refresh(tx, model.name, since=first.since, until=upto)
+        refresh = predictions.refreshed_in(tx, model.name, since=first.since, until=upto)
     over = now >= until
     closes = over and due_until(model, now) >= until + DAY
     old = [each for each in waiting if (each.seen, each.refresh, each.until) != (upto, refresh, until)]

@@ -15,6 +15,7 @@ from stead.predictions.performance import (
     performance,
     recent_performance,
     refresh_performance,
+    refreshed_in,
 )
 from stead.predictions.reading import counts, list_predictions, read, read_pairs, read_requests, read_scores
 from stead.predictions.types import Counts, DayLoss, Label, LabelReceipt, Prediction
@@ -49,5 +50,6 @@ __all__ = [
     "read_scores",
     "recent_performance",
     "refresh_performance",
+    "refreshed_in",
     "seal_labels",
 ]

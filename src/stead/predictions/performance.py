@@ -99,7 +99,7 @@ def changed_models(tx: sa.Connection, marks: sa.Table) -> set[str]:
     return set(tx.execute(sa.select(marks.c.model).where(sa.exists().where(here))).scalars())
 
 
-def last_refresh(tx: sa.Connection, model: str, *, since: int, until: int) -> int:
+def refreshed_in(tx: sa.Connection, model: str, *, since: int, until: int) -> int:
     """Number of the last refresh that computed a day from that of `since` to before `until`; 0 where none did."""
     inside = (table.c.model == model) & (table.c.day >= since // DAY * DAY) & (table.c.day < until)
     return int(tx.execute(sa.select(sa.func.max(table.c.refresh)).where(inside)).scalar() or 0)

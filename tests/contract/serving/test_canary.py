@@ -21,7 +21,8 @@ from stead.processes.handlers import handlers
 from stead.runtime.clock import to_ms
 from stead.store import Store
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 from decided import check_decisions
 from gateway_process import Running
 
