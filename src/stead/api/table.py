@@ -61,6 +61,7 @@ PARTS = (
     "deployments",
     "policies",
     "fleet",
+    "care",
 )
 """Parts with operations; each names them in its `OPERATIONS`, by role, and in `GUARDED` arguments that take a higher one."""
 

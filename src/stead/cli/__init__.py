@@ -15,7 +15,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     # name: its module, one line for `stead --help`
     "init": ("stead.cli.project", "Write stead.toml and a Python file that works as it stands."),
     "doctor": ("stead.cli.project", "Say what is installed, what is missing and what it would be for."),
-    "migrate": ("stead.cli.project", "Bring the store's tables to this version."),
+    "backup": ("stead.cli.caring", "Copy the store, while everything runs."),
+    "backups": ("stead.cli.caring", "The backups in a folder."),
+    "restore": ("stead.cli.caring", "Bring a backup back into an empty place."),
+    "migrate": ("stead.cli.caring", "Bring the store's tables to this version, after a backup."),
     "sync": ("stead.cli.project", "Deliver what runs have logged and not yet sent."),
     "up": ("stead.cli.running", "Start server, gateway and agent, and keep them running."),
     "down": ("stead.cli.running", "End what `stead up` started."),

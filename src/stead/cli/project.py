@@ -1,4 +1,4 @@
-"""`stead init`, `doctor`, `migrate`, `sync`."""
+"""`stead init`, `doctor`, `sync`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import click
 from stead.cli import output
 from stead.cli.common import project_or_none, settings
 from stead.config import FILE, checked_name
-from stead.errors import Conflict, NotFound, SteadError, did_you_mean
+from stead.errors import Conflict, Failed, NotFound, SteadError, did_you_mean
 
 
 def _templates() -> dict[str, Any]:
@@ -66,20 +66,6 @@ def init(folder: Path, template: str, name: str | None) -> None:
 
 
 @click.command()
-def migrate() -> None:
-    """Bring the store's tables to this version of stead."""
-    from stead.store import Database
-    from stead.store import migrate as run
-    from stead.store.opening import schema_state
-
-    chosen = settings()
-    db = Database(chosen.database or f"sqlite:///{Path(chosen.store).expanduser() / 'stead.db'}")
-    before = schema_state(db)
-    run(db)
-    output.note("the store is up to date" if before == "current" else f"the store was {before} and is up to date now")
-
-
-@click.command()
 def sync() -> None:
     """Deliver what runs have logged and not yet sent: after a crash, or when the server was away."""
     from stead.api import connect
@@ -91,9 +77,12 @@ def sync() -> None:
 
 
 @click.command()
+@click.option("--store", "whole", is_flag=True, help="Hold all bytes of the store against what its rows say.")
 @output.json_option
-def doctor(as_json: bool) -> Any:
+def doctor(whole: bool, as_json: bool) -> Any:
     """What is installed, what is missing, and what each missing thing would be for."""
+    if whole:
+        return _store_checked(as_json)
     rows = [*_programs(), *_packages(), *_places()]
     if as_json:
         return [
@@ -107,6 +96,20 @@ def doctor(as_json: bool) -> Any:
             for n, ok, found, purpose, hint in rows
         ],
     )
+    return None
+
+
+def _store_checked(as_json: bool) -> Any:
+    from stead.api import connect
+
+    problems = connect(settings()).call("care.check", contents=True)
+    if as_json:
+        return {"problems": problems}
+    if problems:
+        for problem in problems:
+            print(f"{problem.what}: {problem.why}")
+        raise Failed("store-incomplete", f"{len(problems)} things are missing or altered", hint="stead backups FOLDER")
+    print("the store has everything that its rows name, as it was stored")
     return None
 
 

@@ -17,12 +17,12 @@ import sqlalchemy as sa
 
 from stead.predictions import frames
 from stead.predictions.index import StoredSegment, is_stored
-from stead.predictions.segment import Kind, Sealed, raw_paths, sealed
+from stead.predictions.segment import Kind, Sealed, raw_files, raw_paths, sealed
 from stead.predictions.tables import progress, segments
 from stead.predictions.tail import RawSegment, read_on
 from stead.runtime.clock import now_ms
 from stead.runtime.ids import new_id
-from stead.store import Store, from_row
+from stead.store import Store, from_row, may_delete
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,7 +44,7 @@ def compact(store: Store) -> int:
     done = 0
     for kind in KINDS:
         for path in raw_paths(store, kind):
-            with sealed(path) as segment:
+            with raw_files(store), sealed(path) as segment:
                 if segment is not None:
                     _compact_one(store, kind, segment)
                     done += 1
@@ -142,12 +142,13 @@ def _sweep(store: Store) -> None:
     )
     with store.db.read() as tx:
         merged = tx.execute(query).scalars().all()
+    if not merged or not may_delete(store):
+        return
     for digest in merged:
         store.blobs.delete(digest)
-    if merged:
-        with store.db.write("predictions.sweep") as tx:
-            gone = sa.update(segments).where(segments.c.digest.in_(merged))
-            tx.execute(gone.where(segments.c.merged_into.is_not(None)).values(digest=""))
+    with store.db.write("predictions.sweep") as tx:
+        gone = sa.update(segments).where(segments.c.digest.in_(merged))
+        tx.execute(gone.where(segments.c.merged_into.is_not(None)).values(digest=""))
 
 
 class _Overtaken(Exception):

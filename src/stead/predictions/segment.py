@@ -87,6 +87,19 @@ def raw_paths(store: Store, kind: Kind) -> list[Path]:
 
 
 @contextmanager
+def raw_files(store: Store, *, still: bool = False) -> Iterator[None]:
+    """Around each step that makes Parquet of a raw segment and removes it; a backup holds them `still` while it copies them."""
+    folder = store.root / "log"
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if still else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
 def sealed(path: Path) -> Iterator[Sealed | None]:
     """Hold a segment for compaction; None where its writer lives, or somebody else holds it or has removed it."""
     try:

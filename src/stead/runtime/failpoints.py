@@ -15,6 +15,10 @@ import signal
 REGISTRY: dict[str, str] = {
     "api.token": "a token and its ledger entry",
     "blobs.put": "bytes are in the store or not; a name never points at half of them",
+    "care.backup": "a backup is whole under its name or is none",
+    "care.copy": "a copied file is whole under its name or absent",
+    "care.record": "the ledger entry of a backup",
+    "care.restore": "all rows of a backup, or none and a store that is not opened",
     "datasets.add": "a version of a dataset and its number",
     "datasets.materialise": "a file that a job reads",
     "datasets.quarantine": "a batch that broke its contract, whose bytes are in the store before",
@@ -87,6 +91,7 @@ REGISTRY: dict[str, str] = {
     "runs.start": "a run with its parameters and tags",
     "runs.tag": "a tag of a run",
     "serving.gateway": "what a gateway says of itself",
+    "store.hold": "the wish that no bytes are deleted",
     "store.migrate": "the schema of the database",
 }
 

@@ -5,7 +5,8 @@ The seam for other databases and clouds is here and nowhere else: `Database` run
 
 from stead.store.blobs import Blobs, digest_of
 from stead.store.database import Database, Row, checked_limit, from_row, metadata
-from stead.store.opening import migrate, open_store
+from stead.store.holds import hold_bytes, may_delete
+from stead.store.opening import migrate, open_store, schema_state
 from stead.store.types import Store
 
 __all__ = [
@@ -16,7 +17,10 @@ __all__ = [
     "checked_limit",
     "digest_of",
     "from_row",
+    "hold_bytes",
+    "may_delete",
     "metadata",
     "migrate",
     "open_store",
+    "schema_state",
 ]

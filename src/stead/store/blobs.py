@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import blake3
 import obstore
@@ -17,6 +18,18 @@ from stead.errors import Failed, InvalidInput, NotFound, Unreachable
 from stead.runtime.failpoints import failpoint
 
 CHUNK = 8 << 20
+FRESH_S = 12 * 3600
+"""What is stored again counts as new when it is older than this: who takes away what nobody names leaves alone what is
+younger than `OLD_S`, so a change has the time between both to name what it has stored."""
+OLD_S = 24 * 3600
+
+
+class Stored(NamedTuple):
+    """One blob of a listing: its name, bytes, and when it was stored (seconds since 1970)."""
+
+    digest: str
+    bytes: int
+    at: float
 
 
 class Blobs:
@@ -51,7 +64,7 @@ class Blobs:
         """Store bytes or a file and return its name; storing the same content again costs a hash and a look."""
         digest = digest_of(data)
         key = _key(digest)
-        if self._has(key):
+        if self._has(key, renew=True):
             return digest
         failpoint("blobs.put:before")
         try:
@@ -136,9 +149,25 @@ class Blobs:
                 os.unlink(temporary)
             raise
 
-    def _has(self, key: str) -> bool:
+    def all(self) -> Iterator[Stored]:
+        """Every blob there is, in any order."""
         try:
-            obstore.head(self._remote, key)
+            for batch in obstore.list(self._remote):
+                for each in batch:
+                    digest = str(each["path"]).replace("/", "")
+                    if len(each["path"]) == 65 and _is_digest(digest):
+                        yield Stored(digest, int(each["size"]), each["last_modified"].timestamp())
+        except Exception as error:
+            raise _translated(error, "list what the store has") from error
+
+    def _has(self, key: str, *, renew: bool = False) -> bool:
+        """Whether there is such a blob; with `renew` one that is not fresh is made so, or counts as absent."""
+        try:
+            found = obstore.head(self._remote, key)
+            if renew and found["last_modified"].timestamp() < time.time() - FRESH_S:
+                if self.local is None:
+                    return False
+                os.utime(self.local / key)
         except FileNotFoundError:
             return False
         except Exception as error:
@@ -162,9 +191,13 @@ def digest_of(data: bytes | Path) -> str:
 
 
 def _key(digest: str) -> str:
-    if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
+    if not _is_digest(digest):
         raise InvalidInput("digest-invalid", f"{digest!r} is not the name of stored bytes")
     return f"{digest[:2]}/{digest[2:]}"
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
 
 
 def _translated(error: Exception, doing: str) -> Exception:

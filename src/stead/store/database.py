@@ -68,21 +68,49 @@ class Database:
         self._writing = self.engine.execution_options(stead_write=True)
 
     @contextmanager
-    def write(self, name: str) -> Iterator[sa.Connection]:
+    def write(self, name: str, *, tables: bool = False) -> Iterator[sa.Connection]:
         """One transaction that changes something; commits at the end, rolls back on any error.
 
-        `name` is its failpoint. On SQLite it takes the write lock at once, so it never fails half way for a lock.
+        `name` is its failpoint. On SQLite it takes the write lock at once, so it never fails half way for a lock. One that
+        changes `tables` may take a table away and put another in its place: SQLite's foreign keys are held against the rows
+        at its end, where else rows that point at the table would go with it.
         """
         check_registered(name)
-        with self._translated(), self._writing.connect() as tx:
+        with self._translated(), self._writing.connect() as tx, self._foreign_keys_late(tx, tables):
             with tx.begin():
                 yield tx
+                if tables and self.is_sqlite and (torn := tx.exec_driver_sql("pragma foreign_key_check").first()):
+                    raise Conflict("conflict", f"rows of {torn[0]} would point at nothing in {torn[2]}")
                 failpoint(f"{name}:before")
             failpoint(f"{name}:after")
 
     @contextmanager
+    def _foreign_keys_late(self, tx: sa.Connection, tables: bool) -> Iterator[None]:
+        if not (tables and self.is_sqlite):
+            yield
+            return
+        cursor = tx.connection.cursor()  # outside of a transaction, where alone SQLite takes this word
+        cursor.execute("pragma foreign_keys=off")
+        try:
+            yield
+        finally:
+            cursor.execute("pragma foreign_keys=on")
+            cursor.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """A transaction that only reads, all of it as of one moment, however long it takes and whatever is written meanwhile."""
+        with self.read() as tx:
+            if self.is_sqlite:
+                tx.exec_driver_sql("select count(*) from sqlite_master").all()  # the moment is that of the first read
+            else:
+                tx.exec_driver_sql("set transaction isolation level repeatable read, read only")
+                tx.exec_driver_sql("select 1").all()
+            yield tx
+
+    @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """One transaction that only reads and sees one moment."""
+        """One transaction that only reads; on PostgreSQL each statement sees the moment at which it began."""
         with self._translated(), self.engine.connect() as tx:
             yield tx
 

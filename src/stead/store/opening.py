@@ -22,11 +22,44 @@ if TYPE_CHECKING:
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
+RESTORING = "restoring"
+"""A file in the store's folder while a backup is being restored into it."""
+
+
 def open_store(settings: Settings | None = None, *, create: bool = True) -> Store:
     """The store that the settings name; made where it is new.
 
-    Raises Failed (`schema-old`, `schema-new`) where its tables belong to another version of stead.
+    Raises Failed (`schema-old`, `schema-new`) where its tables belong to another version of stead, or `store-restoring` where
+    a backup was begun to be restored into it and is not whole.
     """
+    store = open_any(settings)
+    try:
+        _bring_up(store, create)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _bring_up(store: Store, create: bool) -> None:
+    mark = store.root / RESTORING
+    if mark.exists():
+        raise Failed(
+            "store-restoring",
+            f"a backup was not restored to the end into {store.root}",
+            hint=f"stead restore {mark.read_text(encoding='utf-8').strip()}",
+        )
+    state = schema_state(store.db)
+    if state == "empty" and create:
+        migrate(store.db)
+    elif state == "old":
+        raise Failed("schema-old", f"the store {store.root} was made by an earlier stead", hint="stead migrate")
+    elif state == "new":
+        raise Failed("schema-new", f"the store {store.root} was made by a newer stead", hint="pip install -U stead")
+
+
+def open_any(settings: Settings | None = None) -> Store:
+    """The store that the settings name, whatever is in it: for what brings it to this version, saves or restores it."""
     settings = settings or load_settings()
     root = Path(settings.store).expanduser()
     try:
@@ -40,41 +73,48 @@ def open_store(settings: Settings | None = None, *, create: bool = True) -> Stor
     database = settings.database or f"sqlite:///{root / 'stead.db'}"
     db = Database(database)
     blobs = Blobs(settings.blobs or root / "blobs", cache=root / "cache" / "blobs")
-    store = Store(db=db, blobs=blobs, root=root, actor=f"person:{settings.user or _login()}")
-    state = schema_state(db)
-    if state == "empty" and create:
-        migrate(db)
-    elif state == "old":
-        raise Failed("schema-old", f"the store {root} was made by an earlier stead", hint="stead migrate")
-    elif state == "new":
-        raise Failed("schema-new", f"the store {root} was made by a newer stead", hint="pip install -U stead")
-    return store
+    return Store(db=db, blobs=blobs, root=root, actor=f"person:{settings.user or _login()}")
 
 
 def schema_state(db: Database) -> str:
     """`empty`, `current`, `old` or `new`."""
     with db.read() as tx:
-        if not sa.inspect(tx).has_table("alembic_version"):
-            return "empty"
-        revision = tx.execute(sa.text("select version_num from alembic_version")).scalar()
+        revision = revision_in(tx)
     if revision is None:
         return "empty"
-    known = sorted(file.stem.split("_")[0] for file in (MIGRATIONS / "versions").glob("0*.py"))
+    known = revisions()
     if revision == known[-1]:
         return "current"
     return "old" if revision in known else "new"
 
 
+def revision_in(tx: sa.Connection) -> str | None:
+    """The revision of a database's tables; None where it has none."""
+    if not sa.inspect(tx).has_table("alembic_version"):
+        return None
+    return tx.execute(sa.text("select version_num from alembic_version")).scalar()
+
+
+def revisions() -> list[str]:
+    """The revisions that this version of stead knows, oldest first."""
+    return sorted(file.stem.split("_")[0] for file in (MIGRATIONS / "versions").glob("0*.py"))
+
+
 def migrate(db: Database) -> None:
     """Bring the tables to this version, in one transaction; safe when two processes try at once."""
+    with db.write("store.migrate", tables=True) as tx:
+        upgrade_in(tx)
+
+
+def upgrade_in(tx: sa.Connection, revision: str = "head") -> None:
+    """Bring the tables to a revision, in the caller's transaction, one that changes tables."""
     from alembic import command  # 0.3 s to import, and needed once in a store's life
 
     config = alembic_config()
-    with db.write("store.migrate") as tx:
-        if not db.is_sqlite:
-            tx.execute(sa.text("select pg_advisory_xact_lock(7700)"))
-        config.attributes["connection"] = tx
-        command.upgrade(config, "head")
+    if tx.dialect.name != "sqlite":
+        tx.execute(sa.text("select pg_advisory_xact_lock(7700)"))
+    config.attributes["connection"] = tx
+    command.upgrade(config, revision)
 
 
 def alembic_config() -> Config:

@@ -497,6 +497,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key", name=op.f("pk_step_results")),
     )
     op.create_table(
+        "store_holds",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_store_holds")),
+    )
+    op.create_table(
         "tokens",
         sa.Column("id", sa.String(length=12), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -777,6 +784,7 @@ def downgrade() -> None:
 
     op.drop_table("verdicts")
     op.drop_table("tokens")
+    op.drop_table("store_holds")
     op.drop_table("step_results")
     op.drop_table("standing")
     op.drop_table("schedules")

@@ -1,0 +1,79 @@
+"""kill -9 in the middle of a backup or a restore: no half backup, no half store that opens, and the same command goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dying import Scenario, dies
+from traffic import hours
+
+from stead import care, ledger
+from stead.config import load_settings
+from stead.errors import Failed
+from stead.predictions import PredictionLog, counts
+from stead.store import may_delete, open_store
+from stead.store.opening import open_any
+from tests.conftest import new_store
+
+_BACKUP = """
+import sys; from pathlib import Path; from tests.conftest import new_store; from stead import care
+care.back_up(new_store(Path(sys.argv[1]) / "s"), Path(sys.argv[1]) / "place")
+"""
+
+
+def _backup(root: Path, point: str) -> None:
+    store = new_store(root / "s")
+    digest = store.blobs.put(b"precious")
+    dies(point, _BACKUP, str(root))
+    done = point.startswith(("care.backup:after", "care.record"))
+    found = care.list_backups(root / "place")
+    assert len(found) == done
+    assert may_delete(store) == point.startswith(("store.hold:before", "care.record"))
+    care.back_up(store, root / "place")
+    assert len(care.list_backups(root / "place")) == 1 + done
+    assert not list((root / "place").rglob(".partial*"))
+    assert [path.read_bytes() for path in (root / "place" / "blobs").glob(f"*/{digest[2:]}")] == [b"precious"]
+    store.close()
+
+
+_RESTORE = """
+import sys; from pathlib import Path; from stead.config import load_settings; from stead import care
+from stead.store.opening import open_any
+root = Path(sys.argv[1])
+care.restore(open_any(load_settings(environ={"STEAD_STORE": str(root / "copy")})), root / "place")
+"""
+
+
+def _restore(root: Path, point: str) -> None:
+    store = new_store(root / "s")
+    with store.db.write("care.record") as tx:
+        ledger.record(tx, actor="me", action="alias.set", subject="x", summary="set")
+    digest = store.blobs.put(b"precious")
+    log = PredictionLog(store, "gateway-1")
+    log.append(hours(3))
+    log.sync()
+    care.back_up(store, root / "place", record=False)
+    dies(point, _RESTORE, str(root))
+    settings = load_settings(environ={"STEAD_STORE": str(root / "copy"), "STEAD_USER": "ada"})
+    with pytest.raises(Failed) as refused:
+        open_store(settings)
+    assert refused.value.code == "store-restoring"
+    again = open_any(settings)
+    care.restore(again, root / "place")
+    again.close()
+    copy = open_store(settings)
+    assert counts(copy, "bikes").logged == 3 and copy.blobs.get(digest) == b"precious"
+    assert [entry.action for entry in ledger.list_entries(copy)] == ["store.restored", "alias.set"]
+    log.close()
+    copy.close()
+    store.close()
+
+
+POINTS: dict[str, Scenario] = {
+    "care.backup": _backup,
+    "care.record": _backup,
+    "store.hold": _backup,
+    "care.copy": _restore,
+    "care.restore": _restore,
+}
