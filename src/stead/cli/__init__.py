@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "level": ("stead.cli.deciding", "Who acts for a model: look, or go one step up or down."),
     "push": ("stead.cli.deciding", "Hand a model's code and policy over, for trainings that nobody starts."),
     "explain": ("stead.cli.deciding", "What a model's policy sees now, and what it would do next and why."),
+    "schedules": ("stead.cli.deciding", "What stead does by the clock: next fire, missed ones, what came of the last."),
     "retrainings": ("stead.cli.deciding", "Trainings and what became of their versions: list, show, cancel."),
     "approvals": ("stead.cli.deciding", "Versions that wait for a person."),
     "approve": ("stead.cli.deciding", "Let the version that waits take over."),

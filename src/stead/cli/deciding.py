@@ -1,4 +1,4 @@
-"""`stead level`, `push`, `explain`, `retrainings`, `approvals`, `approve`, `reject`, `freeze`, `thaw`."""
+"""`stead level`, `push`, `explain`, `schedules`, `retrainings`, `approvals`, `approve`, `reject`, `freeze`, `thaw`."""
 
 from __future__ import annotations
 
@@ -74,11 +74,36 @@ def explain(model: str, as_json: bool) -> Any:
         print(f"  frozen: {found.frozen}")
     for signal in found.signals:
         print(f"  {'●' if signal.fires else '○'} {signal.name}: {signal.said}")
-    for kind, at in found.schedules.items():
-        print(f"  {kind} by schedule: {output.when(at)}")
+    for each in found.schedules:
+        print(f"  {each.kind} by schedule: {output.when(each.next_fire) if each.next_fire is not None else each.off}")
     for each in found.judged:
         stands = "" if each.closed else " so far"
         print(f"  decision {each.entry}, a {each.kind}: {each.verdict or 'not judged yet'}{stands}: {each.said}")
+    return None
+
+
+@click.command()
+@click.argument("model", required=False)
+@output.json_option
+def schedules(model: str | None, as_json: bool) -> Any:
+    """What stead does by the clock, of MODEL or of every model: next fire on the model's own clock, and what came of the last."""
+    found = connect().call("policies.list_schedules", model=model)
+    if as_json:
+        return found
+    rows = [
+        (
+            s.model,
+            s.kind,
+            f"{s.cron} {s.zone}",
+            output.when(s.next_fire)[:16] if s.next_fire is not None else s.off,
+            output.when(s.fired)[:16] if s.fired is not None else None,
+            s.missed or None,
+            s.error or (f"{s.outcome}, {s.state}" if s.state else s.outcome or None),
+        )
+        for s in found
+    ]
+    heads = ("model", "what", "when", "next", "last", "missed", "came of it")
+    output.table(heads, rows, right=(5,), empty="no model is handed over with a schedule (stead push MODEL)")
     return None
 
 

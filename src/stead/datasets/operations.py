@@ -38,6 +38,7 @@ def add(
     time_column: str | None = None,
     origin: dict[str, Any] | None = None,
     replace_since: int | None = None,
+    upon: int | None = None,
 ) -> DatasetVersion:
     """Store a table, files or a folder as the next version of a dataset; what is the same content is the same version.
 
@@ -45,14 +46,15 @@ def add(
     where all its files are. With `append` the parts of the newest version come first, by reference: nothing of them is read
     or stored again, and the columns must agree. `time_column` gives the event time of a row and is inherited by appends.
     `origin` says where it comes from. With `replace_since` (ms) the rows from then on are left out of what is appended to: the new ones
-    take their place. Nothing is changed where anything is wrong.
+    take their place. `upon` is the newest version that the rows were chosen for, 0 for none. Nothing is changed where anything is wrong.
 
-    Raises InvalidInput (`schema-column`, `schema-type`, `time-…`, `path-…`, `frame-unreadable`, `dataset-…`), NotFound (`source-missing`).
+    Raises InvalidInput (`schema-column`, `schema-type`, `time-…`, `path-…`, `frame-unreadable`, `dataset-…`), NotFound (`source-missing`),
+    Conflict (`dataset-changed`) where another version came after `upon`.
     """
     checked_name(name)
     found = sources.given(source)
     said = {"path": str(source)} if isinstance(source, (str, Path)) else {}
-    return _add(store, name, found, append, time_column, said | (origin or {}), replace_since)
+    return _add(store, name, found, append, time_column, said | (origin or {}), replace_since, upon)
 
 
 def add_stored(
@@ -154,10 +156,15 @@ def _add(
     time_column: str | None,
     origin: dict[str, Any],
     replace_since: int | None = None,
+    upon_version: int | None = None,
 ) -> DatasetVersion:
     """Prepare upon the newest version, and commit where it is still the newest; else prepare upon the one that came between."""
     for _ in range(TRIES):
         base = _newest(store, name)
+        if upon_version is not None and upon_version != (base.version if base else 0):
+            raise Conflict(
+                "dataset-changed", f"another version of {name} came meanwhile", hint=f"stead data show {name}"
+            )
         start = manifests.get(store, base.manifest) if base is not None and append else None
         if start is not None and replace_since is not None:
             start = _before(store, start, replace_since)

@@ -74,7 +74,8 @@ def _look(store: Store, model: models.Model) -> int:
         standing = policies.find_standing(tx, model.name)
     if standing is None:
         return 0
-    return policies.adopt(store, model, standing) + int(policies.decide(store, model) is not None)
+    moved = policies.adopt(store, model, standing) + int(policies.decide(store, model) is not None)
+    return moved + int(policies.ingest_due(store, model) is not None)
 
 
 def _canary(store: Store, deployment: deployments.Deployment) -> int:

@@ -9,6 +9,7 @@ from stead.jobs.limits import Limits
 from stead.jobs.operations import (
     JobCancelled,
     LeaseLost,
+    Wish,
     agent_alive,
     agent_beat,
     agent_gone,
@@ -18,19 +19,22 @@ from stead.jobs.operations import (
     finish_in,
     get_job,
     job_log,
+    list_agents,
     list_jobs,
+    open_in,
     open_jobs,
 )
-from stead.jobs.types import ENDED, Job, Progress
+from stead.jobs.types import ENDED, Agent, Job, Progress
 
 OPERATIONS = {
-    "read": ("agent_alive", "get_job", "held_at", "job_log", "list_jobs", "model_now", "open_jobs"),
+    "read": ("agent_alive", "get_job", "held_at", "job_log", "list_agents", "list_jobs", "model_now", "open_jobs"),
     "write": ("cancel_job", "hold_clock", "release_clock"),
 }
 
 __all__ = [
     "ENDED",
     "OPERATIONS",
+    "Agent",
     "Handler",
     "Job",
     "JobCancelled",
@@ -38,6 +42,7 @@ __all__ = [
     "LeaseLost",
     "Limits",
     "Progress",
+    "Wish",
     "agent_alive",
     "agent_beat",
     "agent_gone",
@@ -52,8 +57,10 @@ __all__ = [
     "held_in",
     "hold_clock",
     "job_log",
+    "list_agents",
     "list_jobs",
     "model_now",
+    "open_in",
     "open_jobs",
     "release_clock",
     "work",

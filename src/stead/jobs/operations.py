@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
 
 import sqlalchemy as sa
 
 from stead.errors import Conflict, NotFound
 from stead.jobs.tables import agents, job_logs, jobs
-from stead.jobs.types import ENDED, Job, Progress
+from stead.jobs.types import ENDED, Agent, Job, Progress
 from stead.runtime.clock import now_ms
 from stead.runtime.ids import new_id
 from stead.store import Store, checked_limit, from_row
@@ -98,6 +99,20 @@ def open_jobs(
         query = query.where(jobs.c.event_time.is_not(None) if timed else jobs.c.event_time.is_(None))
     with store.db.read() as tx:
         return [from_row(row, Job) for row in tx.execute(query).mappings()]
+
+
+def open_in(tx: sa.Connection, model: str, kinds: Sequence[str]) -> Job | None:
+    """The oldest job of a model of these kinds that has not ended, in the caller's transaction."""
+    query = sa.select(jobs).where(jobs.c.model == model, jobs.c.kind.in_(kinds), jobs.c.state.not_in(ENDED))
+    row = tx.execute(query.order_by(jobs.c.created_at, jobs.c.id).limit(1)).mappings().first()
+    return None if row is None else from_row(row, Job)
+
+
+def list_agents(store: Store) -> list[Agent]:
+    """Agents that take jobs, as they last told."""
+    query = sa.select(agents).where(agents.c.beat_at > now_ms() - AGENT_ALIVE_MS).order_by(agents.c.id)
+    with store.db.read() as tx:
+        return [from_row(row, Agent) for row in tx.execute(query).mappings()]
 
 
 def cancel_job(store: Store, job_id: str) -> Job:

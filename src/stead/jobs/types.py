@@ -19,6 +19,17 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Agent:
+    """A process that takes jobs."""
+
+    id: str
+    host: str
+    pid: int
+    beat_at: int
+    """When it last told that it lives, machine time."""
+
+
+@dataclass(frozen=True)
 class Job:
     """One piece of work: at least once, by one owner at a time, never written by a former one."""
 

@@ -6,7 +6,7 @@ What a step needs is packed (`pack`), so that a job can run wherever its executo
 from stead.pipelines.backtesting import backtest, run_backtest
 from stead.pipelines.comparing import compare, run_compare
 from stead.pipelines.packing import CONTRACT, pack
-from stead.pipelines.training import ingest, run_ingest, run_training, train
+from stead.pipelines.training import ingest, ingest_in, run_ingest, run_training, train
 from stead.pipelines.types import Backtest, Candidate, Compared, Judge, Period, Spec
 
 OPERATIONS = {"write": ("train", "ingest", "compare", "backtest")}
@@ -23,6 +23,7 @@ __all__ = [
     "backtest",
     "compare",
     "ingest",
+    "ingest_in",
     "pack",
     "run_backtest",
     "run_compare",

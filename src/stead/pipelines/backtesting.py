@@ -35,8 +35,10 @@ def backtest(
     window: str = WINDOW,
     data: str | None = None,
 ) -> jobs.Job:
-    """Queue a backtest: at `since` and from then on `every` month or duration a model is trained on the `window` before
-    (`all` for all rows) and answers until the next one; beside it the first one answers to the end.
+    """Queue a backtest: what retraining on a calendar would have lost.
+
+    At `since` and from then on `every` month or duration a model is trained on the `window` before (`all` for all rows) and answers
+    until the next one; beside it the first one answers to the end.
 
     A row is learned from when its label was known, `label_delay` after its time. Nothing is registered.
     The order is that of prequential evaluation (Dawid 1984): each row is predicted before it is learned from.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stead import datasets
 from stead.config import duration_ms
-from stead.errors import InvalidInput, NotFound, Refused
+from stead.errors import Conflict, InvalidInput, NotFound, Refused
 from stead.pipelines.steps import Workshop
 from stead.pipelines.types import Spec
 from stead.runtime.clock import to_iso
@@ -16,6 +17,7 @@ from stead.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
+TRIES = 3
 LEAST_AGAIN = 0.5
 """Share of the rows in the overlap that a source must give again: else it is the source that is broken, not the past."""
 
@@ -26,8 +28,19 @@ def ingest_until(
     """Ask the project for the rows after the watermark, less the overlap for late ones, and add what is new as a part.
 
     In the overlap the source is right: late rows are added, changed ones replace what was there. A batch that breaks the contract is put
-    into quarantine. Raises Refused (`batch-quarantined`), InvalidInput (`ingest-empty`).
+    into quarantine. Where another ingest of the dataset comes between, the source is asked anew for what is missing then.
+    Raises Refused (`batch-quarantined`), InvalidInput (`ingest-empty`), Conflict (`dataset-changed`).
     """
+    for tries_left in range(TRIES - 1, -1, -1):
+        try:
+            return _ingested(store, shop, spec, end, since)
+        except Conflict as conflict:
+            if conflict.code != "dataset-changed" or not tries_left:
+                raise
+    raise AssertionError
+
+
+def _ingested(store: Store, shop: Workshop, spec: Spec, end: int, since: int | None) -> datasets.DatasetVersion:
     try:
         newest: datasets.DatasetVersion | None = datasets.get_version(store, spec.dataset)
     except NotFound:
@@ -67,8 +80,10 @@ def ingest_until(
     if not problems:
         try:
             if before is None:
-                append = newest is not None
-                return datasets.add(store, spec.dataset, table, append=append, time_column=spec.time, origin=origin)
+                upon = newest.version if newest is not None else 0
+                return datasets.add(
+                    store, spec.dataset, table, append=upon > 0, time_column=spec.time, origin=origin, upon=upon
+                )
             return _replace(store, spec, newest, before, table, watermark, origin)
         except InvalidInput as error:  # other columns or types than before
             problems.append(error.message)
@@ -119,6 +134,9 @@ def _replace(
 ) -> datasets.DatasetVersion:
     """Add what is new; where rows of the overlap have changed or gone, put what the source says now in their place."""
     assert newest is not None and spec.time is not None
+    add = partial(
+        datasets.add, store, spec.dataset, append=True, time_column=spec.time, origin=origin, upon=newest.version
+    )
     there: dict[tuple[Any, ...], int] = {}
     for row in datasets.contents(before, before.column_names):
         there[row] = there.get(row, 0) + 1
@@ -129,9 +147,7 @@ def _replace(
         else:
             new.append(place)
     if any(there.values()):
-        return datasets.add(
-            store, spec.dataset, table, append=True, time_column=spec.time, origin=origin, replace_since=origin["since"]
-        )
+        return add(table, replace_since=origin["since"])
     if not new:
         return newest
-    return datasets.add(store, spec.dataset, table.take(new), append=True, time_column=spec.time, origin=origin)
+    return add(table.take(new))

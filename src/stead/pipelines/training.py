@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import sqlalchemy as sa
 
 from stead import datasets, environments, jobs, models, runs
 from stead.config import duration_ms
@@ -315,6 +316,15 @@ def ingest(store: Store, model: str, *, spec: Spec, until: int | None = None, si
     return jobs.enqueue(
         store, "ingest", payload, model=model, timeout_s=spec.timeout_s, event_time=jobs.held_at(store, model)
     )
+
+
+def ingest_in(tx: sa.Connection, spec: Spec, *, actor: str, until: int, event_time: int | None) -> jobs.Job:
+    """`ingest` of a model's own dataset in the caller's transaction; where one waits or runs already, it is that one."""
+    payload = {"spec": msgspec.to_builtins(spec), "until": until, "since": None}
+    wish: jobs.Wish = {
+        "model": spec.model, "key": f"ingest:{spec.dataset}", "timeout_s": spec.timeout_s, "event_time": event_time
+    }  # fmt: skip
+    return jobs.enqueue_in(tx, "ingest", payload, actor=actor, **wish)
 
 
 def run_ingest(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 bounds; `advance` moves one on. Every automatic action is a ledger entry with its evidence and the way to undo it.
 """
 
-from stead.policies.deciding import decide, explain
+from stead.policies.deciding import decide, explain, ingest_due
 from stead.policies.levels import freeze, list_freezes, preview_level, set_level, thaw
 from stead.policies.retraining import (
     adopt,
@@ -17,9 +17,9 @@ from stead.policies.retraining import (
     open_retrainings,
     reject,
 )
-from stead.policies.schedules import next_fires
 from stead.policies.standing import find_standing, get_standing, push
-from stead.policies.types import OPEN, Explanation, Freeze, LevelChange, Need, Retraining, Signal, Standing
+from stead.policies.timetable import list_schedules
+from stead.policies.types import OPEN, Explanation, Freeze, LevelChange, Need, Retraining, Schedule, Signal, Standing
 
 OPERATIONS = {
     "read": (
@@ -29,6 +29,7 @@ OPERATIONS = {
         "list_approvals",
         "list_freezes",
         "list_retrainings",
+        "list_schedules",
         "preview_level",
     ),
     "write": ("push",),
@@ -43,6 +44,7 @@ __all__ = [
     "LevelChange",
     "Need",
     "Retraining",
+    "Schedule",
     "Signal",
     "Standing",
     "adopt",
@@ -55,10 +57,11 @@ __all__ = [
     "freeze",
     "get_retraining",
     "get_standing",
+    "ingest_due",
     "list_approvals",
     "list_freezes",
     "list_retrainings",
-    "next_fires",
+    "list_schedules",
     "open_retrainings",
     "preview_level",
     "push",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stead import deployments, jobs, ledger, models
+import sqlalchemy as sa
+
+from stead import deployments, jobs, ledger, models, pipelines
 from stead.config import duration_ms
 from stead.policies import signals
 from stead.policies.levels import frozen_in
 from stead.policies.proxy import observe_proxy
-from stead.policies.retraining import begin, list_retrainings
-from stead.policies.schedules import due, next_fires
+from stead.policies.retraining import begin, get_in, list_retrainings
+from stead.policies.schedules import came_of, due, waits
 from stead.policies.standing import find_standing
-from stead.policies.types import OPEN, Explanation, Signal
+from stead.policies.timetable import list_schedules, off_at
+from stead.policies.types import OPEN, Explanation, Schedule, Signal, Standing
 from stead.store import Store
 
 JUDGED = 5
@@ -35,17 +38,65 @@ def decide(store: Store, model: models.Model) -> int | None:
     with store.db.write("policies.decide") as tx:
         held = jobs.held_in(tx, model.name) is not None
         cron = policy.train if "schedule" in triggers else ""
-        fired = due(store, tx, model.name, "train", cron, policy.time_zone, now=now, held=held)
-        if fired:
-            seen.insert(0, Signal("schedule", True, f"the schedule {cron!r} fired", {"cron": cron}))
+        fire = due(store, tx, model.name, "train", cron, policy.time_zone, now=now, held=held)
+        if fire is not None:
+            evidence = {"cron": cron, "due": fire.at, "missed": fire.missed}
+            seen.insert(0, Signal("schedule", True, f"the schedule {cron!r} fired", evidence))
         first = next((signal for signal in seen if signal.fires), None)
-        if first is None or frozen_in(tx, model.name) is not None:
+        if first is None:
             return None
-        if first.name != "schedule" and signals.rested(tx, model.name, now=now, rest_ms=duration_ms(policy.rest)):
+        kept = _kept(tx, standing, first, now=now)
+        number = begin(store, tx, standing, model.level, first, now=now) if not kept else None
+        if fire is not None and number is None:
+            came_of(tx, model.name, "train", kept or "a retraining is under way already")
+        elif fire is not None and number is not None:
+            job = get_in(tx, number).job
+            came_of(tx, model.name, "train", f"retraining {number} began", job=job)
+        return number
+
+
+def _kept(tx: sa.Connection, standing: Standing, signal: Signal, *, now: int) -> str:
+    """Why a signal may not train the model now; empty where it may."""
+    policy = standing.policy
+    if (frozen := frozen_in(tx, standing.model)) is not None:
+        return f"frozen: {frozen.reason or f'by {frozen.by}'}"
+    if signal.name != "schedule" and signals.rested(tx, standing.model, now=now, rest_ms=duration_ms(policy.rest)):
+        return "a signal trained it lately"
+    begun = signals.begun_today(tx, standing.model, now=now)
+    return f"{begun} retrainings in 24 hours, as many as the policy allows" if begun >= policy.retrains_a_day else ""
+
+
+def ingest_due(store: Store, model: models.Model) -> jobs.Job | None:
+    """Queue an ingest where the model's policy has one due; one at a time, and none while a training brings the rows itself.
+
+    What it asks for begins where the dataset ends, so that fires which were missed or left out lose nothing.
+    """
+    with store.db.read() as tx:
+        standing = find_standing(tx, model.name)
+    if standing is None:
+        return None
+    policy, now = standing.policy, jobs.model_now(store, model.name)
+    cron = policy.ingest if not off_at(standing, "ingest", model.level) else ""
+    at = jobs.held_at(store, model.name)
+    if waits(store, model.name, "ingest", cron, policy.time_zone, now=now, held=at is not None):
+        return None
+    with store.db.write("policies.ingest") as tx:
+        at = jobs.held_in(tx, model.name)
+        fire = due(store, tx, model.name, "ingest", cron, policy.time_zone, now=now, held=at is not None)
+        if fire is None:
             return None
-        if signals.begun_today(tx, model.name, now=now) >= policy.retrains_a_day:
+        if (frozen := frozen_in(tx, model.name)) is not None:
+            came_of(tx, model.name, "ingest", f"frozen: {frozen.reason or f'by {frozen.by}'}")
             return None
-        return begin(store, tx, standing, model.level, first, now=now)
+        if (busy := jobs.open_in(tx, model.name, ("ingest", "train"))) is not None:
+            said = (
+                "an ingest was under way" if busy.kind == "ingest" else "a training was under way, which ingests itself"
+            )
+            came_of(tx, model.name, "ingest", said, job=busy.id)
+            return None
+        job = pipelines.ingest_in(tx, standing.spec, actor="agent", until=now, event_time=at)
+        came_of(tx, model.name, "ingest", "an ingest began", job=job.id)
+        return job
 
 
 def _seen(view: signals.View, names: tuple[str, ...]) -> list[Signal]:
@@ -64,7 +115,7 @@ def explain(store: Store, model: str) -> Explanation:
         rests = signals.rested(tx, model, now=now, rest_ms=rest) if standing else None
         today = signals.begun_today(tx, model, now=now)
     under_way = [r for r in list_retrainings(store, model=model) if r.state in OPEN]
-    fires = next_fires(store, model)
+    timetable = list_schedules(store, model=model)
     triggers = signals.triggers_of(standing, known.level) if standing else ()
     seen: list[Signal] = []
     if standing is not None and live is not None:
@@ -82,21 +133,36 @@ def explain(store: Store, model: str) -> Explanation:
         why.append(f"a signal trained it lately: signals rest until {signals.said_when(rests)}")
     if standing is not None and today >= standing.policy.retrains_a_day:
         why.append(f"{today} retrainings in 24 hours, and the policy allows {standing.policy.retrains_a_day}")
+    why += [said for schedule in timetable if (said := told(schedule))]
     return Explanation(
         model=model,
         level=known.level,
         now=now,
         frozen=None if frozen is None else frozen.reason or f"frozen by {frozen.by}",
         signals=seen,
-        next=_next(known.level, frozen is not None, seen, fires if "schedule" in triggers else {}, under_way),
+        next=_next(known.level, frozen is not None, seen, timetable, under_way),
         why=why,
         open=under_way,
-        schedules=fires,
+        schedules=timetable,
         judged=ledger.list_judgements(store, model=model, limit=JUDGED),
     )
 
 
-def _next(level: str, frozen: bool, seen: list[Signal], fires: dict[str, int], under_way: Sequence[object]) -> str:
+def told(schedule: Schedule) -> str:
+    """What came of a schedule's last fire, where a person should know."""
+    if schedule.fired is None:
+        return ""
+    missed = f", {schedule.missed} before it were missed" if schedule.missed else ""
+    when = f"{schedule.kind} by schedule was due {signals.said_when(schedule.fired)}{missed}"
+    if schedule.state == "failed":
+        return f"{when}: it failed: {schedule.error or 'see its job'}"
+    kept = bool(schedule.outcome) and schedule.state is None
+    return f"{when}: {schedule.outcome}" if kept or missed else ""
+
+
+def _next(
+    level: str, frozen: bool, seen: list[Signal], timetable: Sequence[Schedule], under_way: Sequence[object]
+) -> str:
     if level == "record":
         return "nothing by itself: at record people act"
     if frozen:
@@ -105,6 +171,9 @@ def _next(level: str, frozen: bool, seen: list[Signal], fires: dict[str, int], u
         return "goes on with the retraining that is under way"
     if firing := [signal.said for signal in seen if signal.fires]:
         return f"trains it again: {firing[0]}"
-    if "train" in fires:
-        return f"trains it on {signals.said_when(fires['train'])}, by schedule"
+    words = {"train": "trains it", "ingest": "ingests"}
+    coming = [(each.next_fire, words[each.kind]) for each in timetable if each.next_fire is not None]
+    if coming:
+        said = [f"{word} on {signals.said_when(at)}" for at, word in sorted(coming)]
+        return f"{', then '.join(said)}, by schedule"
     return "nothing until a signal fires"

@@ -8,6 +8,7 @@ from stead import deployments, ledger, models
 from stead.config import LEVELS
 from stead.errors import Conflict, InvalidInput, Refused, did_you_mean
 from stead.ledger import Undo
+from stead.policies.schedules import forget
 from stead.policies.standing import find_standing
 from stead.policies.tables import freezes
 from stead.policies.types import Freeze, LevelChange, Need
@@ -77,6 +78,8 @@ def set_level(
         before = models.set_level_in(tx, model, level)
         if before != change.before:
             raise Conflict("level-changed", f"{model} was set to {before} meanwhile", hint=f"stead level {model}")
+        if level == "record":
+            forget(tx, model)
         ledger.record(
             tx,
             actor=store.actor,

@@ -253,7 +253,7 @@ def _decide(
         else:
             values |= {"deployment": deployments.request_in(tx, store, model, waiting.version or 0, reason=reason)}
         if not _move(tx, waiting, state, **values):
-            other = _get(tx, waiting.id)
+            other = get_in(tx, waiting.id)
             raise Conflict(
                 "already-decided",
                 f"{model}@{waiting.version} was {other.state} by {other.decided_by or 'stead'} meanwhile",
@@ -270,7 +270,7 @@ def _decide(
             undoes=undoes,
             event_time=jobs.held_in(tx, model),
         )
-        return _get(tx, waiting.id)
+        return get_in(tx, waiting.id)
 
 
 def _waiting(store: Store, model: str, version: int | None) -> Retraining:
@@ -291,7 +291,7 @@ def _waiting(store: Store, model: str, version: int | None) -> Retraining:
 def cancel_retraining(store: Store, number: int, *, reason: str | None = None, undoes: int | None = None) -> Retraining:
     """Stop a retraining that has not come to a deployment. Raises NotFound, Conflict (`retraining-ended`)."""
     with store.db.write("policies.cancel") as tx:
-        found = _get(tx, number)
+        found = get_in(tx, number)
         if found.state not in ("training", "judging", "waiting"):
             raise Conflict("retraining-ended", f"retraining {number} is {found.state}", hint="stead retrainings list")
         values = {"ended_at": now_ms(), "decided_by": store.actor, "decided_at": now_ms(), "decision_reason": reason}
@@ -315,7 +315,7 @@ def cancel_retraining(store: Store, number: int, *, reason: str | None = None, u
 def get_retraining(store: Store, number: int) -> Retraining:
     """One retraining. Raises NotFound (`retraining-unknown`)."""
     with store.db.read() as tx:
-        return _get(tx, number)
+        return get_in(tx, number)
 
 
 def list_retrainings(
@@ -350,7 +350,7 @@ def _insert(tx: sa.Connection, **values: Any) -> int:
     return int(key[0])
 
 
-def _get(tx: sa.Connection, number: int) -> Retraining:
+def get_in(tx: sa.Connection, number: int) -> Retraining:
     row = tx.execute(sa.select(table).where(table.c.id == number)).mappings().first()
     if row is None:
         raise NotFound("retraining-unknown", f"there is no retraining {number}", hint="stead retrainings list")

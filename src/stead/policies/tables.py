@@ -27,6 +27,10 @@ schedules = sa.Table(
     sa.Column("held", sa.Boolean, nullable=False),  # whether a replay held the clock when the next fire was computed
     sa.Column("since", sa.BigInteger, nullable=False),  # the model's clock at that moment
     sa.Column("next_fire", sa.BigInteger, nullable=False),  # the model's clock
+    sa.Column("fired", sa.BigInteger, nullable=True),  # the fire that came last, the model's clock
+    sa.Column("missed", sa.Integer, nullable=False),  # fires before it, since the one before, that it stands for
+    sa.Column("outcome", sa.Text, nullable=False),  # what came of it, in words
+    sa.Column("job", sa.String(32), nullable=True),  # what it began
 )
 
 retrainings = sa.Table(

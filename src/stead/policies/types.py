@@ -108,10 +108,35 @@ class Explanation:
     next: str
     why: list[str]
     open: list[Retraining]
-    schedules: dict[str, int]
-    """Next fire of each schedule, the model's clock, milliseconds."""
+    schedules: list[Schedule]
     judged: list[Judgement] = field(default_factory=list)
     """What the rows that came after say of the last decisions, newest first."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a model's policy does by the clock, all times on the model's own: `train` or `ingest`."""
+
+    model: str
+    kind: str
+    cron: str
+    zone: str
+    now: int
+    next_fire: int | None
+    """None where it does not fire: `off` says why."""
+    off: str
+    fired: int | None
+    """When it was due last."""
+    missed: int
+    """Fires before that one which it stood for, because nobody was there."""
+    outcome: str
+    """What came of it, in words."""
+    job: str | None
+    """What it began."""
+    state: str | None
+    """Of that job."""
+    error: str | None
+    """Why that job failed."""
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ REGISTRY: dict[str, str] = {
     "policies.cancel": "a retraining is stopped, and its ledger entry",
     "policies.decide": "a retraining, its job and its ledger entry; a person's yes or no with the deployment that follows",
     "policies.freeze": "automatic action stands still or goes on, and its ledger entry",
+    "policies.ingest": "a schedule's next fire and the ingest that the last one began",
     "policies.level": "a model's level and its ledger entry",
     "policies.move": "a retraining's next state with what belongs to it",
     "policies.proxy": "what the champion's age has cost so far",

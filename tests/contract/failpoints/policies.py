@@ -65,6 +65,21 @@ def decide(store: Store) -> None:
     policies.decide(store, models.get_model(store, "m"))
 
 
+def ingesting(store: Store) -> None:
+    """An ingest that is due at the next look."""
+    live(store)
+    policy = PolicyConfig(triggers=("schedule",), ingest="0 5 * * *")
+    policies.push(store, "m", spec=SPEC, policy=policy, rollout=RolloutConfig())
+    hold(store, 0)
+    assert policies.ingest_due(store, models.get_model(store, "m")) is None
+    hold(store, 1)
+
+
+def ingest(store: Store) -> None:
+    hold(store, 1)
+    policies.ingest_due(store, models.get_model(store, "m"))
+
+
 def begun(store: Store) -> None:
     due(store)
     decide(store)
@@ -189,6 +204,9 @@ POINTS: dict[str, Scenario] = {
     "policies.freeze": one_change(freeze, lambda s: len(policies.list_freezes(s)) == 1, prepare=live, entries=1),
     "policies.decide": one_change(
         decide, lambda s: len(policies.list_retrainings(s)) == 1 == len(jobs.open_jobs(s)), prepare=due, entries=1
+    ),
+    "policies.ingest": one_change(
+        ingest, lambda s: [job.kind for job in jobs.open_jobs(s)] == ["ingest"], prepare=ingesting
     ),
     "policies.move": one_change(advance, lambda s: state(s) == "judging", prepare=trained),
     "policies.adopt": one_change(adopt, lambda s: len(policies.list_retrainings(s)) == 1, prepare=trained_by_hand),

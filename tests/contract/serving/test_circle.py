@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stead import deployments, fleet, jobs, ledger, models, pipelines, policies
+from stead import datasets, deployments, fleet, jobs, ledger, models, pipelines, policies
 from stead.api.undoing import undo
 from stead.config import Project, load_project, load_settings
 from stead.errors import Conflict, NotFound, Refused
@@ -196,6 +196,29 @@ def test_what_a_person_trains_goes_the_same_way_and_frozen_nothing_begins(circle
     assert states(circle)[0] == ("person", "rejected", 4)  # the fire that was frozen is gone
 
 
+def test_rows_come_in_by_the_clock_and_a_broken_contract_keeps_them_out(circle: Circle) -> None:
+    store = circle.store
+    text = TOML + '\n[models.tiny.policy]\ningest = "0 5 * * *"\n'
+    (circle.root / "stead.toml").write_text(text.replace('time = "t"', 'time = "t"\ningest_overlap = "1d"'))
+    circle.push()
+    circle.at("2020-06-03T12:00")
+    before = datasets.get_version(store, "tiny")
+    circle.at("2020-06-05T06:00")
+    after = datasets.get_version(store, "tiny")
+    assert after.rows is not None and before.rows is not None and after.rows > before.rows
+    assert after.time_max == to_ms("2020-06-05T00:00") and after.created_by == "agent"
+    assert after.rows == len(set(datasets.times_of(datasets.read(store, "tiny"), "t"))), "the overlap doubles nothing"
+    seen = next(each for each in policies.list_schedules(store, model="tiny") if each.kind == "ingest")
+    assert (seen.state, seen.missed, seen.fired) == ("succeeded", 1, to_ms("2020-06-05T05:00"))
+    (circle.root / "tiny.py").write_text(CODE.replace("t.dayofyear * 2.0", "['n/a'] * len(t)"))
+    circle.push()
+    circle.at("2020-06-06T06:00")
+    assert datasets.get_version(store, "tiny").version == after.version
+    assert "are in quarantine" in " ".join(policies.explain(store, "tiny").why)
+    assert datasets.list_quarantine(store, dataset="tiny")[0].until == to_ms("2020-06-06T06:00")
+    (circle.root / "tiny.py").write_text(CODE)
+
+
 def test_at_deploy_nobody_is_asked_inside_the_bounds(circle: Circle) -> None:
     store = circle.store
     text = (
@@ -203,11 +226,11 @@ def test_at_deploy_nobody_is_asked_inside_the_bounds(circle: Circle) -> None:
         + '\n[models.tiny.policy]\ntriggers = ["age", "schedule"]\nmax_age = "40d"\nrest = "7d"\ntrain = "0 4 1 * *"\ndeployments_a_week = 1\n\n[models.tiny.rollout]\nkind = "swap"\n'
     )
     (circle.root / "stead.toml").write_text(text)
-    assert circle.push().number == 2
+    assert circle.push().number == 4
     policies.set_level(store, "tiny", "deploy")
-    circle.at("2020-06-04")
+    circle.at("2020-06-07")
     assert states(circle)[0] == ("age", "done", 5) and circle.live() == 5
-    pipelines.train(store, "tiny", spec=circle.spec(), until=to_ms("2020-06-05"))
+    pipelines.train(store, "tiny", spec=circle.spec(), until=to_ms("2020-06-07"))
     circle.settle()
     assert states(circle)[0] == ("person", "waiting", 6)  # a second deployment in a week: stead asks
     asked = ledger.list_entries(store, model="tiny", limit=1)[0]

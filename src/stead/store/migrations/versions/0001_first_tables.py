@@ -472,6 +472,10 @@ def upgrade() -> None:
         sa.Column("held", sa.Boolean(), nullable=False),
         sa.Column("since", sa.BigInteger(), nullable=False),
         sa.Column("next_fire", sa.BigInteger(), nullable=False),
+        sa.Column("fired", sa.BigInteger(), nullable=True),
+        sa.Column("missed", sa.Integer(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("job", sa.String(length=32), nullable=True),
         sa.PrimaryKeyConstraint("model", "kind", name=op.f("pk_schedules")),
     )
     op.create_table(
