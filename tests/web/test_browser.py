@@ -15,7 +15,7 @@ import uvicorn
 from asking import Site, opened
 from world import World, more
 
-from stead import deployments
+from stead import deployments, jobs
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -151,6 +151,13 @@ def test_a_live_run_follows(tab: Tab, place: tuple[Site, str], world: World) -> 
     runs.end(place[0].store, world.running)
     page.wait_for_selector(".chip.ok >> text=finished")
     page.wait_for_selector(f"[sse-connect='/runs/{world.running}/live']", state="detached")
+
+
+def test_jobs_follow(tab: Tab, place: tuple[Site, str]) -> None:
+    page = tab.open("/jobs")
+    before = page.locator("[aria-label=Queue] tbody tr").count()
+    jobs.enqueue(place[0].store, "compare", {}, model="walks")
+    page.locator("[aria-label=Queue] tbody tr").nth(before).wait_for()
 
 
 def test_drift_follows_and_opens_a_cell(tab: Tab, place: tuple[Site, str]) -> None:

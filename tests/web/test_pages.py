@@ -18,6 +18,7 @@ from world import EVIL, World
 from stead import deployments, jobs, ledger, monitors, policies
 from stead.api import tokens
 from stead.cli import cli
+from stead.jobs.operations import beat, claim, give_up
 from stead.web import frame
 
 PAGES = range(38)
@@ -103,7 +104,17 @@ def test_overview_says_what_needs_a_person(site: Site) -> None:
     row = page.select_one("table tbody tr")
     assert row is not None and "v2" in row.get_text() and row.select_one("svg.spark") is not None
     names = [a.get_text(strip=True) for a in page.select("nav[aria-label=Main] a")]
-    assert names == ["Fleet", "Approvals1", "Incidents2", "Runs", "Data", "Models4", "Deployments", "Decisions", "Jobs"]
+    assert names == [
+        "Fleet",
+        "Approvals1",
+        "Incidents2",
+        "Runs",
+        "Data",
+        "Models4",
+        "Deployments",
+        "Decisions",
+        "Jobs1",
+    ]
 
 
 def test_overview_names_incidents_and_what_waits(site: Site, world: World) -> None:
@@ -486,3 +497,32 @@ def test_drift_shows_the_distributions_behind_a_cell(site: Site) -> None:
     assert data["cell"]["references"][0]["version"] == 1 and len(data["drift"]["days"]) == 46
     assert "nothing to compare yet" in site.page("/models/trips/drift").get_text()
     assert site.ask("/models/none/drift").status_code == 404
+
+
+def test_jobs_tells_what_runs_waits_and_fires_next(own: Site, world: World) -> None:
+    store = own.store
+    jobs.agent_beat(store, "h-1", host="one", pid=7)
+    failing = jobs.enqueue(store, "ingest", {}, model="vans", max_attempts=1)
+    job = claim(store, "h-1", ["ingest"])
+    assert job is not None
+    give_up(store, job, {"code": "batch-quarantined", "message": f"rows in quarantine {EVIL}"}, retry=True)
+    running = jobs.enqueue(store, "compare", {}, model="trips")
+    job = claim(store, "h-1", ["compare"])
+    assert job is not None
+    beat(store, job, progress=jobs.Progress("asking both", 1, 4))
+    page = own.page("/jobs")
+    assert "1 job runs, 1 waits." in page.select_one(".verdict").get_text()  # type: ignore[union-attr]
+    runs = page.select_one("[aria-label=Running] tbody tr")
+    assert runs is not None and "asking both" in runs.get_text() and runs.select_one("svg[aria-label='25 %']")
+    assert runs.select_one(f"form[action='/jobs/{running.id}/cancel'] button") and "1 of 3" in runs.get_text()
+    waits = page.select_one("[aria-label=Queue] tbody tr")
+    assert waits is not None and "compare trips that runs" in waits.get_text()
+    fires = page.select_one("[aria-label=Schedules] tbody tr")
+    assert fires is not None and "train vans" in fires.get_text() and "0 4 1 * *" in fires.get_text()
+    failed = page.select_one("[aria-label=Failures] tbody tr")
+    assert failed is not None and f"rows in quarantine {EVIL}" in failed.get_text()
+    assert failed.select_one(f"a[href='/jobs/{failing.id}']") is not None
+    asked = [row.get_text(" ", strip=True) for row in page.select("[aria-label=Ended] tbody tr")]
+    assert any("retraining 2, incident" in row for row in asked)
+    data = own.ask("/jobs?format=json").json()
+    assert data["schedules"][0]["model"] == "vans" and data["running"][0]["id"] == running.id

@@ -174,6 +174,7 @@ def _frame(request: Request) -> Frame:
     counts = {
         "/models": len(models.list_models(store)),
         "/approvals": len(policies.list_approvals(store)),
+        "/jobs": len(jobs.open_jobs(store)),
         "/incidents": len(monitors.list_incidents(store, state="open", limit=MOST_OPEN)),
     }
     items = [NavItem(name, href, counts.get(href) or None) for name, href in NAV]
