@@ -7,6 +7,7 @@ import itertools
 import re
 import shlex
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import click
@@ -526,3 +527,33 @@ def test_jobs_tells_what_runs_waits_and_fires_next(own: Site, world: World) -> N
     assert any("retraining 2, incident" in row for row in asked)
     data = own.ask("/jobs?format=json").json()
     assert data["schedules"][0]["model"] == "vans" and data["running"][0]["id"] == running.id
+
+
+def test_decisions_tell_evidence_alternatives_and_whether_they_were_right(own: Site, world: World) -> None:
+    store = own.store
+    page = own.page("/decisions?by=stead&kind=deployment")
+    (taken,) = page.select("ol.tl > li")
+    assert "was taken back" in taken.h3.get_text() and "not judged yet" in taken.select_one(".judge").get_text()  # type: ignore[union-attr]
+    told = taken.select_one("details[open] dl")
+    assert (
+        told is not None
+        and len(told.select("svg.ci")) >= 4
+        and told.select_one(f"a[href='/deployments/{world.aborted}']")
+    )
+    assert "hold for more evidence; let it answer all the same" in told.get_text() and "stead undo" in told.get_text()
+    (waiting,) = ledger.list_judgements(store)
+    found = replace(
+        waiting, verdict="right", said="v2 lost 9 % more", difference=0.09, low=0.05, high=0.13, closed=True
+    )
+    with store.db.write("deployments.step") as tx:
+        assert ledger.write_judgement(tx, found)
+    page = own.page("/decisions?judged=right")
+    (taken,) = page.select("ol.tl > li")
+    judged = taken.select_one(".judge")
+    assert judged is not None and judged.select_one(".chip.ok") and "v2 lost 9 % more" in judged.get_text()
+    assert judged.select_one("svg.ci")["aria-label"] == "loss against the other version +5.0 % to +13.0 %"  # type: ignore[index]
+    aside = page.aside.get_text(" ", strip=True)  # type: ignore[union-attr]
+    assert "Judged right 1 of 1" in aside and "abort 1 0" in aside
+    assert "No decision fits." in own.page("/decisions?judged=wrong").get_text()
+    assert not any("by stead" in li.get_text() for li in own.page("/decisions?by=people").select("ol.tl > li"))
+    assert own.ask("/decisions?judged=right&format=json").json()["decisions"][0]["judgement"]["verdict"] == "right"

@@ -82,7 +82,7 @@ class World:
             f"/deployments/{self.first}",
             f"/deployments/{self.live}",
             "/decisions",
-            "/decisions?model=trips",
+            "/decisions?model=trips&by=people",
             "/jobs",
             "/jobs?state=cancelled",
             f"/jobs/{self.job}",

@@ -15,7 +15,20 @@ from stead.deployments import Deployment
 from stead.deployments.canary import ERRORS, SLOWER, SPLIT
 from stead.deployments.evidence import OWN_TOLERANCE
 from stead.web import charts, live
-from stead.web.frame import back, day, figure, form_of, fragment, need, number, percent, store_of, when
+from stead.web.frame import (
+    back,
+    day,
+    figure,
+    form_of,
+    fragment,
+    milliseconds,
+    need,
+    number,
+    percent,
+    points,
+    store_of,
+    when,
+)
 
 BROKEN, OVER, HOLDS, WAITS = ("bad", "broken"), ("warn", "over"), ("ok", "holds"), ("idle", "waits")
 """Chip and word; a guard is over its bound and not broken while there are too few rows to judge by."""
@@ -143,17 +156,17 @@ def _guards(deployment: Deployment, seen: Mapping[str, Any], broken: str | None)
     out = []
     if "loss" in guards:
         for name, key in (("Loss, by day", "by_day"), ("Loss, by row", "by_row")):
-            out.append(_guard(name, seen[key], 0.0, f"no more than {margin} worse", broken, _points))
+            out.append(_guard(name, seen[key], 0.0, f"no more than {margin} worse", broken, points))
         own = f"at most {OWN_TOLERANCE:g} times its own offline result"
         out.append(_guard("Loss beyond its own", seen["own"], 0.0, own, broken, figure))
     if "errors" in guards:
         text = f"no more than {percent(ERRORS)} more"
-        out.append(_guard("Failed requests", seen["errors"], ERRORS, text, broken, _points))
+        out.append(_guard("Failed requests", seen["errors"], ERRORS, text, broken, points))
     if "latency" in guards:
         usual = seen["other_latency"]["high"]
         bound = SLOWER * usual if usual is not None else None
-        text = f"at most {SLOWER:g} times the usual{f', {_ms(bound)}' if bound is not None else ''}"
-        out.append(_guard("95 % of answers within", seen["latency"], bound, text, broken, _ms))
+        text = f"at most {SLOWER:g} times the usual{f', {milliseconds(bound)}' if bound is not None else ''}"
+        out.append(_guard("95 % of answers within", seen["latency"], bound, text, broken, milliseconds))
     if "outputs" in guards:
         chip, word = BROKEN if seen["unusable"] > 0 else HOLDS
         out.append(Guard("Unusable outputs", chip, word, number(seen["unusable"]), "", "", "none"))
@@ -179,20 +192,6 @@ def _guard(
     over = low is not None and bound is not None and low > bound
     chip, word = (BROKEN if broken else OVER) if over else HOLDS if known else WAITS
     return Guard(name, chip, word, unit(value) if value is not None else "–", picture, told, text)
-
-
-def _points(value: float) -> str:
-    """A share with its sign.
-
-    >>> _points(0.0123), _points(-0.5)
-    ('+1.2 %', '−50.0 %')
-    """
-    return f"{value * 100:+.1f} %".replace("-", "−")
-
-
-def _ms(value: float) -> str:
-    """Microseconds, as milliseconds."""
-    return f"{value / 1000:.3g} ms"
 
 
 def follow(request: Request) -> Response:

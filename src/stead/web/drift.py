@@ -17,8 +17,7 @@ from stead.policies import Retraining
 from stead.store import Store
 from stead.web import charts, live, matrix
 from stead.web.fleet import DAY_MS
-from stead.web.frame import day, fragment, here, number, percent, render, store_of
-from stead.web.incidents import KINDS
+from stead.web.frame import BROKEN, day, fragment, here, number, percent, render, store_of
 
 WEEKS = (4, 12, 52)
 MOST_ROWS = 40
@@ -210,7 +209,7 @@ def heat_of(
                 continue
             distance = "–" if seen.distance is None else f"{seen.distance:.2f}"
             level = -1 if seen.broken else matrix.level_of(seen.distance, seen.p_value)
-            why = f", broken data: {KINDS.get(seen.broken, seen.broken)}" if seen.broken else ""
+            why = f", broken data: {BROKEN.get(seen.broken, seen.broken)}" if seen.broken else ""
             href = f"{page}?{urlencode({'weeks': weeks, 'column': profile.column, 'week': iso(start)})}#cell"
             title = f"{profile.column} {name}: {distance}, {number(seen.rows)} rows of v{seen.version}{why}"
             cells.append(matrix.Cell(level, distance.lstrip("0"), title, href, cell == (profile.column, start)))
@@ -313,7 +312,7 @@ def facts_of(week: ColumnWeek, reference: Expected) -> list[tuple[str, str, str]
         ("Chance", f"p {number(week.p_value, 2)}", "of a week like the reference’s own"),
     ]
     if week.broken:
-        facts.append(("Broken", KINDS.get(week.broken, week.broken), "by the monitors of data and units"))
+        facts.append(("Broken", BROKEN.get(week.broken, week.broken), "by the monitors of data and units"))
     if week.mean is not None:
         facts.append(("Mean", number(week.mean), f"was {number(reference.mean)}"))
     usual = dict(reference.parts)

@@ -285,6 +285,49 @@ def person(actor: str) -> str:
     return actor.removeprefix("person:")
 
 
+def points(value: float) -> str:
+    """A share with its sign.
+
+    >>> points(0.0123), points(-0.5)
+    ('+1.2 %', '−50.0 %')
+    """
+    return f"{value * 100:+.1f} %".replace("-", "−")
+
+
+def milliseconds(value: float) -> str:
+    """Microseconds, as milliseconds."""
+    return f"{value / 1000:.3g} ms"
+
+
+BROKEN = {
+    "null": "empty",
+    "type": "of another type",
+    "unseen": "unseen",
+    "constant": "stands still",
+    "scale": "other unit",
+}
+"""Kinds of broken data, in words."""
+
+
+def columns_of(columns: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Column, what is wrong, how it is, how it usually is.
+
+    >>> columns_of({"temp": {"kind": "null", "value": 0.4, "usual": 0.01, "limit": 0.04}})
+    [('temp', 'empty', '40.0 %', '1.0 %')]
+    >>> columns_of({"temp": {"distance": 0.31, "p": 0.004, "rows": 400}})
+    [('temp', 'distance', '0.31', 'p 0.004')]
+    """
+    out = []
+    for name, seen in columns.items():
+        if "distance" in seen:
+            out.append((name, "distance", number(seen["distance"]), f"p {number(seen['p'], 2)}"))
+            continue
+        kind, value, usual = seen.get("kind", ""), seen.get("value"), seen.get("usual")
+        told = percent if kind in ("null", "type", "unseen") else number
+        out.append((name, BROKEN.get(kind, kind), told(value), told(usual)))
+    return out
+
+
 TIMES = ("since", "until", "day")
 """Names of evidence that are days of event time, milliseconds."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -16,7 +15,7 @@ from stead.monitors.folding import CAUSES
 from stead.store import Store
 from stead.web import charts
 from stead.web.fleet import DAY_MS
-from stead.web.frame import back, facts, form_of, need, number, percent, render, store_of
+from stead.web.frame import back, columns_of, facts, form_of, need, render, store_of
 from stead.web.ledger import chip as entry_chip
 
 SHOWN_DAYS = 60
@@ -28,13 +27,6 @@ DRAWN = {
     "drift": ("distance from the reference", "the furthest column of each window, 0 to 1"),
     "outputs": ("distance of the outputs", "from what the model answered where it was judged, 0 to 1"),
     "volume": ("rows by day", "all versions together"),
-}
-KINDS = {
-    "null": "empty",
-    "type": "of another type",
-    "unseen": "unseen",
-    "constant": "stands still",
-    "scale": "other unit",
 }
 
 
@@ -127,25 +119,6 @@ def day_chart(incident: Incident, days: list[MonitorDay], what: str) -> str:
     places = [low + (high - low) * n / 4 for n in range(5)] if high > low else [float(low)]
     ticks = [(place, datetime.fromtimestamp(place / 1000, UTC).strftime("%-d %b")) for place in places]
     return charts.line_chart(lines, label=f"{what} of {incident.model}", axes=charts.Axes(x_ticks=ticks), marks=marks)
-
-
-def columns_of(columns: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Column, what is wrong, how it is, how it usually is.
-
-    >>> columns_of({"temp": {"kind": "null", "value": 0.4, "usual": 0.01, "limit": 0.04}})
-    [('temp', 'empty', '40.0 %', '1.0 %')]
-    >>> columns_of({"temp": {"distance": 0.31, "p": 0.004, "rows": 400}})
-    [('temp', 'distance', '0.31', 'p 0.004')]
-    """
-    out = []
-    for name, seen in columns.items():
-        if "distance" in seen:
-            out.append((name, "distance", number(seen["distance"]), f"p {number(seen['p'], 2)}"))
-            continue
-        kind, value, usual = seen.get("kind", ""), seen.get("value"), seen.get("usual")
-        told = percent if kind in ("null", "type", "unseen") else number
-        out.append((name, KINDS.get(kind, kind), told(value), told(usual)))
-    return out
 
 
 def sentence(store: Store, incident: Incident) -> tuple[str, str]:
