@@ -339,6 +339,11 @@ def test_an_incident_shows_its_days_and_what_was_done(site: Site, world: World) 
     assert chart is not None and chart["aria-label"] == "loss by day of vans"
     assert {text.get_text() for text in chart.select("text.lab")} == {"seen", "bound"} and "since" in chart.get_text()
     assert "webhook" in page.select_one("[aria-label='Who was told']").get_text()  # type: ignore[union-attr]
+    figures = page.select_one("dl.figs").get_text(" ", strip=True)  # type: ignore[union-attr]
+    assert "Loss +13" in figures and "Seen after 24 h 0 min" in figures and "36 labelled, 0 failed" in figures
+    acts = [code.get_text() for code in page.select("aside code.cmd")]
+    assert acts == ["stead drift vans", "stead train vans", "stead freeze vans"], "there is no version to go back to"
+    assert page.select_one("aside form[action='/models/vans/freeze'] button")
     said = site.page(f"/incidents/{world.said}")
     assert not said.select("figure") and said.select(f"a[href='/approvals/{world.waiting}']")
     over = site.page(f"/incidents/{world.over}")

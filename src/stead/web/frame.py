@@ -263,6 +263,16 @@ def took(ms: int | float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
+def lasting(ms: int) -> str:
+    """A longer while, in days and hours.
+
+    >>> lasting(77 * 3_600_000), lasting(5_400_000)
+    ('3 d 5 h', '1 h 30 min')
+    """
+    hours = ms // 3_600_000
+    return f"{hours // 24} d {hours % 24} h" if hours >= 48 else took(ms)
+
+
 def percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}".replace("%", " %")
 

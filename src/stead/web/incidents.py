@@ -9,13 +9,27 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stead import ledger, models, monitors, policies
+from stead import deployments, jobs, ledger, models, monitors, policies, predictions
 from stead.monitors import Incident, MonitorDay
 from stead.monitors.folding import CAUSES
 from stead.store import Store
 from stead.web import charts
 from stead.web.fleet import DAY_MS
-from stead.web.frame import back, columns_of, facts, form_of, need, render, store_of
+from stead.web.frame import (
+    back,
+    columns_of,
+    day,
+    facts,
+    figure,
+    form_of,
+    lasting,
+    need,
+    number,
+    points,
+    render,
+    store_of,
+    when,
+)
 from stead.web.ledger import chip as entry_chip
 
 SHOWN_DAYS = 60
@@ -61,6 +75,7 @@ def one(request: Request) -> Response:
     incident = monitors.get_incident(store, request.path_params["number"])
     monitor = monitor_of(incident)
     days = days_of(store, incident, monitor) if monitor else []
+    loss = losses(store, incident, days) if monitor not in (None, "loss") and days else []
     told = monitors.list_deliveries(store, incident.id)
     name = f"{incident.model}@{incident.version}" if incident.version else incident.model
     columns = incident.evidence.get("columns")
@@ -76,8 +91,15 @@ def one(request: Request) -> Response:
         chip=chip(incident),
         level=models.get_model(store, incident.model).level,
         verdict=sentence(store, incident),
+        figures=figures(store, incident),
+        back_to=back_to(store, incident),
+        acts=acts(store, incident),
+        before=[
+            each for each in monitors.list_incidents(store, model=incident.model, limit=200) if _like(each, incident)
+        ][:5],
+        loss=day_chart(incident, loss, "loss by day", span_of(days, loss)) if loss else "",
         drawn=DRAWN.get(monitor or ""),
-        chart=day_chart(incident, days, DRAWN[monitor][0]) if days and monitor else "",
+        chart=day_chart(incident, days, DRAWN[monitor][0], span_of(days, loss)) if days and monitor else "",
         columns=columns_of(columns) if isinstance(columns, Mapping) else [],
         evidence=facts({key: value for key, value in incident.evidence.items() if key != "columns"}),
         told=told,
@@ -85,6 +107,88 @@ def one(request: Request) -> Response:
         events=[e for e in ledger.list_entries(store, model=incident.model, limit=100) if _about(e, incident)][:8],
         event_chip=entry_chip,
     )
+
+
+def _like(other: Incident, incident: Incident) -> bool:
+    return other.id != incident.id and other.cause == incident.cause and other.id < incident.id
+
+
+def since_of(incident: Incident) -> int:
+    """Its first day, the model's clock: what was seen may have begun before it was told."""
+    return int(incident.evidence.get("since") or incident.event_time)
+
+
+def seen_until(store: Store, incident: Incident) -> int:
+    """Now, on the model's clock; of an incident that a replay left behind, the end of the last day that it saw."""
+    left = jobs.held_at(store, incident.model) is None and abs(incident.opened_at - incident.event_time) > DAY_MS
+    last = int(incident.evidence.get("day") or incident.event_time) + DAY_MS
+    return max(last, incident.event_time) if left else jobs.model_now(store, incident.model)
+
+
+def figures(store: Store, incident: Incident) -> list[tuple[str, str, str]]:
+    """Name, figure, what it is held against: how long, what it costs, whom it hits."""
+    since, proof = since_of(incident), incident.evidence
+    end = incident.resolved_event_time or seen_until(store, incident)
+    out = [
+        ("Open for" if incident.state == "open" else "Was open for", lasting(max(0, end - incident.event_time)), f"since {when(incident.event_time)}"),
+        ("Seen after", lasting(max(0, incident.event_time - since)), f"first day {day(since)}"),
+    ]  # fmt: skip
+    recent, reference, bound = (proof.get(name) for name in ("recent", "reference", "bound"))
+    if recent is not None and reference:
+        out.append(
+            (
+                "Loss",
+                points(recent / reference - 1),
+                f"{figure(recent)} against {figure(reference)} where it was judged, at most {figure(bound)}",
+            )
+        )
+    columns = proof.get("columns")
+    if isinstance(columns, Mapping) and columns and incident.kind == "data":
+        name, what, now, usual = columns_of(columns)[0]
+        out.append((name, now, f"{what}, usually {usual}"))
+    days = predictions.performance(store, incident.model, since=since, until=end + 1)
+    if days:
+        rows, failed = sum(d.predictions for d in days), sum(d.failed for d in days)
+        out.append(
+            ("Rows since", number(rows), f"{number(sum(d.labelled for d in days))} labelled, {number(failed)} failed")
+        )
+    return out
+
+
+def back_to(store: Store, incident: Incident) -> int | None:
+    """The version that a roll-back would bring, as far as one knows before it is asked for."""
+    if incident.state != "open":
+        return None
+    live = deployments.live_deployment(store, incident.model)
+    made = deployments.list_deployments(store, model=incident.model, limit=200)
+    return next((d.version for d in made if live and d.state == "replaced" and d.version != live.version), None)
+
+
+def acts(store: Store, incident: Incident) -> list[tuple[str, str]]:
+    """What a person can do now, by hand: the command, and what it does."""
+    model = incident.model
+    if incident.state != "open":
+        return []
+    frozen = any(each.model in ("", model) for each in policies.list_freezes(store))
+    out = []
+    if incident.kind == "data":
+        out.append(
+            (
+                f"stead data quarantine {models.get_model(store, model).settings.get('dataset') or ''}".strip(),
+                "is the source broken, too: batches that were put aside",
+            )
+        )
+        out.append((f"stead drift {model}", "the columns by week, with their distributions"))
+    if incident.kind in ("performance", "drift", "other"):
+        out.append((f"stead drift {model}", "which column moved, and since when"))
+        out.append((f"stead train {model}", "train on the rows up to now; its gates judge the version"))
+    if incident.kind == "volume":
+        out.append(("stead status", "whether the gateways answer"))
+    if (target := back_to(store, incident)) is not None:
+        out.append((f"stead rollback {model}", f"v{target} answers again at once"))
+    if not frozen and models.get_model(store, model).level != "record":
+        out.append((f"stead freeze {model}", "nothing is trained or deployed by itself meanwhile"))
+    return out
 
 
 def _about(entry: ledger.Entry, incident: Incident) -> bool:
@@ -106,19 +210,36 @@ def days_of(store: Store, incident: Incident, monitor: str) -> list[MonitorDay]:
     )
 
 
-def day_chart(incident: Incident, days: list[MonitorDay], what: str) -> str:
+def losses(store: Store, incident: Incident, days: list[MonitorDay]) -> list[MonitorDay]:
+    """What the monitor of the loss said on the same days."""
+    until = days[-1].day + DAY_MS
+    return monitors.monitor_days(
+        store, incident.model, monitor="loss", version=incident.version, since=days[0].day, until=until
+    )
+
+
+def span_of(days: list[MonitorDay], loss: list[MonitorDay]) -> tuple[float, float] | None:
+    """The days of both pictures, so that what happened together stands above one another; None for one picture."""
+    return (days[0].day, days[-1].day) if loss and days[-1].day > days[0].day else None
+
+
+def day_chart(incident: Incident, days: list[MonitorDay], what: str, span: tuple[float, float] | None = None) -> str:
     """Value by day against its bound, with the days on which it was opened and resolved."""
-    lines = [charts.Line([(day.day, day.value) for day in days], "c1", "seen")]
-    if any(day.bound for day in days):
-        lines.append(charts.Line([(day.day, day.bound) for day in days], "bound", "bound", dashed=True))
+    lines = [charts.Line([(each.day, each.value) for each in days], "c1", "" if span else "seen")]
+    if any(each.bound for each in days):
+        lines.append(
+            charts.Line([(each.day, each.bound) for each in days], "bound", "" if span else "bound", dashed=True)
+        )
     begun = incident.evidence.get("since")
     marks = [charts.Mark(begun, "since")] if isinstance(begun, int) else []
     if incident.resolved_event_time is not None:
         marks.append(charts.Mark(incident.resolved_event_time, "resolved"))
-    low, high = days[0].day, days[-1].day
+    low, high = span or (days[0].day, days[-1].day)
     places = [low + (high - low) * n / 4 for n in range(5)] if high > low else [float(low)]
     ticks = [(place, datetime.fromtimestamp(place / 1000, UTC).strftime("%-d %b")) for place in places]
-    return charts.line_chart(lines, label=f"{what} of {incident.model}", axes=charts.Axes(x_ticks=ticks), marks=marks)
+    return charts.line_chart(
+        lines, label=f"{what} of {incident.model}", axes=charts.Axes(x_ticks=ticks, span=span), marks=marks
+    )
 
 
 def sentence(store: Store, incident: Incident) -> tuple[str, str]:
