@@ -103,7 +103,7 @@ SETTINGS: dict[str, Setting] = {
             "incident_webhook",
             str,
             "",
-            "Address that incidents of severity page are posted to as JSON; `${NAME}` in it is a variable of the agent's environment.",
+            "Address that incidents of severity page are posted to as JSON, or `env:NAME` or `file:/path` where it stands; `${NAME}` in it is a variable of the agent's environment.",
         ),
         Setting(
             "incident_command",
@@ -116,6 +116,12 @@ SETTINGS: dict[str, Setting] = {
             str,
             "",
             "Host names or addresses in private networks, by commas, that a webhook may reach.",
+        ),
+        Setting(
+            "heartbeat_url",
+            str,
+            "",
+            "Address that is asked (GET) once a minute while the agent's loop turns, so that somebody outside notices when it does not; `env:NAME` and `file:/path` as above.",
         ),
         Setting("user", str, "", "Name for the ledger; default the login name."),
     )
@@ -149,7 +155,7 @@ class StageConfig:
     """How training or serving of a model differs from the rest: environment variables and other requirements."""
 
     env: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables that are set there, by name."""
+    """Environment variables that are set there, by name; `env:NAME` and `file:/path` name a secret, whose value is never stored."""
     requirements: tuple[str, ...] = ()
     """Requirement lines that are used there instead of the project's."""
 

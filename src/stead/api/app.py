@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from stead import __version__
+from stead import __version__, jobs
 from stead.api import hot, tokens
 from stead.api.table import Operation, operations
 from stead.config import Settings
@@ -230,8 +230,16 @@ async def _blob(request: Request) -> Response:
     return _json({"digest": digest})
 
 
-async def _health(_: Request) -> Response:
-    return Response("OK", media_type="text/plain")
+async def _health(request: Request) -> Response:
+    """`OK` while the server answers; with `?loop=SECONDS` 503 where the agent's loop has not come around for so long."""
+    most = request.query_params.get("loop")
+    if most is None:
+        return Response("OK", media_type="text/plain")
+    if not most.isascii() or not most.isdigit():
+        raise InvalidInput("arguments-invalid", f"loop is {most[:20]!r}, no number of seconds", hint="/health?loop=60")
+    age = await run_in_threadpool(jobs.loop_age, request.app.state.store)
+    well = age is not None and age <= int(most)
+    return _json({"ok": well, "loop_age_s": age}, 200 if well else 503)
 
 
 async def _version(_: Request) -> Response:

@@ -68,7 +68,9 @@ def status(as_json: bool) -> Any:
     routes = caller.call("serving.list_routes")
     open_jobs = caller.call("jobs.open_jobs")
     incidents = caller.call("monitors.list_incidents", state="open")
+    age = caller.call("jobs.loop_age")
     result = {
+        "loop_age_s": age,
         "up": state is not None,
         "store": settings.store if not settings.url else settings.url,
         "processes": state,
@@ -86,6 +88,10 @@ def status(as_json: bool) -> Any:
             again = f", started again {process['restarts']} times" if process["restarts"] else ""
             print(f"  {name:8} process {process['pid']}{again}")
         print(f"  pages {state['server']}, gateway {state['gateway']}")
+    if age is not None:
+        print(f"  the loop came around {age:.1f} s ago" + ("" if age < 60 else ": it hangs (run/agent.log)"))
+    elif gateways:
+        print("  no loop turns: nothing is watched, trained or rolled back by itself (run/agent.log)")
     rows = []
     for route in routes:
         live = (

@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 from stead.environments.locking import here
 from stead.environments.operations import get
 from stead.environments.types import Difference
+from stead.runtime import secrets
 from stead.store import Store
 
 _BASIC = {
@@ -33,7 +34,9 @@ def variables(*, allow: Sequence[str] = (), extra: Mapping[str, str] | None = No
 
     Passed on are where things lie, the language, certificates, proxies without a password, and `allow` (a name, or a
     prefix with `*`); stead's own never are. The time zone is UTC and libraries compute on `threads` threads whatever
-    the shell says, so that a job gives the same result from a terminal and from the agent. `extra` has the last word.
+    the shell says, so that a job gives the same result from a terminal and from the agent. `extra` has the last word;
+    where it names a secret (`env:NAME`, `file:/path`) the secret is looked up. `STEAD_SECRETS` lists the variables with one.
+    Raises Failed (`secret-missing`).
 
     >>> variables(extra={"TZ": "Europe/Oslo"})["TZ"], variables()["TZ"]
     ('Europe/Oslo', 'UTC')
@@ -46,11 +49,15 @@ def variables(*, allow: Sequence[str] = (), extra: Mapping[str, str] | None = No
         if basic or any(name == a or (a.endswith("*") and name.startswith(a[:-1])) for a in allow):
             passed[name] = value
     fixed = {"TZ": "UTC", "PYTHONUNBUFFERED": "1"} | dict.fromkeys(THREADS, str(threads))
+    given = {k: secrets.looked_up(v, os.environ, what=k) for k, v in (extra or {}).items()}
+    named = [k for k, v in (extra or {}).items() if secrets.is_reference(v)]
+    hide = sorted({*named, *secrets.telling(passed)})
     return (
         {"LANG": "C.UTF-8"}
         | passed
         | {k: v for k, v in fixed.items() if k not in allow or k not in passed}
-        | dict(extra or {})
+        | given
+        | ({secrets.NAMES: ",".join(hide)} if hide else {})
     )
 
 

@@ -21,13 +21,24 @@ from stead.jobs.operations import (
     job_log,
     list_agents,
     list_jobs,
+    loop_age,
     open_in,
     open_jobs,
 )
 from stead.jobs.types import ENDED, Agent, Job, Progress
 
 OPERATIONS = {
-    "read": ("agent_alive", "get_job", "held_at", "job_log", "list_agents", "list_jobs", "model_now", "open_jobs"),
+    "read": (
+        "agent_alive",
+        "get_job",
+        "held_at",
+        "job_log",
+        "list_agents",
+        "list_jobs",
+        "loop_age",
+        "model_now",
+        "open_jobs",
+    ),
     "write": ("cancel_job", "hold_clock", "release_clock"),
 }
 
@@ -59,6 +70,7 @@ __all__ = [
     "job_log",
     "list_agents",
     "list_jobs",
+    "loop_age",
     "model_now",
     "open_in",
     "open_jobs",

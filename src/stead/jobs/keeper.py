@@ -19,6 +19,7 @@ from stead.jobs.children import Child, Hear, Host
 from stead.jobs.limits import Limits
 from stead.jobs.operations import JobCancelled, LeaseLost
 from stead.jobs.types import Job, Progress
+from stead.runtime.secrets import hidden_text
 from stead.store import Store
 
 Handler = Callable[[Store, "Keeper"], dict[str, Any]]
@@ -35,6 +36,8 @@ class Keeper:
         self.job = job
         self.limits = limits or Limits()
         self.progress: Progress | None = None
+        self.secrets: tuple[str, ...] = ()
+        """Values that its processes were given; no log and no error of the job has them."""
         self._echo = echo
         self._hosts: dict[tuple[str, ...], Host] = {}
         self._text: list[str] = []
@@ -64,6 +67,7 @@ class Keeper:
 
     def log(self, text: str) -> None:
         """Add to the log; it is in the store within a second."""
+        text = hidden_text(text, self.secrets)
         if self._echo:
             self._echo(text)
         with self._lock:
@@ -85,7 +89,7 @@ class Keeper:
     def flush(self) -> None:
         """Beat now: what was logged is in the store afterwards."""
         with self._lock:
-            text, self._text = "".join(self._text), []
+            text, self._text = hidden_text("".join(self._text), self.secrets), []
         try:
             if operations.beat(self.store, self.job, progress=self.progress, text=text):
                 self._cancelled = True
@@ -159,7 +163,7 @@ class Keeper:
         def hear(text: str) -> None:
             nonlocal tail
             if text:
-                tail = (tail + text)[-8192:]
+                tail = hidden_text(tail + text, self.secrets)[-8192:]
                 self.log(text)
             if on_tick:
                 on_tick()

@@ -260,10 +260,11 @@ def give_up(store: Store, job: Job, error: dict[str, Any], *, retry: bool, cance
         _log(tx, job.id, f"{error.get('message', '')}\n")
 
 
-def agent_beat(store: Store, agent: str, *, host: str, pid: int) -> None:
-    """Tell that an agent is alive."""
+def agent_beat(store: Store, agent: str, *, host: str, pid: int, turned_at: int | None = None) -> None:
+    """Tell that an agent is alive, and when its loop last came around."""
+    values = {"id": agent, "host": host, "pid": pid, "beat_at": now_ms(), "turned_at": turned_at}
     with store.db.write("jobs.agent_beat") as tx:
-        store.db.upsert(tx, agents, {"id": agent, "host": host, "pid": pid, "beat_at": now_ms()}, ["id"])
+        store.db.upsert(tx, agents, values, ["id"])
         tx.execute(sa.delete(agents).where(agents.c.beat_at < now_ms() - 86_400_000))
 
 
@@ -271,6 +272,12 @@ def agent_gone(store: Store, agent: str) -> None:
     """Tell that an agent has ended."""
     with store.db.write("jobs.agent_beat") as tx:
         tx.execute(sa.delete(agents).where(agents.c.id == agent))
+
+
+def loop_age(store: Store) -> float | None:
+    """Seconds since the loop of some living agent last came around; None where none has."""
+    turned = [agent.turned_at for agent in list_agents(store) if agent.turned_at is not None]
+    return max(0.0, (now_ms() - max(turned)) / 1000) if turned else None
 
 
 def agent_alive(store: Store) -> bool:

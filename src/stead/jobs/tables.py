@@ -56,6 +56,7 @@ agents = sa.Table(
     sa.Column("host", sa.Text, nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("beat_at", sa.BigInteger, nullable=False),
+    sa.Column("turned_at", sa.BigInteger, nullable=True),  # when its loop last came around, machine time
 )
 
 model_clocks = sa.Table(

@@ -20,13 +20,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class Agent:
-    """A process that takes jobs."""
+    """A process that takes jobs and turns the loop; times in milliseconds, machine time."""
 
     id: str
     host: str
     pid: int
     beat_at: int
     """When it last told that it lives, machine time."""
+    turned_at: int | None
+    """When its loop last came around without an error; None where it has not yet."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from stead.monitors.incidents import (
     resolve_incident,
 )
 from stead.monitors.reading import monitor_days, monitoring
-from stead.monitors.routes import deliver
+from stead.monitors.routes import deliver, ping
 from stead.monitors.types import (
     MONITORS,
     ColumnProfile,
@@ -68,5 +68,6 @@ __all__ = [
     "monitoring",
     "observe",
     "open_incident",
+    "ping",
     "resolve_incident",
 ]

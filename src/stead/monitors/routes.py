@@ -26,6 +26,7 @@ from stead.monitors.types import Delivery, Incident
 from stead.runtime.clock import now_ms, to_iso
 from stead.runtime.failpoints import failpoint
 from stead.runtime.ids import new_id
+from stead.runtime.secrets import looked_up
 from stead.store import Store, from_row
 
 ROUTES = ("webhook", "command")
@@ -123,29 +124,42 @@ def post(target: str, message: dict[str, Any], settings: Settings) -> None:
     """Send a message to a webhook.
 
     Raises Refused (`webhook-private`) where its name leads to a private network that `webhook_allow` does not name, Failed
-    (`variable-missing`, `webhook-invalid`, `webhook-refused`), Unreachable. No message of an error has the address in it.
+    (`variable-missing`, `secret-missing`, `webhook-invalid`, `webhook-refused`), Unreachable. No message of an error has the address in it.
     """
+    _ask("POST", "incident_webhook", target, settings, message)
+
+
+def ping(settings: Settings) -> bool:
+    """Ask `heartbeat_url`, which says to somebody outside that the loop turns; whether there is one. Raises what `post` raises."""
+    if settings.heartbeat_url:
+        _ask("GET", "heartbeat_url", str(settings.heartbeat_url), settings, None)
+    return bool(settings.heartbeat_url)
+
+
+def _ask(method: str, what: str, target: str, settings: Settings, message: dict[str, Any] | None) -> None:
     import httpx
 
-    parts = urlsplit(expand(target, os.environ))
+    parts = urlsplit(expand(looked_up(target, os.environ, what=what), os.environ))
     host = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not host:
-        raise Failed("webhook-invalid", "incident_webhook is no http or https address")
+        raise Failed("webhook-invalid", f"{what} is no http or https address")
     default = 443 if parts.scheme == "https" else 80
     try:
         port = parts.port or default
     except ValueError:
-        raise Failed("webhook-invalid", "incident_webhook has no valid port") from None
+        raise Failed("webhook-invalid", f"{what} has no valid port") from None
     address = allowed_address(host, port, settings.names("webhook_allow"))
     shown = f"[{address}]" if ":" in address else address
     user, _, _ = parts.netloc.rpartition("@")
     url = urlunsplit(parts._replace(netloc=f"{user}@{shown}:{port}" if user else f"{shown}:{port}"))
     try:
         with httpx.Client(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False) as client:
-            answer = client.post(
+            answer = client.request(
+                method,
                 url,
                 json=message,
-                headers={"Host": parts.netloc.rpartition("@")[2], "X-Stead-Delivery": message["id"]},
+                headers={"Host": parts.netloc.rpartition("@")[2]}
+                | ({"X-Stead-Delivery": message["id"]} if message else {}),
                 extensions={"sni_hostname": host},
             )
     except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -20,6 +20,7 @@ from stead import __version__, environments, runs
 from stead.jobs import Keeper
 from stead.pipelines.tables import step_results
 from stead.pipelines.types import Subject
+from stead.runtime import secrets
 from stead.runtime.clock import now_ms
 from stead.runtime.journal import Courier, Record
 from stead.store import Store
@@ -64,6 +65,8 @@ class Workshop:
             self.store.blobs.fetch(digest, self.code / name)
         self.set_variables = dict(variables)
         self.variables = environments.variables(allow=allow, extra=variables)
+        hide = self.variables.get(secrets.NAMES, "").split(",")
+        keeper.secrets = tuple({*keeper.secrets, *(self.variables[name] for name in hide if name)})
 
     def __enter__(self) -> Workshop:
         return self

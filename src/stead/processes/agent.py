@@ -17,12 +17,14 @@ from stead.config import Settings, load_settings
 from stead.errors import SteadError
 from stead.processes import lifeline
 from stead.processes.handlers import LANES, handlers
+from stead.runtime.clock import now_ms
 from stead.runtime.ids import new_id
 from stead.sdk import sync_journals
 from stead.store import Store, open_store
 
 POLL_S = 0.2
 TURN_S = 0.5
+HEARTBEAT_MS = 60_000
 HURRY_S = 0.02
 """Between turns of the loop while a replay waits for it."""
 
@@ -38,22 +40,21 @@ class Agent:
         self.limits = jobs.Limits.of(settings)
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self.stopping = threading.Event()
+        self.turned_at: int | None = None
+        self._told_until = 0
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        jobs.agent_beat(self.store, self.id, host=socket.gethostname(), pid=os.getpid())
+        self._beat()
         for lane, kinds in LANES.items():
             self._thread(f"lane-{lane}", lambda kinds=kinds: self._lane(kinds))  # type: ignore[misc]
-        self._thread(
-            "beat",
-            lambda: self._every(
-                2.0, lambda: jobs.agent_beat(self.store, self.id, host=socket.gethostname(), pid=os.getpid())
-            ),
-        )
+        self._thread("beat", lambda: self._every(2.0, self._beat))
         self._thread("observe", lambda: self._every(1.0, self._observe))
         self._thread("circle", self._circle)
         self._thread("journals", lambda: self._every(5.0, lambda: sync_journals(self.caller, self.store.root)))
         self._thread("tell", lambda: self._every(1.0, lambda: monitors.deliver(self.store, self.settings)))
+        if self.settings.heartbeat_url:
+            self._thread("heartbeat", lambda: self._every(1.0, self._heartbeat))
         self._thread("seal", lambda: self._every(60.0, self._seal))
 
     def stop(self) -> None:
@@ -77,7 +78,21 @@ class Agent:
     def _circle(self) -> None:
         while not self.stopping.is_set():
             turn = self._quietly(lambda: fleet.tick(self.store))
+            if isinstance(turn, fleet.Turn):
+                self.turned_at = now_ms()
+                lifeline.mark_turn(self.store.root)
             self.stopping.wait(HURRY_S if isinstance(turn, fleet.Turn) and turn.hurried else TURN_S)
+
+    def _beat(self) -> None:
+        me = {"host": socket.gethostname(), "pid": os.getpid()}
+        jobs.agent_beat(self.store, self.id, **me, turned_at=self.turned_at)  # type: ignore[arg-type]
+
+    def _heartbeat(self) -> None:
+        """Each signal stands for a turn of the loop that came around since the one before: none is sent for a loop that hangs."""
+        turned = self.turned_at
+        if turned is not None and turned >= self._told_until:
+            self._told_until = turned + HEARTBEAT_MS
+            monitors.ping(self.settings)
 
     def _every(self, seconds: float, what: Callable[[], object]) -> None:
         while not self.stopping.is_set():

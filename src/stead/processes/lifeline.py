@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,24 @@ def is_up(root: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def mark_turn(root: Path) -> None:
+    """The loop of this store's agent came around: the time of a file says so to the supervisor, whatever the database does."""
+    path = root / "run" / "loop"
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o600)
+
+
+def turn_age(root: Path) -> float | None:
+    """Seconds since `mark_turn`; None where the loop never came around."""
+    try:
+        return max(0.0, time.time() - (root / "run" / "loop").stat().st_mtime)
+    except FileNotFoundError:
+        return None
 
 
 def write_state(root: Path, state: dict[str, Any]) -> None:

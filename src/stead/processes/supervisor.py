@@ -22,6 +22,7 @@ from stead.store import Store, open_store
 
 BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 READY_S = 60
+HUNG_S = 900
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -174,12 +175,23 @@ class Supervisor:
                 child.due = now + BACKOFF_S[min(child.quick_ends, len(BACKOFF_S) - 1)]
                 self.say(f"{time.strftime('%H:%M:%S')} the {child.name} ended with {code} and is started again")
                 changed = True
+            if child.name == "agent" and child.process is not None and self._hangs(child, now):
+                self.say(
+                    f"{time.strftime('%H:%M:%S')} the agent's loop has not come around for {HUNG_S} s: it is ended"
+                )
+                with suppress(ProcessLookupError):
+                    os.killpg(child.process.pid, signal.SIGKILL)
             if child.process is None and now >= child.due:
                 child.restarts += 1
                 self._start(child)
                 changed = True
         if changed:
             self._tell()
+
+    def _hangs(self, agent: Child, now: float) -> bool:
+        """A loop that hangs is ended: whatever it was at is in the store, and the next agent goes on with it."""
+        age = lifeline.turn_age(self.root)
+        return now - agent.started > HUNG_S and (age is None or age > HUNG_S)
 
     def _tell(self) -> None:
         processes = {

@@ -25,6 +25,7 @@ from typing import Annotated, Any
 import msgspec
 
 from stead.errors import Failed, InvalidInput, NotFound
+from stead.runtime import secrets
 from stead.runtime.failpoints import failpoint
 from stead.runtime.ids import new_id
 from stead.runtime.recordlog import RecordLog, read_records
@@ -170,6 +171,8 @@ class Journal:
     def append(self, *records: Record) -> None:
         """Hand records to the operating system in one write. Raises Failed (`disk-full`, `journal-closed`)."""
         data = [_encode(record) for record in records]
+        if given := secrets.mine():
+            data = [secrets.hidden(each, given) for each in data]
         with self._guard:
             if self._closed:
                 raise Failed("journal-closed", f"the journal of run {self.folder.name} is closed")

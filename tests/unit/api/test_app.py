@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 
+from stead import jobs
 from stead.api import Remote
 from stead.api.table import operations
 from stead.api.tokens import create_token
 from stead.errors import Conflict, Forbidden, InvalidInput, NotFound, Unreachable
+from stead.runtime.clock import now_ms
 from stead.store import Store
 
 Connect = Callable[..., Remote]
@@ -27,6 +30,18 @@ def test_every_operation_has_a_route_and_a_description(url: str) -> None:
     for name, operation in operations().items():
         assert "post" in paths[f"/api/v1/{name}"], name
         assert operation.function.__doc__, f"{name} has no docstring"
+
+
+def test_health_says_whether_the_loop_turns(url: str, store: Store) -> None:
+    ask = partial(httpx.get, f"{url}/health")
+    assert ask().text == "OK"
+    answer = ask(params={"loop": 60})
+    assert (answer.status_code, answer.json()) == (503, {"ok": False, "loop_age_s": None})
+    jobs.agent_beat(store, "a", host="h", pid=1, turned_at=now_ms() - 30_000)
+    answer = ask(params={"loop": 60})
+    assert answer.status_code == 200 and 30 <= answer.json()["loop_age_s"] < 60
+    assert ask(params={"loop": 20}).status_code == 503
+    assert code(ask(params={"loop": "x"})) == (400, "arguments-invalid")
 
 
 def test_reads_by_get_and_post_give_the_same(url: str) -> None:
