@@ -54,6 +54,7 @@ def test_rows_that_the_champion_has_learned_from_are_its_twins(any_store: Store)
     bench.champion(bench.train(60, 1.0))
     found = bench.judge(bench.train(67, 1.01))["challenger"]
     assert (found.outcome, found.evidence["by_twin"], found.evidence["rows"]) == ("passed", 21 * 24, 28 * 24)
+    assert len(found.evidence["by_day"]) == 28 and all(None not in day for day in found.evidence["by_day"])
     assert bench.asked == 1
     again = bench.judge(bench.train(60, 1.1, own=0.1))["challenger"]  # on the very same rows
     assert (again.outcome, again.evidence["by_twin"]) == ("failed", 28 * 24)

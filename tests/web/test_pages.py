@@ -257,6 +257,11 @@ def test_an_approval_puts_challenger_beside_champion(site: Site, world: World) -
     assert rows["Hold-out, newest rows"] == ["0.107", "0.320", "−66.7 %", "", ""]
     assert rows["parity"][0] == "passed" and rows["x"] == ["3", "1"]
     assert EVIL in page.select_one("aside").get_text()  # type: ignore[union-attr]
+    figures = page.select_one("dl.figs").get_text(" ", strip=True)  # type: ignore[union-attr]
+    assert "Loss, same rows −10.0 %" in figures and "Gates 2 of 2" in figures and "Waits" in figures
+    assert "v3 lower on 22 of 28 days" in page.get_text() and len(page.select("figure svg.chart path.l")) == 2
+    assert "not now" in page.select_one("aside").get_text(), "what was decided before"  # type: ignore[union-attr]
+    assert "90 %" in said and page.select("details dl.def"), "a gate's evidence can be opened"
     told = site.page(f"/approvals/{world.rejected}")
     assert "not now" in told.select_one("aside").get_text() and not told.select("form[method=post]")  # type: ignore[union-attr]
 

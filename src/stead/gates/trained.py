@@ -146,7 +146,19 @@ def _evidence(found: Beside, champion: models.Version, refresh: bool) -> dict[st
         "until": (int(found.day.max()) + 1) * DAY if len(found.day) else None,
         "left_out": found.left_out,
         "by_twin": found.by_twin,
+        "by_day": _by_day(found),
     }
+
+
+def _by_day(found: Beside) -> list[tuple[int, float | None, float | None]]:
+    """Each day with the loss of the candidate and of the champion on its rows."""
+    out = []
+    for each in np.unique(found.day):
+        mine = found.day == each
+        weight = float(found.weight[mine].sum()) or math.nan
+        both = (_finite(float(losses[mine].sum()) / weight) for losses in (found.challenger, found.champion))
+        out.append((int(each) * DAY, *both))
+    return out  # type: ignore[return-value]
 
 
 def baseline(store: Store, candidate: Candidate) -> Verdict:

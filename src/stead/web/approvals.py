@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stead import datasets, deployments, environments, gates, models, policies
+from stead import datasets, deployments, environments, gates, ledger, models, policies, predictions, runs
 from stead.environments import Difference
 from stead.errors import NotFound
 from stead.gates import Verdict
 from stead.models import LoggedModel
 from stead.policies import OPEN, Retraining
+from stead.runtime.clock import now_ms
 from stead.store import Store
 from stead.web import charts
-from stead.web.frame import back, day, facts, figure, form_of, need, number, render, store_of
+from stead.web.fleet import mean_loss, recent
+from stead.web.frame import (
+    back,
+    day,
+    facts,
+    figure,
+    form_of,
+    lasting,
+    need,
+    number,
+    percent,
+    points,
+    render,
+    store_of,
+    when,
+)
+from stead.web.ledger import Fact, facts_of
 from stead.web.models import VERDICTS, retraining_chip
 
 MEASURES = {"holdout_random": "Hold-out, random rows", "holdout_time": "Hold-out, newest rows"}
 SAME_ROWS = "Same rows"
+MOVED_MEAN, MOVED_EMPTY, MOST_MOVED = 0.1, 0.01, 8
+"""Columns that are named: moved by so many standard deviations, or by so large a share of empty rows; and how many at most."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +86,7 @@ def one(request: Request) -> Response:
     model = models.get_model(store, retraining.model)
     challenger, champion = logged_of(store, retraining, retraining.version), champion_of(store, retraining)
     verdicts = newest(gates.list_verdicts(store, model.name, version=retraining.version)) if retraining.version else []
+    ours, theirs = profile_of(store, challenger), profile_of(store, champion)
     measures = [*beside(verdicts), *measured(challenger, champion)]
     deployment = deployments.get_deployment(store, retraining.deployment) if retraining.deployment else None
     return render(
@@ -88,6 +109,11 @@ def one(request: Request) -> Response:
         both=challenger is not None and champion is not None,
         deployment=deployment,
         rollout=rollout(store, retraining),
+        figures=figures(store, retraining, measures, verdicts),
+        by_day=day_chart(retraining, verdicts),
+        proofs={verdict.gate: proofs_of(verdict) for verdict in verdicts},
+        moved=moved(ours, theirs) if ours is not None and theirs is not None else None,
+        earlier=earlier(store, retraining),
         waits=retraining.state == "waiting",
         under_way=retraining.state in OPEN,
     )
@@ -180,6 +206,100 @@ def _judged(verdicts: list[Verdict]) -> str:
     return f"it passed {passed} of {len(verdicts)} {'gate' if len(verdicts) == 1 else 'gates'}"
 
 
+def figures(
+    store: Store, retraining: Retraining, measures: list[Measure], verdicts: list[Verdict]
+) -> list[tuple[str, str, str]]:
+    """Name, figure, what it is held against: who against whom, how much better, how many gates, how long it waits."""
+    if retraining.version is None:
+        return []
+    out = [("Challenger", f"v{retraining.version}", f"trained {when(retraining.event_time or retraining.at)}")]
+    if retraining.champion is not None:
+        days = predictions.performance(store, retraining.model)[-56:]
+        loss = mean_loss(recent([each for each in days if each.version == retraining.champion], 28))
+        told = f"loss {figure(loss)} in the last 28 days" if loss is not None else "no labels yet"
+        out.append(("Champion", f"v{retraining.champion}", told))
+    same = next((each for each in measures if each.name.startswith(SAME_ROWS) and each.change is not None), None)
+    if same is not None and same.change is not None:
+        note = f"{figure(same.challenger)} against {figure(same.champion)}"
+        out.append(("Loss, same rows", points(same.change), note))
+    if verdicts:
+        passed = sum(verdict.outcome in ("passed", "overridden") for verdict in verdicts)
+        out.append(("Gates", f"{passed} of {len(verdicts)}", "passed"))
+    asked = next(iter(_asked(store, retraining)), None)
+    if asked is not None and retraining.state == "waiting":
+        out.append(("Waits", lasting(max(0, now_ms() - asked.at)), f"asked {when(asked.at)}"))
+    return out
+
+
+def _asked(store: Store, retraining: Retraining) -> list[ledger.Entry]:
+    found = ledger.list_entries(store, model=retraining.model, limit=200)
+    mine = [each for each in found if each.evidence.get("retraining") == retraining.id]
+    return [each for each in mine if each.action == "approval.asked"]
+
+
+def day_chart(retraining: Retraining, verdicts: list[Verdict]) -> tuple[str, str] | None:
+    """Both losses by day on the same rows, and on how many days the challenger's is lower."""
+    found = next((verdict.evidence for verdict in verdicts if verdict.gate == "challenger"), {})
+    days = [each for each in found.get("by_day") or [] if each[1] is not None and each[2] is not None]
+    if len(days) < 2:
+        return None
+    lines = [
+        charts.Line([(at, loss) for at, _, loss in days], "c0", f"v{retraining.champion}"),
+        charts.Line([(at, loss) for at, loss, _ in days], "c1", f"v{retraining.version}"),
+    ]
+    low, high = days[0][0], days[-1][0]
+    ticks = [(low + (high - low) * n / 4, day(int(low + (high - low) * n / 4))[:-5]) for n in range(5)]
+    lower = sum(challenger < champion for _, challenger, champion in days)
+    label = f"loss by day of v{retraining.version} and v{retraining.champion} on the same rows"
+    drawn = charts.line_chart(lines, label=label, height=150, axes=charts.Axes(x_ticks=ticks, y_low=None))
+    return drawn, f"v{retraining.version} lower on {lower} of {len(days)} days"
+
+
+def proofs_of(verdict: Verdict) -> list[Fact]:
+    """What a gate's verdict is founded on, the days apart, which are drawn."""
+    return facts_of({name: value for name, value in verdict.evidence.items() if name != "by_day"})
+
+
+def moved(ours: dict[str, Any], theirs: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Columns of two profiles that came, went or changed most: name, in the challenger's dataset, in the champion's.
+
+    >>> old = {"t": {"n": 100, "null": 0, "mean": 5.0, "sd": 2.0}, "x": {"n": 100, "null": 0}}
+    >>> moved({"t": {"n": 200, "null": 50, "mean": 6.0, "sd": 2.0}, "y": {"n": 200, "null": 0}}, old)[:2]
+    [('y', 'new', '–'), ('x', '–', 'gone')]
+    >>> moved({"t": {"n": 100, "null": 0, "mean": 6.0, "sd": 2.0}}, {"t": old["t"]})
+    [('t', 'mean 6', 'mean 5')]
+    """
+    out = [(name, "new", "–") for name in ours if name not in theirs]
+    out += [(name, "–", "gone") for name in theirs if name not in ours]
+    changed: list[tuple[float, str, str, str]] = []
+    for name in [each for each in ours if each in theirs]:
+        new, old = ours[name], theirs[name]
+        empty = [column.get("null", 0) / (column.get("n") or 1) for column in (new, old)]
+        if abs(empty[0] - empty[1]) > MOVED_EMPTY:
+            size = abs(empty[0] - empty[1]) * 10
+            changed.append((size, name, f"{percent(empty[0])} empty", f"{percent(empty[1])} empty"))
+        sd = old.get("sd") or 0
+        if sd and new.get("mean") is not None and old.get("mean") is not None:
+            size = abs(new["mean"] - old["mean"]) / sd
+            if size > MOVED_MEAN:
+                changed.append((size, name, f"mean {number(new['mean'])}", f"mean {number(old['mean'])}"))
+    return out + [(name, new, old) for _, name, new, old in sorted(changed, reverse=True)[:MOST_MOVED]]
+
+
+def profile_of(store: Store, logged: LoggedModel | None) -> dict[str, Any] | None:
+    ref = ((logged.info.get("trained_on") or {}) if logged is not None else {}).get("dataset")
+    try:
+        return datasets.get_version(store, str(ref)).profile if ref else None
+    except NotFound:
+        return None
+
+
+def earlier(store: Store, retraining: Retraining) -> list[Retraining]:
+    """What people decided of this model before."""
+    found = policies.list_retrainings(store, model=retraining.model, limit=100)
+    return [each for each in found if each.decided_by and each.id < retraining.id][:5]
+
+
 def made_of(store: Store, challenger: LoggedModel | None, champion: LoggedModel | None) -> list[tuple[str, str, str]]:
     """What went into both: rows, their times, code; name, challenger, champion."""
     if challenger is None:
@@ -199,8 +319,19 @@ def _origin(store: Store, logged: LoggedModel) -> dict[str, str]:
     found["Rows from"] = day(trained.get("since"))
     found["Rows before"] = day(trained.get("until"))
     found["Code"] = (logged.code or "–")[:8]
+    git = _git(store, logged)
+    if git.get("commit"):
+        found["Commit"] = f"{git['commit'][:8]}{', with changes' if git.get('dirty') else ''}"
     found["Kind"] = logged.flavor
     return found
+
+
+def _git(store: Store, logged: LoggedModel) -> dict[str, Any]:
+    try:
+        source = runs.get_run(store, logged.run_id).source if logged.run_id else {}
+    except NotFound:
+        source = {}
+    return dict(source.get("git") or {})
 
 
 def packages(store: Store, challenger: LoggedModel | None, champion: LoggedModel | None) -> list[Difference]:
