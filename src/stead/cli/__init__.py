@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "backup": ("stead.cli.caring", "Copy the store, while everything runs."),
     "backups": ("stead.cli.caring", "The backups in a folder."),
     "restore": ("stead.cli.caring", "Bring a backup back into an empty place."),
+    "erase": ("stead.cli.caring", "Take a person's rows out of a model's log, by their key."),
     "migrate": ("stead.cli.caring", "Bring the store's tables to this version, after a backup."),
     "sync": ("stead.cli.project", "Deliver what runs have logged and not yet sent."),
     "up": ("stead.cli.running", "Start server, gateway and agent, and keep them running."),

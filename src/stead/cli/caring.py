@@ -1,4 +1,4 @@
-"""`stead backup`, `backups`, `restore`, `migrate`."""
+"""`stead backup`, `backups`, `restore`, `erase`, `migrate`."""
 
 from __future__ import annotations
 
@@ -123,6 +123,28 @@ def restore(source: Path, as_json: bool) -> Any:
             f"{len(problems)} things are missing in the restored store",
             hint="stead doctor --store; an earlier backup may have them",
         )
+    return None
+
+
+@click.command()
+@click.argument("model")
+@click.option("--key", required=True, help="The key that the person's requests carried (X-Stead-Key).")
+@click.option("--reason", help="Why; kept in the ledger, so do not name the person.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output.json_option
+def erase(model: str, key: str, reason: str | None, yes: bool, as_json: bool) -> Any:
+    """Take all requests with KEY out of MODEL's log, with answers, labels and what was scored aside, for good.
+
+    Backups made before still have them, and so have datasets that hold the person's rows.
+    """
+    from stead.cli.common import connect
+
+    if not yes:
+        click.confirm(f"Erase this key from the log of {model}? It cannot be undone", abort=True, err=True)
+    made = connect().call("predictions.erase_key", model=model, key=key, reason=reason)
+    if as_json:
+        return made
+    print(f"{model}: {made.requests} requests erased, {made.segments} files of the log written anew")
     return None
 
 

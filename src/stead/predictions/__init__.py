@@ -6,6 +6,7 @@ Writers append to raw segments (`log`, `labels`), a compaction makes Parquet of 
 
 from stead.predictions.columns import read_columns
 from stead.predictions.compaction import compact
+from stead.predictions.erasing import Erasure, erase_key, key_digest
 from stead.predictions.labels import add_labels, seal_labels
 from stead.predictions.log import Logged, PredictionLog
 from stead.predictions.performance import (
@@ -23,6 +24,7 @@ from stead.predictions.types import Counts, DayLoss, Label, LabelReceipt, Predic
 OPERATIONS = {
     "read": ("counts", "list_predictions", "performance"),
     "write": ("add_labels", "compact", "refresh_performance"),
+    "admin": ("erase_key",),
 }
 """What can be called by name, by role."""
 
@@ -30,6 +32,7 @@ __all__ = [
     "OPERATIONS",
     "Counts",
     "DayLoss",
+    "Erasure",
     "Label",
     "LabelReceipt",
     "Logged",
@@ -40,6 +43,8 @@ __all__ = [
     "changed_models",
     "compact",
     "counts",
+    "erase_key",
+    "key_digest",
     "last_refresh",
     "list_predictions",
     "performance",

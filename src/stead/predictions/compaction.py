@@ -34,6 +34,8 @@ MERGED_ROWS = 1_000_000
 KEPT_MS = 3_600_000
 """The bytes of merged segments are kept for so long: who began to read before the merge reads them to the end."""
 ROW_GROUP = 65_536
+ERASED = "erased"
+"""In place of what a segment was merged into: its bytes are to be deleted, because somebody's rows were taken out of them."""
 
 
 def compact(store: Store) -> int:
@@ -51,6 +53,7 @@ def compact(store: Store) -> int:
         _merge(store, kind)
     if done:
         _sweep(store)
+        clear_erased(store)
     return done
 
 
@@ -149,6 +152,21 @@ def _sweep(store: Store) -> None:
     with store.db.write("predictions.sweep") as tx:
         gone = sa.update(segments).where(segments.c.digest.in_(merged))
         tx.execute(gone.where(segments.c.merged_into.is_not(None)).values(digest=""))
+
+
+def clear_erased(store: Store) -> None:
+    """Delete the bytes that erasures left, and the notes of them."""
+    noted = (segments.c.merged_into == ERASED) & (segments.c.digest != "")
+    with store.db.read() as tx:
+        digests = set(tx.execute(sa.select(segments.c.digest).where(noted)).scalars())
+        here = segments.c.digest.in_(digests) & segments.c.merged_into.is_(None)
+        named = set(tx.execute(sa.select(segments.c.digest).where(here)).scalars()) if digests else set()
+    if not digests or not may_delete(store):
+        return
+    for digest in digests - named:
+        store.blobs.delete(digest)
+    with store.db.write("predictions.erase") as tx:
+        tx.execute(sa.delete(segments).where(noted, segments.c.digest.in_(digests)))
 
 
 class _Overtaken(Exception):

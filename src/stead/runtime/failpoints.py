@@ -77,6 +77,7 @@ REGISTRY: dict[str, str] = {
     "policies.push": "the code and the policy of a model, and its ledger entry",
     "predictions.append": "a tick's requests are in the prediction log or not",
     "predictions.compact": "the Parquet of a raw segment and its rows in the store",
+    "predictions.erase": "a segment without somebody's rows, and the note to delete the bytes that had them",
     "predictions.labels": "a batch of labels is kept whole or not at all",
     "predictions.merge": "many small segments become one",
     "predictions.performance": "realised loss by day, and how far the log was read for it",

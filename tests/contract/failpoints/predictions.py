@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 from dying import Scenario, dies
+from traffic import hours, label, log
 
-from stead.predictions import compact, counts, performance, read, refresh_performance
+from stead.errors import NotFound
+from stead.predictions import Counts, compact, counts, erase_key, performance, read, refresh_performance
+from stead.predictions.compaction import clear_erased
 from tests.conftest import new_store
 
 # three rounds, the third of which makes segments enough to be merged; each acknowledgement is printed
@@ -60,6 +65,27 @@ def _life(root: Path, point: str) -> None:
     store.close()
 
 
+_ERASE = """
+import sys; from pathlib import Path; from tests.conftest import new_store; from stead.predictions import erase_key
+erase_key(new_store(Path(sys.argv[1])), "bikes", "ada")
+"""
+
+
+def _erase(root: Path, point: str) -> None:
+    store = new_store(root)
+    hers = [msgspec.structs.replace(each, key="ada") for each in hours(2)]
+    label(store, log(store, [*hers, *hours(2, first=2)]), [1.0] * 4)
+    compact(store)
+    dies(point, _ERASE, str(root))
+    with suppress(NotFound):
+        erase_key(store, "bikes", "ada")
+    clear_erased(store)
+    assert counts(store, "bikes") == Counts(2, 2, 0, 2, 0)
+    left = [path.read_bytes() for path in (root / "blobs").rglob("*") if path.is_file()]
+    assert len(left) == 2 and not any(each.id.encode() in data for data in left for each in hers)
+    store.close()
+
+
 POINTS: dict[str, Scenario] = dict.fromkeys(
     (
         "predictions.append",
@@ -72,3 +98,4 @@ POINTS: dict[str, Scenario] = dict.fromkeys(
     ),
     _life,
 )
+POINTS["predictions.erase"] = _erase

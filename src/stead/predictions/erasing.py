@@ -1,0 +1,170 @@
+"""Taking one person's rows out of the log, by the key that their requests carried.
+
+Labels and what was scored aside go first and the predictions, which alone know the key, last; so after a kill -9 the same
+call finds what is left. In the transaction that names a segment's new bytes the old ones are noted as to be deleted; the
+next erasure or compaction deletes them if this one does not come to it. Sums by day stay: they hold no row.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import blake3
+import sqlalchemy as sa
+
+from stead import ledger
+from stead.errors import Conflict, InvalidInput, NotFound
+from stead.predictions.compaction import ERASED, ROW_GROUP, clear_erased, compact
+from stead.predictions.index import StoredSegment, look
+from stead.predictions.labels import seal_labels
+from stead.predictions.segment import Kind
+from stead.predictions.tables import segments
+from stead.predictions.tail import tail
+from stead.runtime.clock import now_ms
+from stead.runtime.ids import new_id
+from stead.store import Store, may_delete
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """What was taken out of the log of a model."""
+
+    model: str
+    digest: str
+    """BLAKE3 of the key, keyed by the model's name: whoever has the key can see that it was erased."""
+    requests: int
+    segments: int
+    """Files of the log that were written anew without them."""
+
+
+def key_digest(model: str, key: str) -> str:
+    """
+    >>> key_digest("demand", "ada") == key_digest("demand", "ada") != key_digest("bikes", "ada")
+    True
+    """
+    return blake3.blake3(key.encode(), derive_key_context=f"stead erasure {model}").hexdigest()[:32]
+
+
+def erase_key(store: Store, model: str, key: str, *, reason: str | None = None) -> Erasure:
+    """Take the predictions of a key out of a model's log for good, with their labels and what was scored aside.
+
+    Raises InvalidInput (`key-invalid`), NotFound (`key-unknown`), Conflict (`erase-waits`: some of it is in a file that a process
+    writes to, or a backup is under way; the same call later takes the rest).
+    """
+    if not key:
+        raise InvalidInput("key-invalid", "an empty key names nobody")
+    if not may_delete(store):
+        raise Conflict(
+            "erase-waits", "a backup is under way, and bytes that it copies stay", hint="try again when it is done"
+        )
+    seal_labels(store)
+    compact(store)
+    clear_erased(store)
+    requests = _requests(store, model, key)
+    raw = [a for s in tail(store, "predictions") for a in s.records if a.logged.model == model and a.logged.key == key]
+    wanted = set(requests) | {answer.logged.id for answer in raw}
+    if not wanted:
+        raise NotFound("key-unknown", f"the log of {model} has no request with this key")
+    if raw or _in_raw(store, wanted):
+        raise Conflict(
+            "erase-waits",
+            f"{len(raw) or 'labels'} of {len(wanted)} requests are in a file that a gateway or server writes to; nothing was erased",
+            hint="try again in five minutes: stead erase MODEL --key KEY",
+        )
+    rewritten = 0
+    kinds: tuple[tuple[Kind, str], ...] = (("labels", ""), ("shadows", model), ("predictions", model))
+    for kind, owner in kinds:
+        for segment in look(store, kind, models=[owner], ids=(min(wanted), max(wanted))).stored:
+            rewritten += _rewrite(store, segment, wanted)
+        _forget_merged(store, kind, owner)
+    clear_erased(store)
+    made = Erasure(model, key_digest(model, key), len(wanted), rewritten)
+    with store.db.write("predictions.erase") as tx:
+        ledger.record(
+            tx,
+            actor=store.actor,
+            action="rows.erased",
+            model=model,
+            subject=f"key {made.digest}",
+            summary=f"{model}: {made.requests} requests of one key were erased from the log, with their labels",
+            reason=reason,
+            evidence={"requests": made.requests, "segments": made.segments, "key_digest": made.digest},
+        )
+    return made
+
+
+def _requests(store: Store, model: str, key: str) -> list[str]:
+    import pyarrow.compute
+    import pyarrow.parquet as pq
+
+    pc: Any = pyarrow.compute
+    found: list[str] = []
+    for segment in look(store, "predictions", models=[model]).stored:
+        table = pq.read_table(store.blobs.path(segment.digest), columns=["request", "key"])
+        found += pc.unique(table.filter(pc.equal(table["key"], key))["request"]).to_pylist()
+    return found
+
+
+def _in_raw(store: Store, wanted: set[str]) -> bool:
+    labels = any(label.request in wanted for segment in tail(store, "labels") for label in segment.records)
+    return labels or any(answer.logged.id in wanted for s in tail(store, "shadows") for answer in s.records)
+
+
+def _rewrite(store: Store, segment: StoredSegment, wanted: set[str]) -> int:
+    """Name new bytes for a segment, without some requests; 1 where it had any of them."""
+    import pyarrow as pa
+    import pyarrow.compute
+    import pyarrow.parquet as pq
+
+    pc: Any = pyarrow.compute
+    table = pq.read_table(store.blobs.path(segment.digest))
+    kept: pa.Table = table.filter(pc.invert(pc.is_in(table["request"], pa.array(sorted(wanted), pa.string()))))
+    if kept.num_rows == table.num_rows:
+        return 0
+    values: dict[str, Any] = {"digest": "", "merged_into": ERASED, "rows": 0, "requests": 0, "failed": 0}
+    values |= {"id_min": "", "id_max": ""}
+    if kept.num_rows:
+        out = io.BytesIO()
+        pq.write_table(kept, out, compression="zstd", row_group_size=ROW_GROUP)
+        predictions = segment.kind == "predictions"
+        values = {
+            "digest": store.blobs.put(out.getvalue()),
+            "rows": kept.num_rows,
+            "id_min": kept["request"][0].as_py(),
+            "id_max": kept["request"][-1].as_py(),
+            "requests": int((kept["row"].to_numpy() == 0).sum()) if predictions else 0,
+            "failed": int((kept["rows"].to_numpy() == 0).sum()) if predictions else 0,
+        }
+    mine = (segments.c.id == segment.id) & (segments.c.model == segment.model) & (segments.c.digest == segment.digest)
+    with store.db.write("predictions.erase") as tx:
+        still = sa.update(segments).where(mine, segments.c.merged_into.is_(None)).values(values)
+        if not tx.execute(still).rowcount:
+            raise Conflict("erase-waits", "a segment of the log was merged meanwhile", hint="try again")
+        old = {column.name: getattr(segment, column.name) for column in segments.columns}
+        tx.execute(sa.insert(segments).values(old | {"id": f"{ERASED}-{new_id()}", "merged_into": ERASED}))
+    return 1
+
+
+def _forget_merged(store: Store, kind: Kind, model: str) -> None:
+    """What was merged a moment ago has the rows, too: its bytes go now and not in an hour."""
+    mine = (segments.c.kind == kind) & (segments.c.model == model) & (segments.c.digest != "")
+    with store.db.read() as tx:
+        merged = tx.execute(sa.select(segments).where(mine, segments.c.merged_into.is_not(None))).mappings().all()
+    if not merged:
+        return
+    with store.db.write("predictions.erase") as tx:
+        for row in merged:
+            if row["merged_into"] == ERASED:
+                continue
+            here = (segments.c.id == row["id"]) & (segments.c.model == model)
+            tx.execute(sa.update(segments).where(here).values(digest=""))
+            tx.execute(
+                sa.insert(segments).values(
+                    {**row, "id": f"{ERASED}-{new_id()}", "merged_into": ERASED, "created_at": now_ms()}
+                )
+            )

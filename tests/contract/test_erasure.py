@@ -1,0 +1,65 @@
+"""Erasing a person's rows by key: from every part of the log, and from nobody else's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stead import ledger, predictions
+from stead.errors import Conflict, NotFound
+from stead.predictions import Counts, Label, PredictionLog, compaction
+from stead.store import Store, hold_bytes
+from tests.contract.traffic import hours, label, log
+
+
+def test_a_key_is_gone_from_merged_and_single_segments_labels_and_shadows(
+    any_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = any_store
+    monkeypatch.setattr(compaction, "MERGE_AT", 2)
+    ids: list[str] = []
+    for n in range(3):
+        mixed = hours(4, first=4 * n)
+        mixed[0] = msgspec.structs.replace(mixed[0], key="ada@example.org")
+        mixed[1] = msgspec.structs.replace(mixed[1], key="bob")
+        label(store, log(store, mixed), [1.0] * 4)
+        aside = PredictionLog(store, "gateway-1", kind="shadows")
+        aside.append([msgspec.structs.replace(each, version=2) for each in mixed])
+        aside.close()
+        ids.append(mixed[0].id)
+        predictions.compact(store)
+        predictions.refresh_performance(store)
+    made = predictions.erase_key(store, "bikes", "ada@example.org", reason="asked for")
+    assert made.requests == 3 and made.segments >= 3
+    assert predictions.counts(store, "bikes") == Counts(9, 9, 0, 9, 0)
+    rows = predictions.read(store, "bikes").to_pylist()
+    assert {row["key"] for row in rows} == {None, "bob"}
+    assert predictions.read_scores(store, "bikes", since=0, until=1 << 60).num_rows == 18
+    for path in Path(store.root).rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert b"ada@example.org" not in data, path
+            assert "blobs" not in path.parts or not any(one.encode() in data for one in ids), path
+    (entry,) = [each for each in ledger.list_entries(store) if each.action == "rows.erased"]
+    assert entry.subject == f"key {predictions.key_digest('bikes', 'ada@example.org')}"
+    with pytest.raises(NotFound):
+        predictions.erase_key(store, "bikes", "ada@example.org")
+    predictions.compact(store)
+    assert predictions.counts(store, "bikes").logged == 9
+
+
+def test_what_a_process_still_writes_to_is_waited_for(store: Store) -> None:
+    made = PredictionLog(store, "gateway-1")
+    (hers,) = [msgspec.structs.replace(each, key="ada") for each in hours(1)]
+    made.append([hers])
+    with pytest.raises(Conflict) as raised:
+        predictions.erase_key(store, "bikes", "ada")
+    assert raised.value.code == "erase-waits"
+    made.close()
+    predictions.add_labels(store, [Label(hers.id, 1.0)])
+    with hold_bytes(store, "backup"), pytest.raises(Conflict):
+        predictions.erase_key(store, "bikes", "ada")
+    assert predictions.erase_key(store, "bikes", "ada").requests == 1
+    assert predictions.counts(store, "bikes") == Counts(0, 0, 0, 0, 0)
