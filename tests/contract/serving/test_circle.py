@@ -254,6 +254,6 @@ def test_what_happened_by_itself_is_told_in_full(circle: Circle) -> None:
     found = check_decisions(circle.store, "tiny")
     assert {"retraining.begun", "approval.asked", "deployment.requested", "route.changed"} <= {e.action for e in found}
     begun = [entry for entry in found if entry.action == "retraining.begun"]
-    assert {entry.policy for entry in begun} == {"tiny 1", "tiny 2", "tiny 3"}
+    assert {entry.policy for entry in begun} == {"tiny 1", "tiny 4", "tiny 5"}
     judged = {entry.action for entry in ledger.list_entries(circle.store, model="tiny") if entry.judgement}
     assert judged == {"retraining.begun", "route.changed"}
