@@ -245,12 +245,15 @@ def errors() -> str:
         "| code | kind | exit | HTTP | raised in | hint |",
         "|---|---|---|---|---|---|",
     ]
+    guide = (ROOT / "docs" / "runbook" / "errors.md").read_text(encoding="utf-8")
+    described_ = set(re.findall(r"^## ([a-z-]+)$", guide, re.M))
     for found in every_error():
         kind = KINDS[found.kind]
         places = ", ".join(f"`{place}`" for place in found.places)
         hints = "<br>".join(cell(hint) for hint in found.hints)
         status = ", ".join(map(str, sorted(found.statuses)))
-        lines.append(f"| `{found.code}` | {found.kind} | {kind.exit_code} | {status} | {places} | {hints} |")
+        name = f"[`{found.code}`](../runbook/errors.md#{found.code})" if found.code in described_ else f"`{found.code}`"
+        lines.append(f"| {name} | {found.kind} | {kind.exit_code} | {status} | {places} | {hints} |")
     return MADE + "\n".join(lines) + "\n"
 
 

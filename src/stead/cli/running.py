@@ -27,11 +27,27 @@ def _with(base: Settings, **given: Any) -> Settings:
 @click.option("--port", type=int, help="Port of pages and API (7700).")
 @click.option("--gateway-port", type=int, help="Port of the gateway (7701).")
 @click.option("--workers", type=int, help="Worker processes for each environment that serves (2).")
-def up(background: bool, host: str | None, port: int | None, gateway_port: int | None, workers: int | None) -> None:
+@click.option(
+    "--systemd",
+    "folder",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="Start nothing; write a unit for systemd that does into this folder, such as ~/.config/systemd/user (- prints it).",
+)
+def up(
+    background: bool,
+    host: str | None,
+    port: int | None,
+    gateway_port: int | None,
+    workers: int | None,
+    folder: Path | None,
+) -> None:
     """Start server, gateway and agent, and keep them running until Ctrl-C."""
     from stead.processes.supervisor import Supervisor, start_in_background
 
     settings = _with(settings_here(), host=host, port=port, gateway_port=gateway_port, workers=workers)
+    if folder is not None:
+        _write_unit(settings, folder)
+        return
     if background:
         state = start_in_background(settings)
         output.note(f"stead is up: pages at {state['server']}, gateway at {state['gateway']}")
@@ -44,6 +60,20 @@ def up(background: bool, host: str | None, port: int | None, gateway_port: int |
 
     supervisor.run(on_ready=ready)
     output.note("stead is down")
+
+
+def _write_unit(settings: Settings, folder: Path) -> None:
+    from stead.processes import systemd
+
+    if str(folder) == "-":
+        print(systemd.unit(settings, user=True), end="")
+        return
+    place = folder.expanduser()
+    print(systemd.write_unit(settings, place))
+    word = "systemctl --user" if place.resolve().is_relative_to(Path.home()) else "systemctl"
+    output.note(f"next: {word} daemon-reload && {word} enable --now stead")
+    if word.endswith("--user"):
+        output.note("a user's units end with the last session, unless: loginctl enable-linger")
 
 
 @click.command()

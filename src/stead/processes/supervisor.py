@@ -17,7 +17,7 @@ from typing import IO, Any
 from stead.api import tokens
 from stead.config import SETTINGS, Settings
 from stead.errors import Failed, InvalidInput, SteadError, Unreachable
-from stead.processes import lifeline
+from stead.processes import lifeline, systemd
 from stead.store import Store, open_store
 
 BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -67,7 +67,11 @@ class Supervisor:
             ),
             Child("agent", [*python, "stead.processes.agent"], logs / "agent.log"),
         ]
-        self.environ = {key: value for key, value in os.environ.items() if key not in ("STEAD_URL", "STEAD_TOKEN")}
+        self.environ = {
+            key: value
+            for key, value in os.environ.items()
+            if key not in ("STEAD_URL", "STEAD_TOKEN", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+        }
         self.environ |= {
             SETTINGS[n].variable: str(v)
             for n, v in settings.values.items()
@@ -96,13 +100,16 @@ class Supervisor:
                 self._tell()
                 if on_ready:
                     on_ready()
+                systemd.notify("READY=1")
                 while not self.stopping:
                     select.select([wake_read], [], [], 0.2)
                     with suppress(BlockingIOError):
                         os.set_blocking(wake_read, False)
                         os.read(wake_read, 4096)
                     self._tend()
+                    systemd.notify("WATCHDOG=1")
             finally:
+                systemd.notify("STOPPING=1")
                 self._end()
                 with suppress(FileNotFoundError):
                     (self.root / "run" / "up.json").unlink()
