@@ -14,6 +14,7 @@ import pytest
 from stead import monitors
 from stead.config import Settings, load_settings
 from stead.errors import Failed, Refused, SteadError, Unreachable
+from stead.models.tables import models
 from stead.monitors import routes
 from stead.monitors.folding import Finding
 from stead.monitors.incidents import open_in
@@ -61,7 +62,9 @@ def settings(**given: str) -> Settings:
 
 def open_one(store: Store, severity: str = "page") -> monitors.Incident:
     finding = Finding("loss", "performance", severity, 0, "the loss is up", {"recent": 0.5})  # type: ignore[arg-type]
+    model = {"name": "m", "level": "record", "loss": "mae", "settings": {}, "created_at": 0, "updated_at": 0}
     with store.db.write("monitors.incident") as tx:
+        store.db.upsert(tx, models, model, ["name"])
         return open_in(tx, store, "m", 1, finding, at=0)
 
 
