@@ -19,13 +19,13 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
 from stead.errors import Failed, InvalidInput, NotFound
-from stead.runtime import secrets
 from stead.runtime.failpoints import failpoint
 from stead.runtime.ids import new_id
 from stead.runtime.recordlog import RecordLog, read_records
@@ -162,6 +162,10 @@ class Journal:
                 f"cannot make the run's folder {folder}: {error.strerror}",
                 hint="STEAD_STORE names another folder for the store",
             ) from None
+        from stead.runtime import secrets  # here, so that `import stead` stays as light as it is
+
+        given = secrets.mine()
+        self._hide = partial(secrets.hidden, values=given) if given else None
         self._guard = threading.Lock()
         self._log: RecordLog | None = None
         self._closed = False
@@ -171,8 +175,8 @@ class Journal:
     def append(self, *records: Record) -> None:
         """Hand records to the operating system in one write. Raises Failed (`disk-full`, `journal-closed`)."""
         data = [_encode(record) for record in records]
-        if given := secrets.mine():
-            data = [secrets.hidden(each, given) for each in data]
+        if self._hide is not None:
+            data = [self._hide(each) for each in data]
         with self._guard:
             if self._closed:
                 raise Failed("journal-closed", f"the journal of run {self.folder.name} is closed")
