@@ -1,4 +1,4 @@
-"""Looking after a store: backup and restore, whether everything is there, how long things are kept, and erasure by key."""
+"""Looking after a store: backup and restore, and whether everything that its rows name is there."""
 
 from stead.care.backup import back_up, find_backup, list_backups
 from stead.care.checking import check, check_store

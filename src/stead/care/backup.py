@@ -76,7 +76,7 @@ def back_up(
         failpoint("care.backup:after")
         if keep:
             _let_go(place, keep)
-    made = _described(place, manifest, copied)
+    made = Backup.of(place, manifest, copied=copied)
     if record and state == "current":
         _record(store, made)
     if damaged:
@@ -92,7 +92,7 @@ def back_up(
 def list_backups(place: Path) -> list[Backup]:
     """The whole backups of a place, newest first."""
     names = sorted((f.parent.name for f in place.glob(f"[0-9]*/{MANIFEST}")), reverse=True)
-    return [_described(place, read_manifest(place / name), 0) for name in names]
+    return [Backup.of(place, read_manifest(place / name)) for name in names]
 
 
 def find_backup(source: Path) -> tuple[Path, str]:
@@ -249,14 +249,6 @@ def _let_go(place: Path, keep: int) -> None:
     for path in (place / "blobs").glob("??/*"):
         if path.parent.name + path.name not in named:
             path.unlink()
-
-
-def _described(place: Path, manifest: Manifest, copied: int) -> Backup:
-    rows = sum(table.rows for table in manifest.tables.values())
-    return Backup(
-        str(place), manifest.name, manifest.at, manifest.revision, rows, manifest.blobs, manifest.bytes, copied,
-        manifest.damaged,
-    )  # fmt: skip
 
 
 def _record(store: Store, made: Backup) -> None:

@@ -18,8 +18,6 @@ from stead.predictions.tables import segments
 from stead.runs.tables import artifacts
 from stead.store import Store
 
-CHUNK = 8 << 20
-
 
 def check(store: Store, *, contents: bool = False) -> list[Problem]:
     """What is missing or altered: bytes that data, models, environments, runs and the log name, and sealed decisions.

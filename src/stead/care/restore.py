@@ -19,9 +19,8 @@ from stead.care.rows import PASSING, insert_rows
 from stead.care.types import Backup, Manifest, Progress
 from stead.errors import Conflict, Failed
 from stead.store import Store, digest_of
+from stead.store.blobs import CHUNK
 from stead.store.opening import RESTORING, revision_in, revisions, upgrade_in
-
-CHUNK = 8 << 20
 
 
 def restore(store: Store, source: Path, *, progress: Progress = lambda *_: None) -> Backup:
@@ -37,11 +36,7 @@ def restore(store: Store, source: Path, *, progress: Progress = lambda *_: None)
         raise Failed("backup-newer", f"backup {name} was made by stead {manifest.stead}", hint="pip install -U stead")
     mark = store.root / RESTORING
     begun = mark.read_text(encoding="utf-8").strip() if mark.exists() else ""
-    rows = sum(table.rows for table in manifest.tables.values())
-    made = Backup(
-        str(place), name, manifest.at, manifest.revision, rows, manifest.blobs, manifest.bytes, manifest.bytes,
-        manifest.damaged,
-    )  # fmt: skip
+    made = Backup.of(place, manifest, copied=manifest.bytes)
     full = _full(store)
     if full and begun == str(folder.resolve()):  # killed when all was done
         mark.unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 Progress = Callable[[str, float, float | None], None]
 """Told what is done now, how much of it, and of how much."""
@@ -55,6 +56,15 @@ class Backup:
     copied: int
     """Bytes that were copied for it; the rest was there from an earlier one."""
     damaged: list[str]
+
+    @classmethod
+    def of(cls, place: Path, manifest: Manifest, *, copied: int = 0) -> Backup:
+        """What a manifest tells of its backup."""
+        rows = sum(table.rows for table in manifest.tables.values())
+        return cls(
+            str(place), manifest.name, manifest.at, manifest.revision, rows, manifest.blobs, manifest.bytes, copied,
+            manifest.damaged,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

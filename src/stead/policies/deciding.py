@@ -35,9 +35,14 @@ def decide(store: Store, model: models.Model) -> int | None:
         observe_proxy(store, standing, live, now=now)
     seen = [] if live is None else _seen(signals.View(store, standing, live, now), triggers)
     policy = standing.policy
+    cron = policy.train if "schedule" in triggers else ""
+    held = jobs.held_at(store, model.name) is not None
+    if not any(signal.fires for signal in seen) and waits(
+        store, model.name, "train", cron, policy.time_zone, now=now, held=held
+    ):
+        return None
     with store.db.write("policies.decide") as tx:
         held = jobs.held_in(tx, model.name) is not None
-        cron = policy.train if "schedule" in triggers else ""
         fire = due(store, tx, model.name, "train", cron, policy.time_zone, now=now, held=held)
         if fire is not None:
             evidence = {"cron": cron, "due": fire.at, "missed": fire.missed}
@@ -59,7 +64,7 @@ def _kept(tx: sa.Connection, standing: Standing, signal: Signal, *, now: int) ->
     """Why a signal may not train the model now; empty where it may."""
     policy = standing.policy
     if (frozen := frozen_in(tx, standing.model)) is not None:
-        return f"frozen: {frozen.reason or f'by {frozen.by}'}"
+        return frozen.said
     if signal.name != "schedule" and signals.rested(tx, standing.model, now=now, rest_ms=duration_ms(policy.rest)):
         return "a signal trained it lately"
     begun = signals.begun_today(tx, standing.model, now=now)
@@ -86,7 +91,7 @@ def ingest_due(store: Store, model: models.Model) -> jobs.Job | None:
         if fire is None:
             return None
         if (frozen := frozen_in(tx, model.name)) is not None:
-            came_of(tx, model.name, "ingest", f"frozen: {frozen.reason or f'by {frozen.by}'}")
+            came_of(tx, model.name, "ingest", frozen.said)
             return None
         if (busy := jobs.open_in(tx, model.name, ("ingest", "train"))) is not None:
             said = (

@@ -39,7 +39,7 @@ def _of(store: Store, name: str) -> list[Schedule]:
     if handed is None:
         return []
     level, now = models.get_model(store, name).level, jobs.model_now(store, name)
-    stopped = f"frozen: {frozen.reason or f'by {frozen.by}'}" if frozen is not None else ""
+    stopped = frozen.said if frozen is not None else ""
     found = []
     for kind in KINDS:
         if cron := cron_of(handed, kind):

@@ -148,3 +148,8 @@ class Freeze:
     by: str
     at: int
     reason: str | None
+
+    @property
+    def said(self) -> str:
+        """That nothing is done, and why or by whom."""
+        return f"frozen: {self.reason or f'by {self.by}'}"

@@ -94,8 +94,11 @@ def _alone() -> bool:
     tasks = Path("/proc/self/task")
     if sys.platform != "linux" or not tasks.is_dir():
         return False
-    names = [(task / "comm").read_text().strip() for task in tasks.iterdir() if task.name != str(os.getpid())]
-    return set(names) <= FORK_SAFE
+    others = [task for task in tasks.iterdir() if task.name != str(os.getpid())]
+    try:
+        return {(task / "comm").read_text().strip() for task in others} <= FORK_SAFE
+    except OSError:  # one ended just now: nobody knows what the others were at
+        return False
 
 
 def _enter(request: dict[str, Any], told: int) -> None:

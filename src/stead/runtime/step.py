@@ -324,7 +324,7 @@ def backtest(spec: dict[str, Any]) -> None:
                 hint="a later --since, or a longer --window",
             )
         model = _fit(module, X, y, rest)
-        first = first or model
+        first = model if first is None else first
         print(f"{number} of {len(starts)}: {_iso(start)}, {len(rest)} rows to learn from, {len(test)} to predict")
         if len(test):
             seen = X.iloc[test].reset_index(drop=True)
