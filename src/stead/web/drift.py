@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,12 +13,13 @@ from starlette.responses import Response
 
 from stead import models, monitors, policies
 from stead.errors import NotFound
-from stead.monitors import ColumnProfile, ColumnWeek, Expected, Incident, LossDay, ModelDrift, Monitoring
+from stead.monitors import ColumnProfile, ColumnWeek, Expected, LossDay, ModelDrift, Monitoring
 from stead.policies import Retraining
 from stead.store import Store
 from stead.web import charts, live, matrix
 from stead.web.fleet import DAY_MS
 from stead.web.frame import BROKEN, day, fragment, here, number, percent, render, store_of
+from stead.web.incidents import since_of
 
 WEEKS = (4, 12, 52)
 MOST_ROWS = 40
@@ -43,8 +45,7 @@ def one(request: Request) -> Response:
     """`/models/{model}/drift`"""
     store, name = store_of(request), request.path_params["model"]
     model = models.get_model(store, name)
-    asked = request.query_params
-    weeks = int(asked["weeks"]) if asked.get("weeks", "").isdigit() and int(asked["weeks"]) in WEEKS else 12
+    weeks = weeks_of(request)
     watched = monitors.monitoring(store, name)
     try:
         found: ModelDrift | None = monitors.drift_by_week(store, name, weeks=weeks)
@@ -72,12 +73,17 @@ def one(request: Request) -> Response:
     )
 
 
+def weeks_of(request: Request) -> int:
+    """How many weeks are asked for, of those that are offered."""
+    asked = request.query_params.get("weeks", "")
+    return int(asked) if asked.isdigit() and int(asked) in WEEKS else 12
+
+
 def follow(request: Request) -> Response:
     """`/models/{model}/drift/live`: the page's pictures anew when a monitor has looked or labels have come."""
     store, name = store_of(request), request.path_params["model"]
     models.get_model(store, name)
-    asked = request.query_params.get("weeks", "")
-    weeks = int(asked) if asked.isdigit() and int(asked) in WEEKS else 12
+    weeks = weeks_of(request)
     shown_at: list[tuple[int, int]] = [monitors.looks(store, name)]
 
     def look() -> tuple[live.Events, bool]:
@@ -164,10 +170,6 @@ def sentence(store: Store, watched: Monitoring) -> tuple[str, str]:
     return bold, said
 
 
-def since_of(incident: Incident) -> int:
-    return int(incident.evidence.get("since") or incident.event_time)
-
-
 def week_name(start: int) -> str:
     """The week of the year that a Monday begins.
 
@@ -252,7 +254,8 @@ def loss_of(found: ModelDrift) -> str:
     curve: list[charts.Point] = []
     bound: list[charts.Point] = []
     before: LossDay | None = None
-    for each in most_by_day(found.days):
+    days = most_by_day(found.days)
+    for each in days:
         if before is not None and each.day - before.day > DAY_MS:
             curve.append((each.day, None))
         if before is not None and each.version != before.version:
@@ -263,7 +266,7 @@ def loss_of(found: ModelDrift) -> str:
     lines = [charts.Line(bound, "bound", dashed=True), charts.Line(curve, "ink0")]
     marks = [
         charts.Mark(after.day, f"v{after.version}")
-        for before, after in zip(most_by_day(found.days), most_by_day(found.days)[1:], strict=False)
+        for before, after in pairwise(days)
         if before.version != after.version
     ]
     axes = charts.Axes(span=(found.since, found.until), unit="loss", most=3, y_low=None)

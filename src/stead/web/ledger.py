@@ -47,7 +47,6 @@ KINDS = (
     "version",
 )
 VERDICTS = ("right", "wrong", "undecided", "open")
-TALLIED = VERDICTS
 PAGES = {"deployment": "/deployments/{}", "retraining": "/approvals/{}", "incident": "/incidents/{}"}
 INTERVALS: dict[str, tuple[str, Callable[[float], str], float | None]] = {
     "by_day": ("loss beyond the margin, by day", points, 0.0),
@@ -125,7 +124,7 @@ def decisions(request: Request) -> Response:
         verdicts=VERDICTS,
         older=here(request, before=str(entries[-1].id if len(fitting) > PAGE else read[-1].id)) if more else None,
         tallies=tallies,
-        total=Tally("all", *(sum(getattr(each, name) for each in tallies) for name in TALLIED)),
+        total=Tally("all", *(sum(getattr(each, name) for each in tallies) for name in VERDICTS)),
         acted=len(acted),
         undone=[entry for entry in acted if entry.undone_by],
     )
@@ -152,7 +151,7 @@ def tally(judgements: list[Judgement]) -> list[Tally]:
     out = []
     for kind in dict.fromkeys(each.kind for each in judgements):
         mine: list[str] = [each.verdict or "open" for each in judgements if each.kind == kind]
-        out.append(Tally(kind, *(mine.count(name) for name in TALLIED)))
+        out.append(Tally(kind, *(mine.count(name) for name in VERDICTS)))
     return out
 
 
