@@ -94,7 +94,7 @@ def toml_tables() -> Iterator[tuple[str, list[Key]]]:
     """The tables of stead.toml, from the dataclasses that it is read into."""
     from stead import config
 
-    helps = attribute_docstrings(SOURCE / "config.py")
+    helps = attribute_docstrings(SOURCE / "config" / "types.py")
 
     def keys(kind: Any, without: tuple[str, ...]) -> list[Key]:
         return [

@@ -368,6 +368,10 @@ def test_import_stead_loads_nothing_heavy() -> None:
     assert {name for name in loaded if name.startswith("stead")} == {
         "stead",
         "stead.config",
+        "stead.config.projectfile",
+        "stead.config.settings",
+        "stead.config.types",
+        "stead.config.units",
         "stead.errors",
         "stead.runtime",
         "stead.runtime.capture",

@@ -1,0 +1,47 @@
+"""Every setting (name, type, default, help) and the project file `stead.toml`.
+
+There is little to configure. Settings come from the environment (`STEAD_…`), then from `[settings]` in `stead.toml`,
+then from the default. What belongs to a model stands in `stead.toml` under `[models.NAME]`.
+"""
+
+from stead.config.projectfile import find_project, load_project
+from stead.config.settings import SETTINGS, Setting, Settings, load_settings
+from stead.config.types import (
+    FILE,
+    LEVELS,
+    LOSSES,
+    ROLLOUTS,
+    SIGNALS,
+    GatesConfig,
+    Level,
+    ModelConfig,
+    PolicyConfig,
+    Project,
+    RolloutConfig,
+    StageConfig,
+)
+from stead.config.units import checked_name, duration_ms, size_text
+
+__all__ = [
+    "FILE",
+    "LEVELS",
+    "LOSSES",
+    "ROLLOUTS",
+    "SETTINGS",
+    "SIGNALS",
+    "GatesConfig",
+    "Level",
+    "ModelConfig",
+    "PolicyConfig",
+    "Project",
+    "RolloutConfig",
+    "Setting",
+    "Settings",
+    "StageConfig",
+    "checked_name",
+    "duration_ms",
+    "find_project",
+    "load_project",
+    "load_settings",
+    "size_text",
+]

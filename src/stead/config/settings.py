@@ -1,0 +1,168 @@
+"""Every setting: name, type, default, help; from the environment, `stead.toml` or the default."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stead.config.types import FILE, Project
+from stead.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: `STEAD_` + the name in capitals in the environment, the name itself under `[settings]`."""
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    least: int = 1
+    most: int = 1 << 40
+    """Bounds of a number."""
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with a value, or None."""
+        if not isinstance(value, self.type) or isinstance(value, bool):
+            return f"must be {self.type.__name__}, not {value!r}"
+        if isinstance(value, int) and not self.least <= value <= self.most:
+            return f"must be {self.least} to {self.most}, not {value}"
+        return None
+
+    @property
+    def variable(self) -> str:
+        return "STEAD_" + self.name.upper()
+
+
+SETTINGS: dict[str, Setting] = {
+    s.name: s
+    for s in (
+        Setting("store", str, "", "Folder of the store; default `.stead` beside stead.toml, else `~/.stead`."),
+        Setting("database", str, "", "Database URL; default an SQLite file in the store's folder."),
+        Setting(
+            "blobs",
+            str,
+            "",
+            "Where bytes lie: a folder or a URL such as s3://bucket/prefix; default in the store's folder.",
+        ),
+        Setting("url", str, "", "Address of a stead server; set it and every command and SDK call goes there."),
+        Setting("token", str, "", "Token for that server."),
+        Setting("host", str, "127.0.0.1", "Address that server and gateway listen on; anything else needs tokens."),
+        Setting("port", int, 7700, "Port of pages and API.", most=65535),
+        Setting("gateway_port", int, 7701, "Port of the gateway.", most=65535),
+        Setting(
+            "allowed_hosts", str, "", "Further host names, by commas, that requests to server and gateway may carry."
+        ),
+        Setting("workers", int, 2, "Worker processes for each environment that serves.", most=256),
+        Setting("max_body_bytes", int, 16 << 20, "Largest request body that server and gateway accept."),
+        Setting(
+            "max_waiting",
+            int,
+            1024,
+            "Requests that may wait for a worker before the gateway answers 503 with Retry-After.",
+        ),
+        Setting("predict_timeout_s", int, 30, "Seconds after which a prediction is given up."),
+        Setting(
+            "env_allow",
+            str,
+            "",
+            "Environment variables, by commas, that jobs and workers may see besides the basic ones.",
+        ),
+        Setting(
+            "memory_mb",
+            int,
+            0,
+            "Memory, in MB, that a process of a job or worker may take for itself (1000 is little); 0: what there is.",
+            least=0,
+        ),
+        Setting(
+            "open_files",
+            int,
+            0,
+            "Files that a process of a job or worker may open; 0: what the system allows.",
+            least=0,
+        ),
+        Setting(
+            "incident_webhook",
+            str,
+            "",
+            "Address that incidents of severity page are posted to as JSON, or `env:NAME` or `file:/path` where it stands; `${NAME}` in it is a variable of the agent's environment.",
+        ),
+        Setting(
+            "incident_command",
+            str,
+            "",
+            "Command that gets incidents of severity page as JSON on its standard input; `${NAME}` as above.",
+        ),
+        Setting(
+            "webhook_allow",
+            str,
+            "",
+            "Host names or addresses in private networks, by commas, that a webhook may reach.",
+        ),
+        Setting(
+            "heartbeat_url",
+            str,
+            "",
+            "Address that is asked (GET) once a minute while the agent's loop turns, so that somebody outside notices when it does not; `env:NAME` and `file:/path` as above.",
+        ),
+        Setting("user", str, "", "Name for the ledger; default the login name."),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings in force. `where` tells for each name where it came from: environment, file or default."""
+
+    values: Mapping[str, Any]
+    where: Mapping[str, str]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """The value of a setting that lists names by commas.
+
+        >>> Settings({"env_allow": "AWS_*, WAREHOUSE"}, {}).names("env_allow")
+        ('AWS_*', 'WAREHOUSE')
+        """
+        return tuple(part for part in (p.strip() for p in self.values[name].split(",")) if part)
+
+
+def load_settings(project: Project | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """All settings with their origin. Raises InvalidInput (`setting-invalid`) where a value has the wrong type."""
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    where: dict[str, str] = {}
+    for setting in SETTINGS.values():
+        if environ.get(setting.variable):
+            values[setting.name], where[setting.name] = (
+                _typed(setting, environ[setting.variable], setting.variable),
+                "environment",
+            )
+        elif project is not None and setting.name in project.settings:
+            values[setting.name], where[setting.name] = project.settings[setting.name], FILE
+        else:
+            values[setting.name], where[setting.name] = setting.default, "default"
+    if not values["store"]:
+        values["store"] = str(project.root / ".stead") if project else str(Path.home() / ".stead")
+    elif project and where["store"] == FILE:
+        values["store"] = str((project.root / values["store"]).resolve())
+    return Settings(values, where)
+
+
+def _typed(setting: Setting, text: str, name: str) -> Any:
+    value: Any = text
+    with suppress(ValueError):
+        value = setting.type(text)
+    if problem := setting.problem(value):
+        raise InvalidInput("setting-invalid", f"{name} {problem}", hint=setting.help)
+    return value

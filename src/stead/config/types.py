@@ -1,0 +1,145 @@
+"""A project as `stead.toml` states it: its models, and for each when to train, how to roll out, what to hold to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from stead.errors import NotFound, did_you_mean
+
+Level = Literal["record", "train", "deploy", "manage"]
+LEVELS: tuple[Level, ...] = ("record", "train", "deploy", "manage")
+LOSSES = ("wape", "mae", "mse", "error", "log_loss", "brier")
+FILE = "stead.toml"
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """How training or serving of a model differs from the rest: environment variables and other requirements."""
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that are set there, by name; `env:NAME` and `file:/path` name a secret, whose value is never stored."""
+    requirements: tuple[str, ...] = ()
+    """Requirement lines that are used there instead of the project's."""
+
+
+SIGNALS = ("schedule", "data", "age", "incident", "loss", "proxy")
+"""What may make stead train again, by name."""
+ROLLOUTS = ("swap", "canary", "shadow", "ab")
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """`[models.NAME.policy]`: when stead trains by itself, and how often at most. What is None follows from the level."""
+
+    ingest: str = ""
+    """Cron line by which new rows are ingested; empty for only when something is trained."""
+    train: str = "0 4 1 * *"
+    """Cron line of the trigger `schedule`."""
+    time_zone: str = "UTC"
+    """Zone of the cron lines; the model's own clock is UTC."""
+    triggers: tuple[str, ...] | None = None
+    """Signals that train again; by default schedule and incident at `train`, proxy and incident at `deploy`."""
+    new_rows: int = 0
+    """Rows that make the trigger `data`; 0 for none."""
+    max_age: str = ""
+    """Age of the champion that makes the trigger `age`, such as `90d`."""
+    max_loss: float | None = None
+    """Loss of the last 28 days that makes the trigger `loss`."""
+    retrain_price: float = 1.0
+    """What a retraining costs, in days of the champion's loss; the trigger `proxy` asks for two prices."""
+    rest: str = "28d"
+    """Least time between two trainings that stead decides on by itself, the schedule's apart."""
+    retrains_a_day: int = 1
+    """Trainings a day, of the model's clock, beyond which stead asks."""
+    deployments_a_week: int = 2
+    """Deployments a week beyond which stead asks."""
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """`[models.NAME.rollout]`: how a version takes over."""
+
+    kind: str | None = None
+    """`swap`, `canary`, `shadow` or `ab`; by default swap up to `train` and canary at `deploy`."""
+    steps: tuple[float, ...] = (0.25,)
+    """Shares of the traffic, one after the other; the last step is followed by the whole."""
+    rows: int = 30
+    """Labelled rows that the new version's arm must have before a step decides anything."""
+    days: int = 2
+    """Days of the model's clock that a step lasts at least."""
+    margin: float = 0.02
+    """Harm that is still taken: a loss higher by this share of the champion's."""
+    guards: tuple[str, ...] = ("errors", "latency", "outputs", "loss")
+    """What takes a canary back when it breaks."""
+    judge_days: int = 28
+    """Days for which the version that was displaced, or taken back for its loss, goes on scoring aside, so that the decision
+    can be judged; 0 for none. A swap by hand at level `record` has none either."""
+
+
+@dataclass(frozen=True)
+class GatesConfig:
+    """`[models.NAME.gates]`: what a version must hold to."""
+
+    slices: tuple[str, ...] = ()
+    """Raw columns; on no value of theirs may a version be clearly worse than the champion."""
+    size: float = 4.0
+    """So many times the champion's bytes and time to answer are allowed."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """`[models.NAME]`: one model of a project."""
+
+    name: str
+    code: str
+    """Python file with `ingest`, `features`, `train`; relative to the project."""
+    target: str
+    """Column that is predicted; its true value comes later as the label."""
+    time: str | None = None
+    """Column with the event time of a row, or None for rows without one."""
+    loss: str = "mae"
+    """What is measured at training and against labels: `wape`, `mae`, `mse`, `error`, `log_loss`, `brier`."""
+    dataset: str = ""
+    """Dataset that `ingest` adds to; the model's name where none is given."""
+    label_delay: str = "0h"
+    """How long after the event a label is known: `24h`, `7d`."""
+    timeout_s: int = 3600
+    """Seconds after which a training is given up."""
+    ingest_overlap: str = ""
+    """How far behind the newest rows `ingest` asks again, such as `2d`: for rows that come late or are put right."""
+    window: str = ""
+    """How far back a training looks, such as `180d`, or `all`; by default 12 months, or all where that is clearly better."""
+    train: StageConfig = field(default_factory=StageConfig)
+    serve: StageConfig = field(default_factory=StageConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    gates: GatesConfig = field(default_factory=GatesConfig)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project: the folder with `stead.toml`, its environment and its models."""
+
+    name: str
+    """Name of the project that runs are filed under; the folder's where none is given."""
+    root: Path
+    python: str | None
+    """Version of Python for training and serving, such as `3.12`; this one's where none is given."""
+    requirements: tuple[str, ...] | str
+    """Requirement lines, or the name of a file beside stead.toml (`requirements.txt`, `pyproject.toml`, a script)."""
+    models: Mapping[str, ModelConfig]
+    settings: Mapping[str, Any]
+
+    def model(self, name: str) -> ModelConfig:
+        """The configuration of a model. Raises NotFound (`model-unknown`)."""
+        try:
+            return self.models[name]
+        except KeyError:
+            raise NotFound(
+                "model-unknown",
+                f"stead.toml has no model {name!r}",
+                hint=did_you_mean(name, self.models) or f"it has: {', '.join(self.models) or 'none'}",
+            ) from None
