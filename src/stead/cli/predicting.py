@@ -248,6 +248,7 @@ def _period(day: int, by: str) -> str:
 @click.option("--time", "time_column", help="Column of the event time; default the model's.")
 @click.option("--target", help="Column of the label; default the model's.")
 @click.option("--connections", type=click.IntRange(1, 256), default=24, show_default=True)
+@click.option("--wait-for-people", is_flag=True, help="Let the clock stand still while a version waits for approval.")
 @output.json_option
 def replay(
     table: str,
@@ -260,6 +261,7 @@ def replay(
     time_column: str | None,
     target: str | None,
     connections: int,
+    wait_for_people: bool,
     as_json: bool,
 ) -> Any:
     """Send the rows of TABLE (Parquet, CSV, or a dataset version) to MODEL in event-time order, labels after their delay.
@@ -282,7 +284,10 @@ def replay(
             shown = (
                 f"{totals.answered:,} answered, {totals.failed} failed, {totals.labels:,} labels, {speed_now:,.0f}/s"
             )
-            bar.show(f"replay {output.when(totals.clock)[:7]}", totals.sent, totals.rows, shown)
+            doing = f"{output.when(totals.clock)[:10]} waits for a person: stead approvals"
+            bar.show(
+                doing if totals.waiting else f"replay {output.when(totals.clock)[:7]}", totals.sent, totals.rows, shown
+            )
 
         totals = run(
             caller,
@@ -297,6 +302,7 @@ def replay(
             tick_ms=max(1000, duration_ms(tick)),
             speed=speed,
             connections=connections,
+            wait_for_people=wait_for_people,
             on_progress=show,
         )
     if as_json:

@@ -17,15 +17,23 @@ from stead.store import Store
 
 DAY = 86_400_000
 CALM_MS = 3 * DAY
-"""So far may a replay run ahead of the loop while nothing is under way; a day while a canary is judged."""
+"""So far may a replay run ahead of the loop at level `record`, where only monitors watch; else a day."""
 
 
 @dataclass(frozen=True)
 class Followed:
-    """How far the loop has followed a replay: the model's clock at its last turn, and how far the replay may be ahead."""
+    """How far the loop has followed a replay, and what the replay should wait for."""
 
     now: int | None
+    """The model's clock at the loop's last turn."""
     ahead: int
+    """How far the replay may be ahead of it."""
+    running: bool
+    """A job runs that was triggered at an event time."""
+    moving: bool
+    """A retraining that was begun at an event time is about to make a move that needs neither rows nor a person."""
+    waiting: bool
+    """A version waits for a person."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +70,20 @@ def tick(store: Store) -> Turn:
 
 
 def follows(store: Store, model: str) -> Followed:
-    """How far the loop has followed the clock of a model that a replay holds."""
+    """How far the loop has followed the clock of a model that a replay holds, and what is under way. Raises NotFound (`model-unknown`)."""
+    level = models.get_model(store, model).level
     with store.db.read() as tx:
         row = tx.execute(sa.select(followed.c.now).where(followed.c.model == model)).first()
-    busy = any(deployment.model == model for deployment in deployments.canaries(store))
-    return Followed(None if row is None else int(row.now), DAY if busy else CALM_MS)
+    under_way = policies.open_retrainings(store, model=model)
+    timed = any(each.state != "waiting" and each.event_time is not None for each in under_way)
+    rolled_out = any(deployment.model == model for deployment in deployments.canaries(store))
+    return Followed(
+        now=None if row is None else int(row.now),
+        ahead=CALM_MS if level == "record" and not rolled_out else DAY,
+        running=bool(jobs.open_jobs(store, model=model, timed=True)),
+        moving=timed and not rolled_out,  # a canary needs rows, and a version behind it waits for it
+        waiting=any(each.state == "waiting" for each in under_way),
+    )
 
 
 def _look(store: Store, model: models.Model) -> int:

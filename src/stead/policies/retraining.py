@@ -251,7 +251,8 @@ def _decide(
         if state == "rejected":
             values |= {"ended_at": now_ms(), "ended_event_time": jobs.held_in(tx, model)}
         else:
-            values |= {"deployment": deployments.request_in(tx, store, model, waiting.version or 0, reason=reason)}
+            number = deployments.request_in(tx, store, model, waiting.version or 0, reason=reason, timed=True)
+            values |= {"deployment": number}
         if not _move(tx, waiting, state, **values):
             other = get_in(tx, waiting.id)
             raise Conflict(
@@ -337,11 +338,13 @@ def list_approvals(store: Store, *, model: str | None = None) -> list[Retraining
     return list_retrainings(store, model=model, state="waiting", limit=500)
 
 
-def open_retrainings(store: Store) -> list[Retraining]:
-    """Those that have not ended, oldest first."""
+def open_retrainings(store: Store, *, model: str | None = None) -> list[Retraining]:
+    """Those that have not ended, of a model or of all, oldest first."""
+    query = sa.select(table).where(table.c.state.in_(OPEN)).order_by(table.c.id)
+    if model is not None:
+        query = query.where(table.c.model == model)
     with store.db.read() as tx:
-        rows = tx.execute(sa.select(table).where(table.c.state.in_(OPEN)).order_by(table.c.id)).mappings()
-        return [from_row(row, Retraining) for row in rows]
+        return [from_row(row, Retraining) for row in tx.execute(query).mappings()]
 
 
 def _insert(tx: sa.Connection, **values: Any) -> int:

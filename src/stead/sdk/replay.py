@@ -1,6 +1,7 @@
 """Replay: a table's rows through the real endpoint in event-time order, labels after their delay, on the model's clock.
 
-While it runs, the model's clock stands where the replay is; it waits while a job that was triggered at an event time runs.
+While it runs, the model's clock stands where the replay is; it waits while a job that was triggered at an event time runs,
+and while stead makes a move that needs no more rows.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import http.client
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 LABELS_A_CALL = 5_000
 CIRCLE_S = 60.0
 """A loop that has not moved for so long is not waited for any more."""
+ASKED_S = 0.1
 
 
 @dataclass
@@ -43,6 +45,8 @@ class Totals:
     clock: int = 0
     first_error: str | None = None
     seconds: float = 0.0
+    waiting: bool = False
+    """Whether its clock stands still because a version waits for a person."""
 
 
 def read_table(caller: Caller, source: str) -> pa.Table:
@@ -82,12 +86,14 @@ def replay(
     tick_ms: int = 86_400_000,
     speed: float | None = None,
     connections: int = 24,
+    wait_for_people: bool = False,
     on_progress: Callable[[Totals], None] | None = None,
 ) -> Totals:
     """Send each row at its event time and each label `delay_ms` after it. Raises InvalidInput (`column-missing`, `speed-invalid`), Conflict (`clock-held`).
 
     `speed` is event time over wall time (3600: an hour a second); None is as fast as it goes. The rows of a tick go out
-    side by side, a label in the first tick that begins when it is due.
+    side by side, a label in the first tick that begins when it is due. With `wait_for_people` the clock stands still while a
+    version of the model waits for approval.
     """
     if speed is not None and not speed > 0:
         raise InvalidInput("speed-invalid", f"--speed is event time over wall time, more than 0, not {speed:g}")
@@ -113,8 +119,11 @@ def replay(
             for at, label in sender.send(rows, times, range(position, end), target, totals):
                 due.append((at + delay_ms, label))
             position = end
-            _await_timed_jobs(caller, model, holder, tick)
-            _await_circle(caller, model, holder, tick)
+            for totals.waiting in _standstills(caller, model, tick, wait_for_people=wait_for_people):
+                caller.call("jobs.hold_clock", model=model, now=tick, holder=holder)
+                if totals.waiting and on_progress:
+                    on_progress(totals)
+            totals.waiting = False
             totals.seconds = time.monotonic() - started
             if on_progress:
                 on_progress(totals)
@@ -178,23 +187,25 @@ def _as_labels(plain: list[dict[str, Any]]) -> list[Any]:
     return [Label(**label) for label in plain]
 
 
-def _await_timed_jobs(caller: Caller, model: str, holder: str, tick: int) -> None:
-    while caller.call("jobs.open_jobs", model=model, timed=True):
-        caller.call("jobs.hold_clock", model=model, now=tick, holder=holder)
-        time.sleep(0.05)
+def _standstills(caller: Caller, model: str, tick: int, *, wait_for_people: bool) -> Iterator[bool]:
+    """Pauses until the loop that watches and decides has kept up: it works by this clock, and a day passes here in a moment.
 
-
-def _await_circle(caller: Caller, model: str, holder: str, tick: int) -> None:
-    """Let the loop that watches and decides keep up: it works by this clock, and a day passes here in a moment."""
+    Each pause says whether a person is waited for, who may take any time; a loop that does not move may not.
+    """
     deadline = time.monotonic() + CIRCLE_S
-    while time.monotonic() < deadline:
+    while True:
         found = caller.call("fleet.follows", model=model)
-        if found.now is not None and found.now >= tick - found.ahead:
+        asks = wait_for_people and found.waiting
+        if found.running or asks:
+            deadline = time.monotonic() + CIRCLE_S
+        elif (
+            (not found.moving and found.now is not None and found.now >= tick - found.ahead)
+            or time.monotonic() > deadline
+            or not caller.call("jobs.agent_alive")
+        ):
             return
-        if not caller.call("jobs.agent_alive"):
-            return
-        caller.call("jobs.hold_clock", model=model, now=tick, holder=holder)
-        time.sleep(0.02)
+        yield asks
+        time.sleep(ASKED_S if asks else 0.02)
 
 
 class _Sender:

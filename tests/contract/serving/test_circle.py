@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from stead import datasets, deployments, fleet, jobs, ledger, models, pipelines, policies
+from stead.api.caller import Embedded
 from stead.api.undoing import undo
 from stead.config import Project, load_project, load_settings
 from stead.errors import Conflict, NotFound, Refused
 from stead.processes.handlers import handlers
 from stead.runtime.clock import to_ms
+from stead.sdk.replay import Totals, replay
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -76,11 +80,25 @@ class Circle:
         self.now = to_ms(moment)
         self.settle()
 
-    def release(self) -> None:
-        """Give the clock back to the wall."""
+    def hand_over(self) -> None:
+        """Let go of the clock, which a replay takes."""
         self.now = None
         jobs.release_clock(self.store, "tiny", holder=HOLDER)
+
+    def release(self) -> None:
+        """Give the clock back to the wall."""
+        self.hand_over()
         self.settle()
+
+    def replay(self, since: str, until: str, *, on_progress: Callable[[Totals], None]) -> Totals:
+        """Rows of some days through the gateway, with a stop where a person is asked."""
+        rows = pd.DataFrame(
+            {"t": pd.date_range(since, until, freq="6h", inclusive="left", unit="ms"), "x": 1.0, "y": 2.0}
+        )
+        return replay(
+            Embedded(self.store, load_settings()), pa.Table.from_pandas(rows), "tiny", gateway=self.gateway.url,
+            time_column="t", target="y", delay_ms=0, wait_for_people=True, on_progress=on_progress,
+        )  # fmt: skip
 
     def settle(self) -> None:
         for _ in range(50):
@@ -155,11 +173,25 @@ def test_a_schedule_trains_and_a_person_approves(circle: Circle) -> None:
     assert states(circle) == [("schedule", "waiting", 2)] and circle.live() == 1
     with pytest.raises(NotFound, match="does not wait"):
         policies.approve(store, "tiny", version=1)
-    approved = policies.approve(store, "tiny", reason="looks right")
-    assert (approved.state, approved.decided_by) == ("deploying", store.actor)
+
+    def approve(totals: Totals) -> None:
+        if totals.waiting:
+            seen.append(totals.clock)
+            approved = policies.approve(store, "tiny", reason="looks right")
+            assert (approved.state, approved.decided_by) == ("deploying", store.actor)
+            follows = fleet.follows(store, "tiny")
+            assert follows.running and follows.moving and not follows.waiting
+        circle.settle()
+
+    seen: list[int] = []
+    circle.hand_over()
+    totals = circle.replay("2020-04-04", "2020-04-07", on_progress=approve)
+    assert seen == [to_ms("2020-04-04")], "the clock stood still until a person had decided"
+    assert totals.failed == 0 and totals.answered == 12 and not totals.waiting
+    deployed = deployments.list_deployments(store, model="tiny")[0]
+    assert deployed.event_time == to_ms("2020-04-04")
     with pytest.raises(NotFound, match="waits"):
         policies.reject(store, "tiny")
-    circle.settle()
     assert states(circle) == [("schedule", "done", 2)] and circle.live() == 2
     actions = [entry.action for entry in ledger.list_entries(store, model="tiny", limit=8)]
     assert "retraining.begun" in actions and "version.approved" in actions and "retraining.done" in actions
