@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 import pytest
 
-from stead import ledger, predictions
+from stead import datasets, ledger, predictions
 from stead.errors import Conflict, NotFound
 from stead.predictions import Counts, Label, PredictionLog, compaction
 from stead.store import Store, hold_bytes
@@ -63,3 +64,44 @@ def test_what_a_process_still_writes_to_is_waited_for(store: Store) -> None:
         predictions.erase_key(store, "bikes", "ada")
     assert predictions.erase_key(store, "bikes", "ada").requests == 1
     assert predictions.counts(store, "bikes") == Counts(0, 0, 0, 0, 0)
+
+
+def test_data_that_holds_the_key_is_marked_and_has_a_successor_without_it(any_store: Store, tmp_path: Path) -> None:
+    store = any_store
+    first = pa.table({"who": ["7", "bob"], "hour": [7, 7], "at": [1000, 2000]})
+    datasets.add(store, "trips", first, time_column="at", origin={"until": 3000})
+    datasets.add(store, "trips", pa.table({"who": ["eve"], "hour": [9], "at": [3000]}), append=True)
+    datasets.add(store, "visits", pa.table({"customer": pa.array(["7", "8"]).dictionary_encode(), "n": [0.5, 1.0]}))
+    datasets.add(store, "others", pa.table({"n": [8, 9]}))
+    (tmp_path / "notes.txt").write_text("customer-7")
+    datasets.add(store, "notes", [tmp_path / "notes.txt"])
+    everywhere = predictions.erase_key(store, "bikes", "7")
+    assert everywhere.marked == ["notes@1", "trips@1", "trips@2", "visits@1"] and everywhere.requests == 0
+    (mark,) = datasets.get_version(store, "trips@2").marks
+    assert (mark.rows, mark.key, mark.by) == ({"who": 1, "hour": 2}, everywhere.digest, "person:ada")
+    assert datasets.get_version(store, "trips").marked_for.startswith("trips@2 may hold rows of 1 erased key")
+    assert not datasets.get_version(store, "others").marks
+    (entry,) = ledger.list_entries(store)
+    assert entry.evidence["data"] == everywhere.marked
+    with pytest.raises(NotFound):
+        predictions.erase_key(store, "bikes", "7")
+    datasets.add(store, "trips", pa.table({"who": ["7"], "hour": [1], "at": [4000]}), append=True)
+    assert len(datasets.get_version(store, "trips@3").marks) == 1, "what is appended to may hold them still"
+
+
+def test_with_its_column_named_the_next_training_learns_without_the_person(any_store: Store) -> None:
+    store = any_store
+    first = pa.table({"who": ["7", None, "bob"], "hour": [7, 7, 7], "at": [1000, 1500, 2000]})
+    datasets.add(store, "trips", first, time_column="at", origin={"until": 3000})
+    datasets.add(
+        store, "trips", pa.table({"who": ["7"], "hour": [9], "at": [3000]}), append=True, origin={"until": 4000}
+    )
+    before = datasets.get_version(store, "trips@2", with_parts=True).part_list
+    made = predictions.erase_key(store, "bikes", "7", column="who")
+    assert (made.marked, made.without) == (["trips@1", "trips@2"], ["trips@3"])
+    newest = datasets.get_version(store, "trips")
+    assert (newest.ref, newest.rows, newest.marks, newest.source["until"]) == ("trips@3", 2, [], 4000)
+    assert datasets.read(store, "trips@3")["who"].to_pylist() == [None, "bob"]
+    assert datasets.read(store, "trips@3", since=0).num_rows == 2
+    assert datasets.get_version(store, "trips@2", with_parts=True).part_list == before, "versions do not change"
+    assert datasets.add(store, "trips", pa.table({"who": ["x"], "hour": [1], "at": [5000]}), append=True).marks == []

@@ -129,22 +129,29 @@ def restore(source: Path, as_json: bool) -> Any:
 @click.command()
 @click.argument("model")
 @click.option("--key", required=True, help="The key that the person's requests carried (X-Stead-Key).")
+@click.option("--column", help="The column of data that holds such keys: newest versions get one without those rows.")
 @click.option("--reason", help="Why; kept in the ledger, so do not name the person.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @output.json_option
-def erase(model: str, key: str, reason: str | None, yes: bool, as_json: bool) -> Any:
+def erase(model: str, key: str, column: str | None, reason: str | None, yes: bool, as_json: bool) -> Any:
     """Take all requests with KEY out of MODEL's log, with answers, labels and what was scored aside, for good.
 
-    Backups made before still have them, and so have datasets that hold the person's rows.
+    Data versions that hold the key are marked, and say so to whoever trains on them. Backups made before still have it all.
     """
     from stead.cli.common import connect
 
     if not yes:
         click.confirm(f"Erase this key from the log of {model}? It cannot be undone", abort=True, err=True)
-    made = connect().call("predictions.erase_key", model=model, key=key, reason=reason)
+    made = connect().call("predictions.erase_key", model=model, key=key, reason=reason, column=column)
     if as_json:
         return made
     print(f"{model}: {made.requests} requests erased, {made.segments} files of the log written anew")
+    if made.marked:
+        print(f"marked, for they hold the key: {', '.join(made.marked)}")
+    if made.without:
+        print(f"without it: {', '.join(made.without)}")
+    elif made.marked:
+        output.note("hint: the next training learns from them; --column COLUMN makes a version without those rows")
     return None
 
 

@@ -34,13 +34,14 @@ def data_list(as_json: bool) -> Any:
             output.when(v.time_min)[:10],
             output.when(v.time_max)[:10],
             output.when(v.created_at),
+            len(v.marks) or None,
         )
         for v in found
     ]
     output.table(
-        ("dataset", "rows", "parts", "size", "from", "to", "made"),
+        ("dataset", "rows", "parts", "size", "from", "to", "made", "erased keys"),
         rows,
-        right=(1, 2, 3),
+        right=(1, 2, 3, 7),
         empty="no datasets yet (stead data add NAME FILE)",
     )
     return None
@@ -83,6 +84,11 @@ def data_show(ref: str, as_json: bool) -> Any:
                 top or None,
             )
         )
+    for mark in found.marks:
+        held = ", ".join(f"{name} ({number})" for name, number in mark.rows.items())
+        output.note(
+            f"holds rows of the erased key {mark.key[:12]}, in {held}; marked {output.when(mark.at)} by {mark.by}"
+        )
     output.table(("column", "type", "null", "min", "mean", "max", "most often"), rows, right=(2, 3, 4, 5))
     return None
 
@@ -114,10 +120,11 @@ def data_versions(name: str, as_json: bool) -> Any:
             output.when(v.time_max)[:10],
             v.created_by,
             output.when(v.created_at),
+            len(v.marks) or None,
         )
         for v in found
     ]
-    output.table(("version", "rows", "parts", "size", "to", "by", "made"), rows, right=(1, 2, 3))
+    output.table(("version", "rows", "parts", "size", "to", "by", "made", "erased keys"), rows, right=(1, 2, 3, 7))
     return None
 
 

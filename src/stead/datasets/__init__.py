@@ -2,14 +2,16 @@
 
 Appending adds parts and copies none (`operations`); `sources` and `schemas` check what is given, `reading` gives rows
 between two times, files for a job, and verifies bytes. `contracts` says what a batch must hold to, `quarantine` keeps those that do not.
+`marking` finds the versions that may hold rows of an erased key.
 """
 
 from stead.datasets.contracts import Contract, contract_text, infer_contract, inferred, read_contract, violations
-from stead.datasets.operations import add, add_stored, get_version, list_datasets, list_versions
+from stead.datasets.marking import Held, find_key, mark_in, marked_now
+from stead.datasets.operations import add, add_stored, get_version, leave_out, list_datasets, list_versions
 from stead.datasets.quarantine import Quarantined, list_quarantine, put_aside
 from stead.datasets.reading import materialise, read, verify
 from stead.datasets.rows import contents, times_of
-from stead.datasets.types import Column, DatasetVersion, Part
+from stead.datasets.types import Column, DatasetVersion, Mark, Part
 
 OPERATIONS = {
     "read": ("get_version", "infer_contract", "list_datasets", "list_quarantine", "list_versions", "verify"),
@@ -21,18 +23,24 @@ __all__ = [
     "Column",
     "Contract",
     "DatasetVersion",
+    "Held",
+    "Mark",
     "Part",
     "Quarantined",
     "add",
     "add_stored",
     "contents",
     "contract_text",
+    "find_key",
     "get_version",
     "infer_contract",
     "inferred",
+    "leave_out",
     "list_datasets",
     "list_quarantine",
     "list_versions",
+    "mark_in",
+    "marked_now",
     "materialise",
     "put_aside",
     "read",

@@ -14,10 +14,11 @@ import sqlalchemy as sa
 from stead.config import checked_name
 from stead.datasets import manifests, profile, schemas, sources
 from stead.datasets.manifests import Manifest
+from stead.datasets.marking import key_values
 from stead.datasets.rows import read_manifest
 from stead.datasets.tables import dataset_versions as versions
 from stead.datasets.tables import datasets
-from stead.datasets.types import Column, DatasetVersion, Part
+from stead.datasets.types import Column, DatasetVersion, Mark, Part
 from stead.errors import Conflict, InvalidInput, NotFound, did_you_mean
 from stead.runtime.clock import now_ms
 from stead.store import Row, Store, from_row
@@ -181,10 +182,49 @@ def _add(
         )
         upon = base if append and replace_since is None else None
         profiled = _profile(store, upon, manifest, news, whole=replace_since is not None)
-        made = _committed(store, name, base, manifest, profiled, news, origin)
+        marks = base.marks if base is not None and append else []
+        made = _committed(store, name, base, manifest, profiled, origin, marks)
         if made is not None:
             return made
-    raise Conflict("dataset-busy", f"others kept adding to {name}", hint="try again")
+    raise _busy(name)
+
+
+def _busy(name: str) -> Conflict:
+    return Conflict("dataset-busy", f"others kept adding to {name}", hint="try again")
+
+
+def leave_out(store: Store, name: str, column: str, key: str, *, digest: str) -> DatasetVersion | None:
+    """A new version of a dataset without the rows that have a key in a column; None where the newest has none of them.
+
+    `digest` is the key's that they are marked by. Parts without such rows stay as they are, and so does what the next ingest asks for.
+    """
+    import pyarrow.compute
+
+    pc: Any = pyarrow.compute
+    for _ in range(TRIES):
+        base = get_version(store, name)
+        manifest = manifests.get(store, base.manifest)
+        schema = manifests.unpacked(manifest.schema) if manifest.schema else None
+        value = next(key_values(key, schema.field(column).type), None) if schema and column in schema.names else None
+        if value is None:
+            return None
+        parts = []
+        for part in manifest.parts:
+            rows = read_manifest(store, replace(manifest, parts=[part]))
+            kept = rows.filter(pc.fill_null(pc.not_equal(rows[column], value), True))
+            same = kept.num_rows == rows.num_rows
+            given = sources.Given(part.path, None, kept)
+            parts.append(part if same else _frame_part(store, given, kept, manifest.time_column))
+        if parts == manifest.parts:
+            return None
+        manifest = replace(manifest, parts=parts)
+        origin = {"kind": "erasure", "key": digest, "of": base.version}
+        origin |= {"until": base.source["until"]} if "until" in base.source else {}
+        marks = [mark for mark in base.marks if mark.key != digest]
+        profiled = profile.profile_of(read_manifest(store, manifest))
+        if made := _committed(store, name, base, manifest, profiled, origin, marks):
+            return made
+    raise _busy(name)
 
 
 def _newest(store: Store, name: str) -> DatasetVersion | None:
@@ -306,15 +346,15 @@ def _committed(
     base: DatasetVersion | None,
     manifest: Manifest,
     profiled: dict[str, Any],
-    news: _News,
     origin: dict[str, Any],
+    marks: Sequence[Mark],
 ) -> DatasetVersion | None:
     """Write the version and return it, or the one that has this content already; None where another came between."""
     digest = manifests.put(store, manifest)
     frames = bool(manifest.schema)
     lows = [part.time_min for part in manifest.parts if part.time_min is not None]
     highs = [part.time_max for part in manifest.parts if part.time_max is not None]
-    columns: list[Column] = schemas.columns_of(news.schema) if news.schema is not None else []
+    columns: list[Column] = schemas.columns_of(manifests.unpacked(manifest.schema)) if frames else []
     values = {
         "dataset": name,
         "version": (base.version if base else 0) + 1,
@@ -328,6 +368,7 @@ def _committed(
         "time_max": max(highs, default=None),
         "profile": profiled,
         "source": origin,
+        "marks": msgspec.to_builtins(marks),
         "created_by": store.actor,
         "created_at": now_ms(),
     }

@@ -27,6 +27,7 @@ dataset_versions = sa.Table(
     sa.Column("time_max", sa.BigInteger, nullable=True),
     sa.Column("profile", sa.JSON, nullable=False),
     sa.Column("source", sa.JSON, nullable=False),
+    sa.Column("marks", sa.JSON, nullable=False),  # erased keys that it may still hold rows of
     sa.Column("created_by", sa.Text, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
 )

@@ -28,6 +28,18 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A key whose rows were erased and that this version may still hold rows of."""
+
+    key: str
+    """Its digest, as the ledger's entry of the erasure has it."""
+    rows: dict[str, int]
+    """By column (of a version of files: by path) how many rows, or files, have it."""
+    at: int
+    by: str
+
+
+@dataclass(frozen=True)
 class DatasetVersion:
     dataset: str
     version: int
@@ -47,9 +59,19 @@ class DatasetVersion:
     """Where it came from: path, query, the ingest step with since and until, and the version it appends to (`appends`)."""
     created_by: str
     created_at: int
+    marks: list[Mark] = field(default_factory=list)
+    """Keys that were erased and whose rows it may hold; what appends to it may hold them, too."""
     part_list: list[Part] = field(default_factory=list)
     """Filled by `get_version(…, with_parts=True)`."""
 
     @property
     def ref(self) -> str:
         return f"{self.dataset}@{self.version}"
+
+    @property
+    def marked_for(self) -> str:
+        """What its marks mean for who uses it; empty without any."""
+        if not self.marks:
+            return ""
+        keys = f"{len(self.marks)} erased key{'s' if len(self.marks) > 1 else ''}"
+        return f"{self.ref} may hold rows of {keys}: stead data show {self.ref}"

@@ -120,6 +120,8 @@ class _Training:
         with _workshop(store, keeper, spec, environment.digest, self.allow, self.run_id) as shop:
             functions = json.loads(self._blob(shop.run("describe", outputs=["functions"]).digests["functions"]))
             version = self._ingest(shop, functions, until, data)
+            if version.marks:
+                keeper.log(f"warning: {version.marked_for}\n")
             keeper.report("features", 3, STEPS)
             end = until if until is not None else (version.time_max or 0) + 1
             since, shorter = self._window(version, since, end)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from stead import deployments, jobs, ledger, models, pipelines
+from stead import datasets, deployments, jobs, ledger, models, pipelines
 from stead.config import duration_ms
 from stead.policies import signals
 from stead.policies.levels import frozen_in
@@ -138,6 +138,8 @@ def explain(store: Store, model: str) -> Explanation:
         why.append(f"a signal trained it lately: signals rest until {signals.said_when(rests)}")
     if standing is not None and today >= standing.policy.retrains_a_day:
         why.append(f"{today} retrainings in 24 hours, and the policy allows {standing.policy.retrains_a_day}")
+    if standing is not None and (marked := datasets.marked_now(store, standing.spec.dataset)):
+        why.append(marked)
     why += [said for schedule in timetable if (said := told(schedule))]
     return Explanation(
         model=model,

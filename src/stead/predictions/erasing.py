@@ -1,6 +1,6 @@
-"""Taking one person's rows out of the log, by the key that their requests carried.
+"""Taking one person's rows out of the log, by the key that their requests carried, and marking the data that holds the key.
 
-Labels and what was scored aside go first and the predictions, which alone know the key, last; so after a kill -9 the same
+What is to be done is written into the ledger and the data's records first. Labels and what was scored aside go first and the predictions, which alone know the key, last; so after a kill -9 the same
 call finds what is left. In the transaction that names a segment's new bytes the old ones are noted as to be deleted; the
 next erasure or compaction deletes them if this one does not come to it. Sums by day stay: they hold no row.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import blake3
 import sqlalchemy as sa
 
-from stead import ledger
+from stead import datasets, ledger
 from stead.errors import Conflict, InvalidInput, NotFound
 from stead.predictions.compaction import ERASED, ROW_GROUP, clear_erased, compact
 from stead.predictions.index import StoredSegment, look
@@ -40,6 +40,10 @@ class Erasure:
     requests: int
     segments: int
     """Files of the log that were written anew without them."""
+    marked: list[str]
+    """Data versions that hold the key and say so from now on, such as `demand@3`."""
+    without: list[str]
+    """New data versions without the key's rows."""
 
 
 def key_digest(model: str, key: str) -> str:
@@ -50,9 +54,11 @@ def key_digest(model: str, key: str) -> str:
     return blake3.blake3(key.encode(), derive_key_context=f"stead erasure {model}").hexdigest()[:32]
 
 
-def erase_key(store: Store, model: str, key: str, *, reason: str | None = None) -> Erasure:
-    """Take the predictions of a key out of a model's log for good, with their labels and what was scored aside.
+def erase_key(store: Store, model: str, key: str, *, reason: str | None = None, column: str | None = None) -> Erasure:
+    """Take the predictions of a key out of a model's log for good, with their labels and what was scored aside, and mark the data.
 
+    A data version that holds the key is marked: whoever trains on it is told. `column` names the data's column of keys: only it is
+    looked at, and the newest version of each dataset is followed by one without those rows.
     Raises InvalidInput (`key-invalid`), NotFound (`key-unknown`), Conflict (`erase-waits`: some of it is in a file that a process
     writes to, or a backup is under way; the same call later takes the rest).
     """
@@ -68,14 +74,45 @@ def erase_key(store: Store, model: str, key: str, *, reason: str | None = None) 
     requests = _requests(store, model, key)
     raw = [a for s in tail(store, "predictions") for a in s.records if a.logged.model == model and a.logged.key == key]
     wanted = set(requests) | {answer.logged.id for answer in raw}
-    if not wanted:
-        raise NotFound("key-unknown", f"the log of {model} has no request with this key")
-    if raw or _in_raw(store, wanted):
+    digest = key_digest(model, key)
+    held = datasets.find_key(store, key, digest=digest, column=column)
+    if not wanted and not held:
+        raise NotFound("key-unknown", f"neither the log of {model} nor any data that is not marked has this key")
+    if raw or (wanted and _in_raw(store, wanted)):
         raise Conflict(
             "erase-waits",
             f"{len(raw) or 'labels'} of {len(wanted)} requests are in a file that a gateway or server writes to; nothing was erased",
             hint="try again in five minutes: stead erase MODEL --key KEY",
         )
+    marked = _record(store, model, digest, len(wanted), held, reason)
+    rewritten = _rewrite_all(store, model, wanted) if wanted else 0
+    made = (
+        [datasets.leave_out(store, name, column, key, digest=digest) for name in sorted({n for n, _ in held})]
+        if column
+        else []
+    )
+    return Erasure(model, digest, len(wanted), rewritten, marked, [version.ref for version in made if version])
+
+
+def _record(store: Store, model: str, digest: str, requests: int, held: datasets.Held, reason: str | None) -> list[str]:
+    """Mark the data and write the ledger's entry; which versions."""
+    with store.db.write("predictions.erasure") as tx:
+        marked = datasets.mark_in(tx, held, key=digest, by=store.actor)
+        summary = f"{model}: {requests} requests of one key are erased from the log, with their labels"
+        ledger.record(
+            tx,
+            actor=store.actor,
+            action="rows.erased",
+            model=model,
+            subject=f"key {digest}",
+            summary=summary + (f"; {len(marked)} data versions hold it and are marked" if marked else ""),
+            reason=reason,
+            evidence={"requests": requests, "key_digest": digest, "data": marked},
+        )
+    return marked
+
+
+def _rewrite_all(store: Store, model: str, wanted: set[str]) -> int:
     rewritten = 0
     kinds: tuple[tuple[Kind, str], ...] = (("labels", ""), ("shadows", model), ("predictions", model))
     for kind, owner in kinds:
@@ -83,19 +120,7 @@ def erase_key(store: Store, model: str, key: str, *, reason: str | None = None) 
             rewritten += _rewrite(store, segment, wanted)
         _forget_merged(store, kind, owner)
     clear_erased(store)
-    made = Erasure(model, key_digest(model, key), len(wanted), rewritten)
-    with store.db.write("predictions.erase") as tx:
-        ledger.record(
-            tx,
-            actor=store.actor,
-            action="rows.erased",
-            model=model,
-            subject=f"key {made.digest}",
-            summary=f"{model}: {made.requests} requests of one key were erased from the log, with their labels",
-            reason=reason,
-            evidence={"requests": made.requests, "segments": made.segments, "key_digest": made.digest},
-        )
-    return made
+    return rewritten
 
 
 def _requests(store: Store, model: str, key: str) -> list[str]:

@@ -78,6 +78,7 @@ REGISTRY: dict[str, str] = {
     "predictions.append": "a tick's requests are in the prediction log or not",
     "predictions.compact": "the Parquet of a raw segment and its rows in the store",
     "predictions.erase": "a segment without somebody's rows, and the note to delete the bytes that had them",
+    "predictions.erasure": "which requests of a key go, which data versions are marked, and the ledger entry",
     "predictions.labels": "a batch of labels is kept whole or not at all",
     "predictions.merge": "many small segments become one",
     "predictions.performance": "realised loss by day, and how far the log was read for it",

@@ -6,9 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 from dying import Scenario, dies
 from traffic import hours, label, log
 
+from stead import datasets, ledger
 from stead.errors import NotFound
 from stead.predictions import Counts, compact, counts, erase_key, performance, read, refresh_performance
 from stead.predictions.compaction import clear_erased
@@ -76,12 +78,18 @@ def _erase(root: Path, point: str) -> None:
     hers = [msgspec.structs.replace(each, key="ada") for each in hours(2)]
     label(store, log(store, [*hers, *hours(2, first=2)]), [1.0] * 4)
     compact(store)
+    datasets.add(store, "trips", pa.table({"who": ["ada", "bob"], "n": [1, 2]}))
     dies(point, _ERASE, str(root))
     with suppress(NotFound):
         erase_key(store, "bikes", "ada")
     clear_erased(store)
+    assert len(datasets.get_version(store, "trips@1").marks) == 1
+    assert [entry.action for entry in ledger.list_entries(store)].count("rows.erased") >= 1
     assert counts(store, "bikes") == Counts(2, 2, 0, 2, 0)
-    left = [path.read_bytes() for path in (root / "blobs").rglob("*") if path.is_file()]
+    trips = datasets.get_version(store, "trips", with_parts=True)
+    data = {trips.manifest, *(part.digest for part in trips.part_list)}
+    blobs = [path for path in (root / "blobs").rglob("*") if path.is_file()]
+    left = [path.read_bytes() for path in blobs if path.parent.name + path.name not in data]
     assert len(left) == 2 and not any(each.id.encode() in data for data in left for each in hers)
     store.close()
 
@@ -98,4 +106,4 @@ POINTS: dict[str, Scenario] = dict.fromkeys(
     ),
     _life,
 )
-POINTS["predictions.erase"] = _erase
+POINTS["predictions.erase"] = POINTS["predictions.erasure"] = _erase

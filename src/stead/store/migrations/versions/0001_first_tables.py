@@ -550,6 +550,7 @@ def upgrade() -> None:
         sa.Column("time_max", sa.BigInteger(), nullable=True),
         sa.Column("profile", sa.JSON(), nullable=False),
         sa.Column("source", sa.JSON(), nullable=False),
+        sa.Column("marks", sa.JSON(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["dataset"], ["datasets.name"], name=op.f("fk_dataset_versions_dataset")),
