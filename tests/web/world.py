@@ -90,6 +90,7 @@ class World:
             f"/approvals/{self.waiting}",
             f"/approvals/{self.rejected}",
             "/models/vans",
+            "/drift",
             "/models/vans/drift",
             "/models/vans/drift?weeks=52&column=output&week=2012-02-06&all=1",
             "/models/trips/drift",

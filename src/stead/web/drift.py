@@ -41,6 +41,16 @@ class Chosen:
     """Name, this week, and what it is held against."""
 
 
+def index(request: Request) -> Response:
+    """`/drift`: every model with a live version, those with something to look at first."""
+    store = store_of(request)
+    watched = [monitors.monitoring(store, model.name) for model in models.list_models(store)]
+    shown = [(each, chip(each), *sentence(store, each)) for each in watched if each.version is not None]
+    order = ("bad", "note", "ok", "idle")
+    shown.sort(key=lambda row: (order.index(row[1][0]), row[0].model))
+    return render(request, "drifts.html", title="Drift", data=[row[0] for row in shown], shown=shown)
+
+
 def one(request: Request) -> Response:
     """`/models/{model}/drift`"""
     store, name = store_of(request), request.path_params["model"]
@@ -346,6 +356,7 @@ def done(store: Store, found: ModelDrift, trained: list[Retraining]) -> list[tup
 
 
 ROUTES = [
+    ("/drift", index, ["GET"]),
     ("/models/{model}/drift", one, ["GET"]),
     ("/models/{model}/drift/live", follow, ["GET"]),
 ]

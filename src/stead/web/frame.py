@@ -35,6 +35,7 @@ NAV = (
     ("Data", "/data"),
     ("Models", "/models"),
     ("Deployments", "/deployments"),
+    ("Drift", "/drift"),
     ("Decisions", "/decisions"),
     ("Jobs", "/jobs"),
 )
@@ -45,6 +46,7 @@ KEYS = (
     ("compare selected", ["c"]),
     ("fleet, runs, data", ["g f", "g r", "g t"]),
     ("models, deployments", ["g m", "g d"]),
+    ("drift", ["g h"]),
     ("decisions, jobs", ["g e", "g j"]),
     ("approvals, incidents", ["g a", "g i"]),
     ("this list", ["?"]),
