@@ -39,6 +39,16 @@ def deploy(ref: str, override: tuple[str, ...], reason: str | None, no_wait: boo
     deployment = _follow_deployment(caller, deployment)
     if as_json:
         return deployment
+    if deployment.state == "canary":
+        share = (
+            f"{deployment.shares[-1].share:.0%} of the requests"
+            if deployment.shares[-1].share
+            else "none yet, and scores all aside"
+        )
+        print(
+            f"{model}@{deployment.version} answers {share}; what it shows decides: stead deployments show {deployment.id}"
+        )
+        return None
     print(f"{model}@{deployment.version} answers; it took {_took(deployment)}")
     for line in _example(caller, model):
         print(line)

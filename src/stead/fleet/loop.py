@@ -38,9 +38,10 @@ class Followed:
 
 @dataclass(frozen=True)
 class Turn:
-    """What one turn of the loop did: how many things moved, and whether a replay holds a clock and waits for it."""
+    """What one turn of the loop did: how many things moved, whether a replay holds a clock, and whether it waits for the next turn."""
 
     moved: int
+    held: bool
     hurried: bool
 
 
@@ -65,8 +66,8 @@ def tick(store: Store) -> Turn:
         moved += _safely(waiting[0].model, partial(_judge, store, waiting))
     for retraining in policies.open_retrainings(store):
         moved += _safely(retraining.model, partial(_advance, store, retraining))
-    _remember(store, clocks)
-    return Turn(moved, bool(clocks))
+    news = _remember(store, clocks)
+    return Turn(moved, held=bool(clocks), hurried=bool(clocks) and (news or moved > 0))
 
 
 def follows(store: Store, model: str) -> Followed:
@@ -108,17 +109,18 @@ def _advance(store: Store, retraining: policies.Retraining) -> int:
     return int(policies.advance(store, retraining))
 
 
-def _remember(store: Store, clocks: dict[str, int]) -> None:
-    """Write how far the held clocks were followed, and forget those that nobody holds any more."""
+def _remember(store: Store, clocks: dict[str, int]) -> bool:
+    """Write how far the held clocks were followed, and forget those that nobody holds any more. True where there was news."""
     with store.db.read() as tx:
         known = {row.model: row.now for row in tx.execute(sa.select(followed.c.model, followed.c.now))}
     if known == clocks:
-        return
+        return False
     with store.db.write("fleet.follow") as tx:
         for model in known.keys() - clocks.keys():
             tx.execute(sa.delete(followed).where(followed.c.model == model))
         for model, now in clocks.items():
             store.db.upsert(tx, followed, {"model": model, "now": now, "at": now_ms()}, ["model"])
+    return True
 
 
 def _safely(model: str, what: Callable[[], int]) -> int:

@@ -24,9 +24,11 @@ from stead.store import Store, open_store
 
 POLL_S = 0.2
 TURN_S = 0.5
+"""Between turns of the loop."""
 HEARTBEAT_MS = 60_000
 HURRY_S = 0.02
-"""Between turns of the loop while a replay waits for it."""
+"""While a replay waits for the loop; longer from turn to turn, up to `STILL_S`, while its clock stands still: a job needs the processor."""
+STILL_S = 0.2
 
 
 class Agent:
@@ -76,12 +78,14 @@ class Agent:
                 self.stopping.wait(POLL_S)
 
     def _circle(self) -> None:
+        pause = TURN_S
         while not self.stopping.is_set():
             turn = self._quietly(lambda: fleet.tick(self.store))
             if isinstance(turn, fleet.Turn):
                 self.turned_at = now_ms()
                 lifeline.mark_turn(self.store.root)
-            self.stopping.wait(HURRY_S if isinstance(turn, fleet.Turn) and turn.hurried else TURN_S)
+                pause = HURRY_S if turn.hurried else min(2 * pause, STILL_S if turn.held else TURN_S)
+            self.stopping.wait(pause)
 
     def _beat(self) -> None:
         me = {"host": socket.gethostname(), "pid": os.getpid()}

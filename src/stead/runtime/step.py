@@ -274,15 +274,21 @@ def train(spec: dict[str, Any]) -> None:
 
 
 def _seconds(folder: Path, rows: Any) -> float:
-    """How long the saved model takes to answer 1,000 rows; the first answer, which loads what is needed, is not counted."""
+    """How long the saved model takes to answer 1,000 rows, the best of three: what else the machine does is not the model's.
+
+    The first answer, which loads what is needed, is not counted.
+    """
     from stead.runtime.formats import load
 
     predictor = load(folder)
     columns = {name: _plain(rows[name]) for name in rows.columns}
     predictor.predict(predictor.check({name: values[:1] for name, values in columns.items()}))
-    begun = time.perf_counter()
-    predictor.predict(predictor.check(columns))
-    return (time.perf_counter() - begun) * 1000 / len(rows)
+    took = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        predictor.predict(predictor.check(columns))
+        took.append(time.perf_counter() - begun)
+    return min(took) * 1000 / len(rows)
 
 
 def predict(spec: dict[str, Any]) -> None:

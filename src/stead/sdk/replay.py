@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import queue
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,10 @@ if TYPE_CHECKING:
 LABELS_A_CALL = 5_000
 CIRCLE_S = 60.0
 """A loop that has not moved for so long is not waited for any more."""
-ASKED_S = 0.1
+IDLE_S = 1.0
+"""A connection that was silent for longer may be closed on the other side: servers wait five seconds, or fewer."""
+STILL_S = 0.1
+"""Between looks while a job runs, which needs the processor, or a person is asked."""
 
 
 @dataclass
@@ -205,7 +207,7 @@ def _standstills(caller: Caller, model: str, tick: int, *, wait_for_people: bool
         ):
             return
         yield asks
-        time.sleep(ASKED_S if asks else 0.02)
+        time.sleep(STILL_S if found.running or asks else 0.02)
 
 
 class _Sender:
@@ -221,12 +223,14 @@ class _Sender:
         for _ in range(connections):
             self.free.put(http.client.HTTPConnection(*self.address, timeout=60))
         self.encode = msgspec.json.Encoder().encode
-        self.lock = threading.Lock()
+        self.sent_at = time.monotonic()
 
     def send(
         self, rows: list[dict[str, Any]], times: list[int], wanted: range, target: str | None, totals: Totals
     ) -> list[tuple[int, dict[str, Any]]]:
         """Send rows side by side; the labels of those that were answered."""
+        if time.monotonic() - self.sent_at > IDLE_S:
+            self._hang_up()
         labels = []
         for number, prediction_id, error in self.pool.map(lambda n: self._one(rows[n], times[n], n, target), wanted):
             totals.sent += 1
@@ -238,6 +242,7 @@ class _Sender:
             if target is not None and rows[number][target] is not None:
                 label = {"prediction_id": prediction_id, "value": rows[number][target], "event_time": times[number]}
                 labels.append((times[number], label))
+        self.sent_at = time.monotonic()
         return labels
 
     def _one(self, row: dict[str, Any], at: int, number: int, target: str | None) -> tuple[int, str | None, str | None]:
@@ -256,7 +261,13 @@ class _Sender:
         finally:
             self.free.put(connection)
 
+    def _hang_up(self) -> None:
+        """Close what the gateway closes by itself: a request on it would be lost. The next one connects anew."""
+        for _ in range(self.free.qsize()):
+            connection = self.free.get()
+            connection.close()
+            self.free.put(connection)
+
     def close(self) -> None:
         self.pool.shutdown()
-        while not self.free.empty():
-            self.free.get().close()
+        self._hang_up()

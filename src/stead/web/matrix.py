@@ -104,7 +104,7 @@ class Trained:
     name: str
     at: float
     took: bool
-    href: str
+    href: str = ""
 
 
 def lanes(live: Sequence[Live], trained: Sequence[Trained], span: tuple[float, float], *, label: str) -> str:
@@ -135,14 +135,16 @@ def lanes(live: Sequence[Live], trained: Sequence[Trained], span: tuple[float, f
         if low <= one.at <= span[1]:
             x = px(one.at)
             kind = "tri" if one.took else "tri no"
+            tag = "a" if one.href else "g"
+            link = f' href="{escape(one.href)}"' if one.href else ""
             out.append(
-                f'<a href="{escape(one.href)}"><title>{escape(one.name)} trained</title><svg x="{x}%" y="4" width="12" height="12" '
+                f'<{tag}{link}><title>{escape(one.name)} trained</title><svg x="{x}%" y="4" width="12" height="12" '
                 f'overflow="visible"><path class="{kind}" d="M-5 10L0 1L5 10z"/></svg>'
             )
             if x - last >= 5:
                 out.append(f'<text class="wide-only" x="{x}%" dx="8" y="14">{escape(one.name)}</text>')
                 last = x
-            out.append("</a>")
+            out.append(f"</{tag}>")
     return "".join([*out, "</svg>"])
 
 
