@@ -84,13 +84,13 @@ def judge(evidence: Evidence, deployment: Deployment) -> Decision:
         needs.append(f"{counted} of {plan.rows} labelled rows")
     if evidence.days < plan.days:
         needs.append(f"{evidence.days} of {plan.days} days")
-    if "loss" in plan.guards and not needs and evidence.by_day.high is None and evidence.by_row.high is None:
-        needs.append("losses that differ from row to row")
+    if "loss" in plan.guards and not needs and evidence.loss.high is None:
+        needs.append("losses in seven blocks of time")
     if needs:
         return Decision(
             "hold", f"waits for evidence: {', '.join(needs)}{_soon(evidence, plan.rows, plan.days, counted)}"
         )
-    proven = any(interval.high is not None and interval.high < 0 for interval in (evidence.by_day, evidence.by_row))
+    proven = evidence.loss.high is not None and evidence.loss.high < 0
     if plan.kind == "ab" and not proven:
         more = f", about {evidence.more_days:.0f} days more at this difference" if evidence.more_days else ""
         return Decision("hold", f"neither is shown to be better{more}")
@@ -117,10 +117,9 @@ def _broken(evidence: Evidence, deployment: Deployment) -> Decision | None:
         )
     if "loss" not in plan.guards or _counted(evidence, plan) < plan.rows:
         return None
-    for interval, unit in ((evidence.by_day, f"{evidence.days} days"), (evidence.by_row, f"{evidence.rows} rows")):
-        if interval.low is not None and interval.low > 0:
-            losses = f"{evidence.second_loss:.4g} against {evidence.first_loss:.4g}"
-            return Decision("abort", f"its loss is {losses} on the same rows, after {unit}", "loss")
+    if evidence.loss.low is not None and evidence.loss.low > 0:
+        losses = f"{evidence.second_loss:.4g} against {evidence.first_loss:.4g}"
+        return Decision("abort", f"its loss is {losses} on the same {evidence.rows} rows", "loss")
     if evidence.own.low is not None and evidence.own.low > 0:
         return Decision("abort", f"its loss of {evidence.second_loss:.4g} is far above its own offline result", "own")
     return None

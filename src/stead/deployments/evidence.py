@@ -1,7 +1,8 @@
 """What a canary has shown so far, from the log: errors, latency, outputs and loss of the new version beside the present one.
 
-Both versions score every row, one of them aside, so the loss is compared on the same rows; a day counts when it is over
-and its labels are due. Everything is computed anew from the log at each look: a label that comes late changes the past.
+Both versions score every row, one of them aside, so the loss is compared on the same rows. Rows of neighbouring hours go together, so
+not the row is the unit but a block of event time: six hours, halved while fewer than twenty such blocks are over. A block counts when
+it is over and its labels are due. Everything is computed anew from the log at each look: a label that comes late changes the past.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ from stead.store import Store
 
 Array = NDArray[np.float64]
 DAY = 86_400_000
-ALPHA = 0.025
-"""Of each of the two looks at the loss, by row and by day: together 5 %."""
+ALPHA = 0.05
+"""Of the loss against the other version and against its own offline result, each two-sided: the sides of harm are 5 % together."""
+BLOCK = DAY // 4
+LEAST_BLOCKS = 20
+HALVINGS = 12
+"""A block is no shorter than 5 s, so that a look changes what is stored no oftener."""
 OWN_TOLERANCE = 1.5
 """A version may lose so many times its own offline result before that alone stops it: seasons do that much."""
 LATENCY = 0.95
@@ -45,11 +50,16 @@ class Paired:
     """Of the version that was there before."""
     second: Array
     weight: Array
-    day: NDArray[Any]
+    time: NDArray[Any]
+    """Event time, milliseconds."""
     arm: NDArray[np.bool_]
     """Rows that the new version answered."""
     unusable: int
     """Outputs of the new version that are no finite number where those of the other one are."""
+
+    @property
+    def day(self) -> NDArray[Any]:
+        return self.time // DAY
 
 
 @dataclass(frozen=True)
@@ -68,10 +78,10 @@ class Evidence:
     first_loss: float | None
     """Of the present version, on the rows of both."""
     second_loss: float | None
-    by_row: Interval
-    """Harm beyond the margin, rows as the unit."""
-    by_day: Interval
-    """The same, days as the unit."""
+    loss: Interval
+    """Harm beyond the margin, blocks of event time as the unit."""
+    block: int
+    """Length of a block, milliseconds."""
     own: Interval
     """Loss of the new version beyond its own offline result with tolerance, days as the unit."""
     errors: Interval
@@ -84,9 +94,9 @@ class Evidence:
     split: float
     """Always-valid p-value of "requests went to the arms by the shares"."""
     until: int
-    """Event time up to which days count."""
+    """Event time up to which rows count."""
     more_days: float | None
-    """Days until the interval by day excludes harm beyond the margin, should the estimate stay; None where it never will."""
+    """Days until the interval of the loss excludes harm beyond the margin, should the estimate stay; None where it never will."""
 
 
 def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
@@ -95,27 +105,27 @@ def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
     begun = deployment.shares[0]
     version = models.get_version(store, f"{deployment.model}@{deployment.version}")
     offline = models.get_logged_model(store, version.logged_model).metrics.get("holdout_time")
-    until = due_until(model, now)
+    due = _due(model, now)
+    block = block_of(due - begun.event_time)
+    until = due // block * block
     found = paired_losses(store, deployment, model, since=begun.event_time, until=until)
-    loss_a, loss_b, weight, day = found.first, found.second, found.weight, found.day
-    scale = float(loss_a.sum() / weight.sum()) if weight.sum() > 0 else math.nan
-    excess = loss_b - (1 + deployment.plan.margin) * loss_a
-    by_row = sequential.mean(sequential.observe(sequential.Arm(), excess, weight), alpha=ALPHA)
-    state = sequential.observe_days(sequential.Paired(), excess, np.zeros_like(excess), weight, day)
-    by_day = sequential.paired(state, alpha=ALPHA)
-    own = _own(offline, loss_b, weight, day)
+    total = float(found.weight.sum())
+    scale = float(found.first.sum()) / total if total > 0 else math.nan
+    loss = harm(found, deployment.plan.margin, block)
+    own = _own(offline, found, until)
     arms = _arms(store, deployment, begun.event_time)
-    more = sequential.more_rows(by_day) if math.isfinite(by_day.standard_error) else math.nan
+    more = sequential.more_rows(loss) if math.isfinite(loss.standard_error) else math.nan
+    a_block = (until - begun.event_time) / DAY / loss.rows if loss.rows else math.nan
     return Evidence(
-        days=state.days,
-        rows=len(weight),
+        days=len(np.unique(found.day[found.day < until // DAY])),
+        rows=len(found.weight),
         arm_rows=int(found.arm.sum()),
         answered=arms.answered,
         failed=arms.failed,
         first_loss=_finite(scale),
-        second_loss=_finite(float(loss_b.sum() / weight.sum())) if len(weight) else None,
-        by_row=_interval(by_row, scale),
-        by_day=_interval(by_day, scale),
+        second_loss=_finite(float(found.second.sum()) / total) if total > 0 else None,
+        loss=_interval(loss, scale),
+        block=block,
         own=_interval(own, 1.0) if own is not None else Interval(None, None, None),
         errors=_interval(counts.difference(arms.steps), 1.0) if arms.steps else Interval(None, None, None),
         latency=_interval(counts.quantile(arms.latency, LATENCY), 1.0),
@@ -123,13 +133,40 @@ def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
         unusable=found.unusable,
         split=counts.sample_ratio(arms.splits) if arms.splits else 1.0,
         until=until,
-        more_days=_finite(more),
+        more_days=_finite(more * a_block),
+    )
+
+
+def block_of(span: int) -> int:
+    """How long the blocks are into which a canary's event time is cut, milliseconds, when it has lasted `span` of them.
+
+    >>> [block_of(hours * 3_600_000) // 60_000 for hours in (240, 48, 1)]
+    [360, 90, 2]
+    """
+    halvings = math.ceil(math.log2(max(1.0, BLOCK * LEAST_BLOCKS / max(span, 1))))
+    return BLOCK >> min(halvings, HALVINGS)
+
+
+def harm(found: Paired, margin: float, block: int) -> sequential.Bounds:
+    """Loss of the new version beyond (1 + margin) times that of the other one on the same rows, valid at every look.
+
+    The spread is that of blocks, the clock is rows: blocks that grow longer would set it back.
+    """
+    state = sequential.observe_days(
+        sequential.Paired(), found.second, (1 + margin) * found.first, found.weight, found.time // block
+    )
+    return sequential.paired(
+        state, alpha=ALPHA, tuned_for=sequential.TUNED_ROWS * state.days / max(len(found.weight), 1)
     )
 
 
 def due_until(model: models.Model, now: int) -> int:
     """Event time up to which days are over and their labels due, at the model's `now`."""
-    return (now - duration_ms(str(model.settings.get("label_delay") or "0h"))) // DAY * DAY
+    return _due(model, now) // DAY * DAY
+
+
+def _due(model: models.Model, now: int) -> int:
+    return now - duration_ms(str(model.settings.get("label_delay") or "0h"))
 
 
 def paired_losses(store: Store, deployment: Deployment, model: models.Model, *, since: int, until: int) -> Paired:
@@ -144,7 +181,7 @@ def paired_losses(store: Store, deployment: Deployment, model: models.Model, *, 
         first=loss_a[both],
         second=loss_b[both],
         weight=weight_a[both],
-        day=pairs["event_time"].to_numpy()[both] // DAY,
+        time=pairs["event_time"].to_numpy()[both],
         arm=pairs["answered"].to_numpy(zero_copy_only=False)[both] == second,
         unusable=int(((weight_a > 0) & ~(weight_b > 0)).sum()),
     )
@@ -182,10 +219,15 @@ def _arms(store: Store, deployment: Deployment, since: int) -> _Arms:
     )  # fmt: skip
 
 
-def _own(offline: float | None, loss: Any, weight: Any, day: Any) -> sequential.Bounds | None:
+def _own(offline: float | None, found: Paired, until: int) -> sequential.Bounds | None:
+    """By whole days: an hour of the night may well lose twice what a day does."""
     if offline is None or not offline > 0:
         return None
-    state = sequential.observe_days(sequential.Paired(), loss, OWN_TOLERANCE * offline * weight, weight, day)
+    over = found.day < until // DAY
+    weight = found.weight[over]
+    state = sequential.observe_days(
+        sequential.Paired(), found.second[over], OWN_TOLERANCE * offline * weight, weight, found.day[over]
+    )
     return sequential.paired(state, alpha=ALPHA)
 
 

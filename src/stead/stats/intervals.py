@@ -32,7 +32,7 @@ class Difference:
 
 
 def paired_difference(
-    loss_a: Array, loss_b: Array, weight: Array, cluster: NDArray[Any], *, level: float = 0.95
+    loss_a: Array, loss_b: Array, weight: Array, cluster: NDArray[Any], *, level: float = 0.95, neighbours: bool = False
 ) -> Difference:
     """The difference of two losses Σ loss / Σ weight on the same rows, and its uncertainty.
 
@@ -45,7 +45,8 @@ def paired_difference(
     & Miller 2015, Journal of Human Resources 50, section VI on few clusters), linearised for a ratio (Cochran 1977, Sampling
     Techniques, section 6.4); with clusters of equal weight it is the paired t test on day means.
 
-    It assumes that clusters are independent of one another (errors that last for weeks need weeks as clusters), that no few
+    It assumes that clusters are independent of one another, or, with `neighbours`, that each goes together with the one before and after it:
+    then the variance is `inflation` times as large and the degrees of freedom are as many times fewer. It assumes further that no few
     of them carry most of the weight, and that one looks once: a test at every new day needs a sequential method. With
     fewer than about seven clusters it is honest but wide.
 
@@ -69,10 +70,13 @@ def paired_difference(
     error, low, high, p = math.nan, -math.inf, math.inf, 1.0
     if clusters >= 2:
         residuals = gaps - difference * weights
-        error = math.sqrt(clusters / (clusters - 1) * float((residuals**2).sum())) / total
-        reach = t_quantile((1 + level) / 2, clusters - 1) * error
+        squares = float((residuals**2).sum())
+        factor = inflation(squares, float(residuals[1:] @ residuals[:-1]), clusters) if neighbours else 1.0
+        error = math.sqrt(factor * clusters / (clusters - 1) * squares) / total
+        df = max(clusters / factor - 1, 1.0)
+        reach = t_quantile((1 + level) / 2, df) * error
         low, high = difference - reach, difference + reach
-        p = _two_sided(difference, error, clusters - 1)
+        p = _two_sided(difference, error, df)
     return Difference(
         a=float(loss_a.sum()) / total,
         b=float(loss_b.sum()) / total,
@@ -85,6 +89,22 @@ def paired_difference(
         rows=len(weight),
         clusters=clusters,
     )
+
+
+def inflation(squares: float, lagged: float, number: int) -> float:
+    """How many times larger the variance of a mean is since neighbours go together: (1 + r)/(1 − r), r ≥ 0 their correlation.
+
+    `squares` = Σ eᵢ² of the `number` residuals in order, `lagged` = Σ eᵢ eᵢ₋₁. The factor is that of AR 1 (Bayley & Hammersley 1946, JRSS
+    Supplement 8). An estimated r is too low by about (1 + 4 r)/n (Marriott & Pope 1954, Biometrika 41), which is added; at most .9.
+
+    >>> inflation(1.0, 0.0, 1000) < 1.01, round(inflation(1.0, 0.5, 1000), 2)
+    (True, 3.02)
+    """
+    if squares <= 0:
+        return 1.0
+    r = lagged / squares
+    r = min(max(r + (1 + 4 * r) / number, 0.0), 0.9)
+    return (1 + r) / (1 - r)
 
 
 def _two_sided(difference: float, error: float, df: float) -> float:

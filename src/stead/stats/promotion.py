@@ -50,8 +50,8 @@ def judge_refresh(
     """Is the refreshed version's loss within `margin` of the champion's? Arrays by row, of rows that both answered.
 
     A non-inferiority test (Wellek 2010, Testing Statistical Hypotheses of Equivalence and Noninferiority, chapter 2) of the
-    ratio of the losses: Σ (challenger − (1 + margin) champion), clustered by day, one-sided Student's t
-    (`intervals.paired_difference`). pass: the upper end is below 0, so that a version worse than the margin passes with
+    ratio of the losses: Σ (challenger − (1 + margin) champion), clustered by day, neighbouring days taken to go together, one-sided
+    Student's t (`intervals.paired_difference`). pass: the upper end is below 0, so that a version worse than the margin passes with
     chance `alpha`; refuse: the lower end is above 0; undecided else, or with fewer than `least_days` days. For one look:
     who looks again on more days should take `judge_change` or divide `alpha`.
 
@@ -62,7 +62,7 @@ def judge_refresh(
     >>> judge_refresh(1.2 * old, old, np.ones(len(day)), day).verdict
     'refuse'
     """
-    excess = paired_difference(challenger, (1 + margin) * champion, weight, day, level=1 - 2 * alpha)
+    excess = paired_difference(challenger, (1 + margin) * champion, weight, day, level=1 - 2 * alpha, neighbours=True)
     own, other = excess.a, excess.b / (1 + margin)
     relative = own / other - 1 if other > 0 else (0.0 if own == 0 else math.inf)
     verdict: Literal["pass", "refuse", "undecided"] = "undecided"

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stead.stats.intervals import inflation
+
 Array = NDArray[np.float64]
 LEAST_ROWS = 30
 """In each arm, before anything is decided: with fewer the asymptotic sequence errs too often (4 % → 2.5 % on 24 rows a day)."""
 TUNED_ROWS = 250
-"""Rows of an arm (harmonic, see `effective_rows`) at which the interval is narrowest."""
+"""Rows of an arm (harmonic, see `effective_rows`), or rows that both versions scored, at which the interval is narrowest."""
 TUNED_DAYS = 21
 
 
@@ -312,9 +314,8 @@ def paired(state: Paired, *, alpha: float = 0.05, tuned_for: float = TUNED_DAYS,
     """Loss of `a` minus loss of `b` on the same rows, valid at every new day; the day is the unit.
 
     `intervals.paired_difference` made sequential: its cluster-robust error with G − 1 degrees of freedom, and the t mixture
-    of `reach`. Exact for independent, normal day differences of equal weight; nearly so else. Where neighbouring days go together, by
-    r > 0, the variance is (1 + r)/(1 − r) times as large and the days worth as much less (Bayley & Hammersley 1946, JRSS Supplement 8, for
-    AR 1). Needs `least` days.
+    of `reach`. Exact for independent, normal day differences of equal weight; nearly so else. Where neighbouring days go together the
+    variance is larger and the days are worth as much less (`intervals.inflation`). Any block of time may stand for the day. Needs `least` of them.
 
     >>> state = Paired()
     >>> for gap in np.random.default_rng(1).normal(-0.5, 0.4, 20):
@@ -329,15 +330,10 @@ def paired(state: Paired, *, alpha: float = 0.05, tuned_for: float = TUNED_DAYS,
     value = state.gap / state.weight
     residual = state.gap_gap - 2 * value * state.gap_weight + value**2 * state.weight_weight
     residual = residual if residual > 1e-12 * state.gap_gap else 0.0
-    inflation = 1.0
-    if residual:
-        lagged = state.lag_gap_gap - value * state.lag_gap_weight + value**2 * state.lag_weight_weight
-        r = min(
-            max(lagged / residual + 1 / days, 0.0), 0.9
-        )  # a correlation estimated from few days is too low by about 1/n
-        inflation = (1 + r) / (1 - r)
-    error = math.sqrt(inflation * days / (days - 1) * residual) / state.weight
-    worth = days / inflation
+    lagged = state.lag_gap_gap - value * state.lag_gap_weight + value**2 * state.lag_weight_weight
+    factor = inflation(residual, lagged, days)
+    error = math.sqrt(factor * days / (days - 1) * residual) / state.weight
+    worth = days / factor
     return _bounds(value, error, days, worth / tuned_for, worth - 1, alpha, spread=False)
 
 

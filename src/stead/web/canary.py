@@ -21,6 +21,7 @@ from stead.web.frame import (
     figure,
     form_of,
     fragment,
+    lasting,
     milliseconds,
     need,
     number,
@@ -138,7 +139,7 @@ def _figures(deployment: Deployment, seen: Mapping[str, Any], loss: str) -> list
     more = seen["more_days"]
     proof = []
     if more is not None:
-        proof = [("Days to a proof", f"{max(1, round(more))}", "at this difference, by the interval by day")]
+        proof = [("Days to a proof", f"{max(1, round(more))}", "at this difference, by the interval of the loss")]
     return [
         ("Labelled rows", number(counted), rows),
         ("Days", number(seen["days"]), f"of {plan.days}; counted up to {day(seen['until'])}"),
@@ -155,8 +156,8 @@ def _guards(deployment: Deployment, seen: Mapping[str, Any], broken: str | None)
     guards, margin = deployment.plan.guards, percent(deployment.plan.margin)
     out = []
     if "loss" in guards:
-        for name, key in (("Loss, by day", "by_day"), ("Loss, by row", "by_row")):
-            out.append(_guard(name, seen[key], 0.0, f"no more than {margin} worse", broken, points))
+        text = f"no more than {margin} worse; the unit is {lasting(seen['block'])} of rows"
+        out.append(_guard("Loss", seen["loss"], 0.0, text, broken, points))
         own = f"at most {OWN_TOLERANCE:g} times its own offline result"
         out.append(_guard("Loss beyond its own", seen["own"], 0.0, own, broken, figure))
     if "errors" in guards:

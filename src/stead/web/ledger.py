@@ -49,8 +49,7 @@ KINDS = (
 VERDICTS = ("right", "wrong", "undecided", "open")
 PAGES = {"deployment": "/deployments/{}", "retraining": "/approvals/{}", "incident": "/incidents/{}"}
 INTERVALS: dict[str, tuple[str, Callable[[float], str], float | None]] = {
-    "by_day": ("loss beyond the margin, by day", points, 0.0),
-    "by_row": ("loss beyond the margin, by row", points, 0.0),
+    "loss": ("loss beyond the margin", points, 0.0),
     "own": ("loss beyond its own result", figure, 0.0),
     "errors": ("failed requests", points, None),
     "latency": ("95 % of answers within", milliseconds, None),

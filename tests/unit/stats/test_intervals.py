@@ -117,3 +117,16 @@ def test_what_makes_no_sense() -> None:
         paired_difference(np.ones(2), np.ones(2), np.ones(2), np.arange(2), level=95)
     with pytest.raises(ValueError, match="p must"):
         t_quantile(1.0, 3)
+
+
+def test_neighbouring_days_that_go_together_are_worth_less() -> None:
+    """28 days, AR 1 with .5, no effect: 5 % is missed by half; taken as independent it errs four times as often."""
+    rng, alarms = np.random.default_rng(6), np.zeros(2)
+    for _ in range(400):
+        gaps = rng.normal(size=28)
+        for n in range(1, 28):
+            gaps[n] = 0.5 * gaps[n - 1] + math.sqrt(0.75) * gaps[n]
+        for way in (0, 1):
+            found = paired_difference(gaps, np.zeros(28), np.ones(28), np.arange(28), neighbours=bool(way))
+            alarms[way] += found.p_value < 0.05
+    assert alarms[0] / 400 > 0.15 and alarms[1] / 400 < 0.12

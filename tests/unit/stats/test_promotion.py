@@ -22,23 +22,27 @@ from stead.stats.promotion import (
 from stead.stats.sequential import Paired, observe_day
 
 
-def refreshes(relative: float, times: int, *, of_day: float = 0.05) -> Counter[str]:
-    """28 days of 24 rows: the challenger's loss is `relative` above the champion's, days differ by `of_day`, rows by .3."""
+def refreshes(relative: float, times: int, *, of_day: float = 0.05, phi: float = 0.0) -> Counter[str]:
+    """28 days of 24 rows: the challenger's loss is `relative` above the champion's, days differ by `of_day` (AR 1), rows by .3."""
     rng = np.random.default_rng(2)
     day = np.repeat(np.arange(28), 24)
     found: Counter[str] = Counter()
     for _ in range(times):
         weight = rng.gamma(4, 25, len(day))
         old = 0.25 * weight * rng.gamma(2, 0.5, len(day))
-        noise = np.repeat(rng.normal(0, of_day, 28), 24)
+        days = rng.normal(0, of_day, 28)
+        for n in range(1, 28):
+            days[n] = phi * days[n - 1] + math.sqrt(1 - phi**2) * days[n]
+        noise = np.repeat(days, 24)
         new = old * (1 + relative) * (1 + noise) * np.exp(0.3 * rng.normal(size=len(day)) - 0.045)
         found[judge_refresh(new, old, weight, day).verdict] += 1
     return found
 
 
 def test_a_refresh_worse_than_the_margin_passes_rarely() -> None:
-    """Measured on 1,500: worse by 3 %: 1.9 %; worse by exactly the margin of 2 %: 5.7 %; by 10 %: none, and 99 % are refused."""
+    """Worse by exactly the margin of 2 %: 4.6 % pass as proven (6.2 % with AR .4); by 3 %: 1.7 %; by 10 %: none, and 99 % are refused."""
     assert refreshes(0.03, 300)["pass"] <= 15
+    assert refreshes(0.02, 300, phi=0.4)["pass"] <= 30
     assert refreshes(0.10, 100)["refuse"] >= 90
 
 
@@ -75,7 +79,7 @@ def challenge(
 
 
 def test_the_same_challenger_carried_on_for_a_year() -> None:
-    """No better: promoted in 1.2 % of 4,000 years with independent days, in 2.5 and 3.2 % with AR .2 and .4 (budget 5 %)."""
+    """No better: promoted in 1.2 % of 4,000 years with independent days, in 2.5 and 2.4 % with AR .2 and .4 (budget 5 %)."""
     rng = np.random.default_rng(3)
     alpha = spend(Budget())[1]
     assert sum(challenge(rng, 364, alpha, phi=0.2) is not None for _ in range(60)) <= 4
