@@ -120,7 +120,7 @@ def test_what_makes_no_sense() -> None:
 
 
 def test_neighbouring_days_that_go_together_are_worth_less() -> None:
-    """28 days, AR 1 with .5, no effect: 5 % is missed by half; taken as independent it errs four times as often."""
+    """28 days, AR 1 with .5, no effect, nominal 5 %: days taken as independent err in a fifth or more of the times."""
     rng, alarms = np.random.default_rng(6), np.zeros(2)
     for _ in range(400):
         gaps = rng.normal(size=28)
