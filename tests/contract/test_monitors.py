@@ -106,6 +106,51 @@ def test_a_loss_that_rises_opens_one_incident_which_a_late_label_restates(any_st
     assert {each.outcome for each in monitors.monitor_days(any_store, "m", monitor="loss")} == {"ok"}
 
 
+def bounds(store: Store) -> list[dict[str, float]]:
+    return [day.evidence["bounds"] for day in monitors.monitor_days(store, "m", monitor="loss")]
+
+
+def test_a_loss_within_its_hold_out_is_held_against_the_first_days_served_too(any_store: Store) -> None:
+    watched = Watched(any_store)
+    watched.live(holdout=[1.0] * 21 + [4.0] * 7)  # a holiday week, which makes much usual
+    watched.days(0, 27)
+    watched.serve(27)
+    watched.look(28)
+    assert {*map(len, bounds(any_store))} == {1} and len(bounds(any_store)) == 27, "a day's labels are waited for"
+    watched.label(27)
+    watched.days(28, 42)
+    first = bounds(any_store)[-1]
+    assert list(bounds(any_store)[27]) == ["hold-out"] and list(first) == ["hold-out", "served"]
+    assert 1.05 < first["served"] < 1.4 and first["hold-out"] > 2
+    watched.days(42, 56, loss=1.8)
+    (incident,) = monitors.list_incidents(any_store)
+    proof = incident.evidence
+    assert proof["against"] == "served" and proof["bounds"] == first and proof["bound"] == first["served"]
+    assert proof["since"] > START + 42 * DAY and abs(proof["reference"] - 1) < 0.1
+    assert (
+        "in its first 28 labelled days), not surely over" in incident.summary and "by its hold-out" in incident.summary
+    )
+    (said,) = [view.said for view in monitors.monitoring(any_store, "m").monitors if view.monitor == "loss"]
+    assert "by its hold-out and " in said and said.endswith("by its first 28 labelled days")
+    for corrected in (3, 9, *range(42, 56)):  # labels of its first days, too, which stay what it is held against
+        watched.label(corrected, loss=1.0 if corrected > 9 else 3.0)
+    watched.look(56)
+    assert watched.incidents() == [("loss", "page", "resolved")] and bounds(any_store)[-1] == first
+
+
+def test_a_version_that_is_bad_from_its_first_day_stays_so_by_its_hold_out(store: Store) -> None:
+    watched = Watched(store)
+    watched.live(holdout=[1.0] * 28)
+    watched.days(0, 20, loss=2.0)
+    assert watched.incidents() == [("loss", "page", "open")]
+    watched.days(20, 60, loss=2.0)
+    (incident,) = monitors.list_incidents(store)
+    assert incident.evidence["against"] == "hold-out" and incident.evidence["bounds"]["served"] > 1.9
+    assert incident.state == "open" and "not surely over 2" in incident.summary
+    watched.days(60, 75)
+    assert watched.incidents() == [("loss", "page", "resolved")]
+
+
 def test_a_new_version_ends_the_incident_of_the_old_one_when_its_own_loss_is_fine(store: Store) -> None:
     watched = Watched(store)
     watched.live()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from stead import environments, jobs, models, monitors, predictions
 from stead.predictions import Label, Logged, PredictionLog
@@ -34,21 +36,30 @@ class Watched:
         self.delay = delay
         self.log = PredictionLog(store, "gateway-1")
 
-    def live(self) -> int:
-        """Log and register a version, and let it be the champion."""
+    def live(self, holdout: Sequence[float] = ()) -> int:
+        """Log and register a version, and let it be the champion; `holdout` is the loss of the days that it was judged on."""
         text = b"six==1.0 --hash=sha256:" + b"0" * 64 + b"\n"
         lock = environments.add(self.store, lock=self.store.blobs.put(text), python="3.11", platform="linux-x86_64")
         folder = self.store.root / f"m{self.version}"
         folder.mkdir()
         (folder / "MLmodel").write_text('{"flavors": {"python_function": {"loader_module": "x"}}}')
         (folder / "n").write_text(str(self.version))
-        logged = models.log_model(self.store, folder, name="m", environment=lock.digest)
+        judged = {"judged_on": self.judged(holdout)} if holdout else {}
+        logged = models.log_model(self.store, folder, name="m", environment=lock.digest, info=judged)
         settings = {"label_delay": self.delay, "time": "t"}
         self.version = models.register(self.store, "m", logged.id, settings=settings).version
         models.set_alias(self.store, "m", "champion", self.version)
         if self.version == 1:
             self.look(0)
         return self.version
+
+    def judged(self, losses: Sequence[float]) -> dict[str, str]:
+        """A time-ordered hold-out of the days before the first: what a training leaves."""
+        times = [START + (n - len(losses)) * DAY + place * HOUR for n in range(len(losses)) for place in range(24)]
+        targets = np.concatenate([10.0 + self.random.gamma(4, loss / 4, 24) for loss in losses])
+        rows = {"split": ["time"] * len(times), "time": times, "prediction": [10.0] * len(times), "target": targets}
+        pq.write_table(pa.table(rows), path := self.store.root / f"holdouts-{self.version}.parquet")
+        return {"holdouts": self.store.blobs.put(path), "time": "t", "target": "y"}
 
     def row(self) -> Row:
         return {"x": float(self.random.normal(15, 5)), "kind": str(self.random.choice(["a", "b", "c"])), "t": "now"}

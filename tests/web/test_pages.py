@@ -343,7 +343,10 @@ def test_an_incident_shows_its_days_and_what_was_done(site: Site, world: World) 
     assert "over" in page.select_one(".verdict b").get_text()  # type: ignore[union-attr]
     chart = page.select_one("figure svg.chart")
     assert chart is not None and chart["aria-label"] == "loss by day of vans"
-    assert {text.get_text() for text in chart.select("text.lab")} == {"seen", "bound"} and "since" in chart.get_text()
+    assert {text.get_text() for text in chart.select("text.lab")} == {
+        "seen",
+        "first 28",
+    } and "since" in chart.get_text()
     assert "webhook" in page.select_one("[aria-label='Who was told']").get_text()  # type: ignore[union-attr]
     figures = page.select_one("dl.figs").get_text(" ", strip=True)  # type: ignore[union-attr]
     assert "Loss +13" in figures and "Seen after 24 h 0 min" in figures and "36 labelled, 0 failed" in figures

@@ -150,13 +150,22 @@ def incidents_show(number: int, as_json: bool) -> Any:
             ("opened", f"{output.when(found.event_time)} (event time) by {found.opened_by}"),
             ("resolved", found.resolved_by and f"{output.when(found.resolved_event_time)} by {found.resolved_by}"),
             ("because", found.reason),
-            *((name, str(value)) for name, value in found.evidence.items()),
+            *((name, _fact(name, value)) for name, value in found.evidence.items()),
         ]
     )
     for each in told:
         why = f": {each.error}" if each.error else ""
         print(f"  {each.event} by {each.route}: {each.state}, {each.attempts} attempts{why}")
     return None
+
+
+def _fact(name: str, value: Any) -> Any:
+    """Evidence for reading: a day as a date, figures by name."""
+    if name in ("since", "day") and isinstance(value, int):
+        return output.when(value)[:10]
+    if isinstance(value, dict) and all(isinstance(each, float) for each in value.values()):
+        return ", ".join(f"{key} {output.number(each)}" for key, each in value.items())
+    return value if value is None or isinstance(value, int | float) else str(value)
 
 
 @incidents.command("open")

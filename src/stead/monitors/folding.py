@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from stead.monitors.columns import OUTPUT
 from stead.monitors.packing import Columns
-from stead.monitors.references import FEATURE, ColumnsReference, LossReference
+from stead.monitors.references import FEATURE, NAMES, ColumnsReference, LossReference
 from stead.monitors.types import Kind, Monitor, Outcome, Severity
 from stead.predictions import DayLoss
 from stead.stats.breaks import Break, breaks, volume_break
 from stead.stats.drift import Note, drift, update_note
 from stead.stats.histograms import NULL, Histogram, merge_histograms
-from stead.stats.risk import RiskState, evidence, update_risk
+from stead.stats.risk import ALPHA, RiskState, evidence, update_risk
 
 State = dict[str, Any]
 DAY = 86_400_000
@@ -83,36 +83,84 @@ CAUSES: dict[Monitor, tuple[str, ...]] = {
 """What each monitor may find."""
 
 
-def fold_loss(reference: LossReference, state: State | None, day: DayLoss) -> Judged:
-    """The sequential risk test after one more day of labelled rows."""
+class _Test(NamedTuple):
+    """Where the test against one reference stands."""
+
+    reference: LossReference
+    risk: RiskState
+    since: int | None
+
+    @property
+    def bound(self) -> float:
+        return self.reference.risk.bound
+
+
+def fold_loss(held_against: Sequence[LossReference], state: State | None, day: DayLoss) -> Judged:
+    """The sequential risk tests after one more day of labelled rows, one against each reference that was made before it.
+
+    The loss is too high when either test says so. A version with a hold-out will have two, so each has half of the budget of
+    false alarms from the first day on.
+    """
     state = state or {}
-    before = msgspec.convert(state["risk"], RiskState) if state else RiskState()
-    risk = update_risk(reference.risk, before, day.loss_sum, day.weight_sum)
+    alpha = ALPHA / 2 if any(each.source == "hold-out" for each in held_against) else ALPHA
+    before = state.get("tests", {})
+    tests = [
+        _tested(reference, before.get(reference.source), day, alpha)
+        for reference in held_against
+        if day.day >= reference.tested_from
+    ]
+    tight = min(tests, key=lambda each: (each.risk.recent is None, each.bound))
+    recent = tight.risk.recent
+    bounds = {each.reference.source: each.bound for each in tests}
+    findings = {"loss": _risen(tests, bounds, day.day)} if any(each.risk.open for each in tests) else {}
     fed = state.get("fed", 0) + int(day.weight_sum > 0)
-    since = state.get("since")
-    if risk.open and not before.open:
-        since = day.day
-    bound, recent = reference.risk.bound, risk.recent
-    findings = {}
-    if risk.open:
-        said = (
-            f"the labelled loss is {recent:.4g}, over {bound:.4g}, the most that is usual for this version "
-            f"({reference.risk.mean:.4g} where it was judged)"
-        )
-        proof = {"recent": recent, "bound": bound, "reference": reference.risk.mean, "since": since, "day": day.day}
-        findings["loss"] = Finding("loss", "performance", "page", int(since or day.day), said, proof)
-    settled = not risk.open and fed >= SETTLED and recent is not None and recent <= bound
+    within = all(each.risk.recent is None or each.risk.recent <= each.bound for each in tests)
     return Judged(
         "loss",
         day.day,
         day.loss,
-        bound,
-        "alarm" if risk.open else "ok" if day.weight_sum > 0 else "unknown",
-        {"recent": recent, "evidence": evidence(risk), "labelled": day.labelled, "rows": day.predictions},
-        {"risk": asdict(risk), "fed": fed, "since": since},
+        tight.bound,
+        "alarm" if findings else "ok" if day.weight_sum > 0 else "unknown",
+        {
+            "recent": recent,
+            "evidence": max(evidence(each.risk) for each in tests),
+            "labelled": day.labelled,
+            "rows": day.predictions,
+            "bounds": bounds,
+        },
+        {
+            "tests": {each.reference.source: {"risk": asdict(each.risk), "since": each.since} for each in tests},
+            "fed": fed,
+        },
         findings,
-        f"the loss of the last days, {recent:.4g}, is within {bound:.4g}" if settled else "",
+        f"the loss of the last days, {recent:.4g}, is within {tight.bound:.4g}"
+        if not findings and fed >= SETTLED and recent is not None and within
+        else "",
     )
+
+
+def _tested(reference: LossReference, state: State | None, day: DayLoss, alpha: float) -> _Test:
+    before = msgspec.convert(state["risk"], RiskState) if state else RiskState()
+    risk = update_risk(reference.risk, before, day.loss_sum, day.weight_sum, alpha=alpha)
+    since = None if state is None else state["since"]
+    return _Test(reference, risk, day.day if risk.open and not before.open else since)
+
+
+def _risen(tests: Sequence[_Test], bounds: Mapping[str, float], day: int) -> Finding:
+    """By the test that has said so longest, with what the other one says."""
+    first = min((each for each in tests if each.risk.open), key=lambda each: each.since or day)
+    source, recent, usual = first.reference.source, first.risk.recent, first.reference.risk.mean
+    said = (
+        f"the labelled loss is {recent:.4g}, over {first.bound:.4g}, the most that is usual for this version "
+        f"({usual:.4g} in its {NAMES[source]})"
+    )
+    for other in tests:
+        if other is not first:
+            word = "and over" if other.risk.open else "not surely over"
+            said += f", {word} {other.bound:.4g}, the most by its {NAMES[other.reference.source]}"
+    since = first.since or day
+    proof = {"recent": recent, "bound": first.bound, "reference": usual, "against": source, "bounds": dict(bounds)}
+    return Finding("loss", "performance", "page", since, said, {**proof, "since": since, "day": day})
 
 
 def fold_data(reference: ColumnsReference, state: State | None, day: int, window: Sequence[Columns]) -> Judged:

@@ -8,7 +8,7 @@ from stead import jobs, models, predictions
 from stead.errors import InvalidInput, did_you_mean
 from stead.monitors import references
 from stead.monitors.incidents import list_incidents
-from stead.monitors.references import DAY, FIRST_LABELLED
+from stead.monitors.references import DAY, FIRST_LABELLED, NAMES
 from stead.monitors.tables import monitor_days as table
 from stead.monitors.types import (
     MONITORS,
@@ -58,10 +58,13 @@ def monitoring(store: Store, model: str) -> Monitoring:
     version = known.aliases.get("champion")
     views: list[MonitorView] = []
     if version is not None:
-        loss, columns = references.load(store, model, version)
+        held = references.load(store, model, version)
         with store.db.read() as tx:
             last = {name: _last(tx, model, 0 if name in MODEL_WIDE else version, name) for name in MONITORS}
-        without = {"loss": loss is None, **dict.fromkeys(("data", "scale", "drift", "outputs"), columns is None)}
+        without = {
+            "loss": not held.losses,
+            **dict.fromkeys(("data", "scale", "drift", "outputs"), held.columns is None),
+        }
         for name in MONITORS:
             day = last[name]
             if day is None:
@@ -92,7 +95,9 @@ def _said(day: MonitorDay) -> str:
     if day.monitor == "loss":
         recent = proof.get("recent")
         lately = "no labels yet" if recent is None else f"{recent:.4g} lately"
-        return f"{lately}, at most {day.bound:.4g} is usual"
+        bounds = proof.get("bounds") or {}
+        by = " and ".join(f"{bounds[source]:.4g} by its {name}" for source, name in NAMES.items() if source in bounds)
+        return f"{lately}, usual is at most {by}"
     if day.monitor in ("data", "scale"):
         columns = sorted({name for each in proof.values() for name in each})
         return f"broken: {', '.join(columns)}" if columns else "as in the reference"

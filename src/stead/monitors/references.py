@@ -1,6 +1,7 @@
-"""What a version is held against, made once: its time-ordered hold-out, else what it served first.
+"""What a version is held against, made once: its time-ordered hold-out, and what it served first.
 
-Bins come from all rows that the version learned from, so that what it has seen in training is not unseen; how much days differ
+The loss is held against both: a hold-out may lie in a season that excuses anything, and the first days served may be bad already.
+Columns are held against the hold-out, and against what is served first where there is none. Bins come from all rows that the version learned from, so that what it has seen in training is not unseen; how much days differ
 from one another comes from the hold-out alone. Rows are not kept.
 """
 
@@ -35,7 +36,7 @@ MONDAY = 4 * DAY
 """Windows of a week begin on Mondays; 1970-01-05 was the first one."""
 FEATURE = "features."
 FIRST_LABELLED = 28
-"""Days with labels that become the reference of a version without a hold-out."""
+"""Days with labels that its loss is held against later, beside the hold-out."""
 FIRST_SERVED, FIRST_ROWS, LAST_SERVED = 7, 500, 28
 """Days of served rows that do: at least 7 and 500 rows, and no more than 28 days."""
 QUICK_ROWS = 100
@@ -44,12 +45,19 @@ ALWAYS_NEW = 0.5
 """Share of the newest rows with a new level from which on a new level says nothing."""
 MOST_ROWS = 200_000
 """Rows that bins are made from; the newest."""
+NAMES = {"hold-out": "hold-out", "served": f"first {FIRST_LABELLED} labelled days"}
+"""What a loss is held against, by the source of the reference."""
+
+
+LOSSES = {"loss": "hold-out", "first-loss": "served"}
+"""Kinds of rows that hold a reference of the loss, and what each is made from."""
 
 
 @dataclass(frozen=True)
 class LossReference:
     risk: RiskReference
     source: str
+    """`hold-out` or `served`."""
     tested_from: int
     """Days before made the reference."""
 
@@ -69,7 +77,21 @@ class ColumnsReference:
     tested_from: int
 
 
-def load(store: Store, model: str, version: int) -> tuple[LossReference | None, ColumnsReference | None]:
+@dataclass(frozen=True)
+class References:
+    """What a version is held against so far."""
+
+    losses: tuple[LossReference, ...] = ()
+    """Of its hold-out, of what it served first, or both."""
+    columns: ColumnsReference | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is to come any more: after the first days served no hold-out does."""
+        return self.columns is not None and any(each.source == "served" for each in self.losses)
+
+
+def load(store: Store, model: str, version: int) -> References:
     """Those of a version that are made already; they never change, so they are read once."""
     mine = (table.c.model == model) & (table.c.version == version)
     with store.db.read() as tx:
@@ -83,24 +105,24 @@ def load(store: Store, model: str, version: int) -> tuple[LossReference | None, 
                 while len(_known) >= MOST_KNOWN:
                     _known.pop(next(iter(_known)), None)
                 _known[key] = _made(row)
-    return _known.get(keys.get("loss")), _known.get(keys.get("columns"))
+    losses = tuple(_known[keys[kind]] for kind in LOSSES if kind in keys)
+    return References(losses, _known.get(keys.get("columns")))
 
 
 MOST_KNOWN = 256
 _known: dict[Any, Any] = {}
 
 
-def made(
-    rows: Sequence[Mapping[str, Any]], loss: LossReference | None, columns: ColumnsReference | None
-) -> tuple[LossReference | None, ColumnsReference | None]:
+def made(known: References, rows: Sequence[Mapping[str, Any]]) -> References:
     """The references with those in `rows`, which are rows of the table."""
     found = {row["kind"]: _made(row) for row in rows}
-    return found.get("loss", loss), found.get("columns", columns)
+    losses = (*known.losses, *(found[kind] for kind in LOSSES if kind in found))
+    return References(losses, found.get("columns", known.columns))
 
 
 def _made(row: Mapping[str, Any]) -> Any:
     since = row["tested_from"] or 0
-    if row["kind"] == "loss":
+    if row["kind"] in LOSSES:
         return LossReference(msgspec.convert(row["value"]["risk"], RiskReference), row["source"], since)
     plain = row["value"]
     bins = {name: msgspec.convert(each, Bins) for name, each in plain["bins"].items()}
@@ -116,22 +138,31 @@ def _made(row: Mapping[str, Any]) -> Any:
     return ColumnsReference(bins, window, quick, blocks(window), blocks(quick), row["source"], since)
 
 
-def make(store: Store, model: models.Model, version: int, served: Sequence[DayLoss]) -> list[dict[str, Any]]:
-    """Rows of `monitor_references` that can be made now and are not there yet; `served` are the version's days that are over."""
-    loss, columns = load(store, model.name, version)
-    if loss is not None and columns is not None:
-        return []
+def make(
+    store: Store,
+    model: models.Model,
+    version: int,
+    known: References,
+    served: Sequence[DayLoss],
+    labelled: Sequence[DayLoss],
+) -> list[dict[str, Any]]:
+    """Rows of `monitor_references` that can be made now and are not there yet.
+
+    `served` are the version's days that are over, `labelled` those of them whose labels are in.
+    """
     info = models.get_logged_model(store, models.get_version(store, f"{model.name}@{version}").logged_model).info
     judged = info.get("judged_on") or {}
-    found = []
-    if loss is None:
-        one = _tried(lambda: _held_out_loss(store, model.loss, judged)) or _served_loss(served)
-        found += [] if one is None else [{"kind": "loss", **one}]
-    if columns is None:
-        one = _tried(lambda: _held_out_columns(store, judged)) or _served_columns(store, model, version, served)
-        found += [] if one is None else [{"kind": "columns", **one}]
-    now = now_ms()
-    return [{"packed": None, **row, "model": model.name, "version": version, "made_at": now} for row in found]
+    found: dict[str, dict[str, Any] | None] = {}
+    sources = {each.source for each in known.losses}
+    if "hold-out" not in sources:
+        found["loss"] = _tried(lambda: _held_out_loss(store, model.loss, judged))
+    if "served" not in sources:
+        found["first-loss"] = _served_loss(labelled)
+    if known.columns is None:
+        of_columns = _tried(lambda: _held_out_columns(store, judged))
+        found["columns"] = of_columns or _served_columns(store, model, version, served)
+    same = {"packed": None, "model": model.name, "version": version, "made_at": now_ms()}
+    return [{**same, "kind": kind, **row} for kind, row in found.items() if row is not None]
 
 
 def _tried(make: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
@@ -164,13 +195,13 @@ def _held_out_loss(store: Store, measure: str, judged: dict[str, Any]) -> dict[s
     return {"source": "hold-out", "value": {"risk": asdict(risk_reference(sums[0], sums[1]))}, "tested_from": 0}
 
 
-def _served_loss(served: Sequence[DayLoss]) -> dict[str, Any] | None:
-    labelled = [day for day in served if day.weight_sum > 0][:FIRST_LABELLED]
-    if len(labelled) < FIRST_LABELLED:
+def _served_loss(labelled: Sequence[DayLoss]) -> dict[str, Any] | None:
+    days = [day for day in labelled if day.weight_sum > 0][:FIRST_LABELLED]
+    if len(days) < FIRST_LABELLED:
         return None
-    sums = np.array([[day.loss_sum for day in labelled], [day.weight_sum for day in labelled]])
+    sums = np.array([[day.loss_sum for day in days], [day.weight_sum for day in days]])
     value = {"risk": asdict(risk_reference(sums[0], sums[1]))}
-    return {"source": "served", "value": value, "tested_from": labelled[-1].day + DAY}
+    return {"source": "served", "value": value, "tested_from": days[-1].day + DAY}
 
 
 def _held_out_columns(store: Store, judged: dict[str, Any]) -> dict[str, Any] | None:

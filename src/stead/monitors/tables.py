@@ -9,7 +9,7 @@ references = sa.Table(
     metadata,
     sa.Column("model", sa.Text, primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("kind", sa.Text, primary_key=True),  # loss, columns
+    sa.Column("kind", sa.Text, primary_key=True),  # loss, first-loss, columns
     sa.Column("source", sa.Text, nullable=False),  # hold-out, served
     sa.Column("value", sa.JSON, nullable=False),
     sa.Column("packed", sa.LargeBinary, nullable=True),  # histograms

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from stead.errors import InvalidInput
 from stead.monitors import folding, incidents, references
 from stead.monitors.folding import CAUSES, Judged, State
 from stead.monitors.profiles import Profiles
-from stead.monitors.references import DAY, MONDAY, ColumnsReference, LossReference
+from stead.monitors.references import DAY, LOSSES, MONDAY, ColumnsReference, LossReference
 from stead.monitors.tables import incidents as incidents_table
 from stead.monitors.tables import monitor_days as table
 from stead.monitors.tables import watches
@@ -134,20 +135,26 @@ class _Look:
 
     def _fold(self, version: int, refresh: int, changed: Sequence[DayLoss]) -> int:
         store, model = self.store, self.model
-        loss, columns = references.load(store, model.name, version)
+        known = references.load(store, model.name, version)
         made: list[dict[str, Any]] = []
-        if loss is None or columns is None:
-            made = references.make(store, model, version, [day for day in self._days(_EVER) if day.version == version])
-            loss, columns = references.made(made, loss, columns)
+        if not known.whole:
+            own = [day for day in self._days(_EVER) if day.version == version]
+            made = references.make(store, model, version, known, own, self._labelled(own))
+            known = references.made(known, made)
+        columns = known.columns
         self.last = self._last_states(version)
         mine = min((day.day for day in changed if day.version == version), default=None)
+        begun = [
+            row["tested_from"] for row in made if row["kind"] in LOSSES
+        ]  # days behind may have been looked at without it
+        labels = min([*begun, *([] if mine is None else [mine])], default=None)
         every = min((day.day for day in changed), default=None)
-        starts = [self._start("volume", every), *(self._start(name, mine) for name in ("loss", "data"))]
+        starts = [self._start("volume", every), self._start("loss", labels), self._start("data", mine)]
         days = self._days(min(starts))
         own = [day for day in days if day.version == version]
         series = [self._volume(days, every)]
-        if loss is not None:
-            series.append(self._loss(version, loss, own, mine))
+        if known.losses:
+            series.append(self._loss(version, known.losses, own, labels))
         profiles = None
         if columns is not None:
             first = max(self._start("data", mine), columns.tested_from)
@@ -192,18 +199,23 @@ class _Look:
         """Days that are over, of all versions."""
         return predictions.performance(self.store, self.model.name, since=since, until=self.closed)
 
-    def _loss(self, version: int, reference: LossReference, days: Sequence[DayLoss], first: int | None) -> _Series:
-        """Days whose labels are in, in order, up to the first that waits for them."""
-        series, state = self._begin("loss", version, max(self._start("loss", first), reference.tested_from))
-        for day in days:
-            if day.day < series.start:
-                continue
-            age = self.now - day.day - DAY - self.delay
-            if age < 0 or (day.labelled < LABELLED * day.predictions and age < DAY):
-                break
-            series.judged.append(folding.fold_loss(reference, state, day))
+    def _loss(
+        self, version: int, held_against: Sequence[LossReference], days: Sequence[DayLoss], first: int | None
+    ) -> _Series:
+        tested_from = min(each.tested_from for each in held_against)
+        series, state = self._begin("loss", version, max(self._start("loss", first), tested_from))
+        for day in self._labelled([day for day in days if day.day >= series.start]):
+            series.judged.append(folding.fold_loss(held_against, state, day))
             state = series.judged[-1].state
         return series
+
+    def _labelled(self, days: Sequence[DayLoss]) -> list[DayLoss]:
+        """Days whose labels are in, in order, up to the first that waits for them."""
+        return list(takewhile(self._ready, days))
+
+    def _ready(self, day: DayLoss) -> bool:
+        age = self.now - day.day - DAY - self.delay
+        return age >= 0 and (day.labelled >= LABELLED * day.predictions or age >= DAY)
 
     def _volume(self, days: Sequence[DayLoss], first: int | None) -> _Series | None:
         """Whole days on the present clock, with rows or without, whichever version answered."""

@@ -117,7 +117,7 @@ class _Weeks:
                 its = inside & (table.c.version == number) & (table.c.day >= start) & (table.c.day < start + LONG)
                 found = tx.execute(sa.select(table.c.histograms).where(its).order_by(table.c.day)).scalars()
                 chosen[start] = (number, [unpack(packed)[0] for packed in found])
-        known = {number: references.load(store, model, number)[1] for number in set(most.values())}
+        known = {number: references.load(store, model, number).columns for number in set(most.values())}
         whole = {number: each for number, each in known.items() if each is not None}
         kept = {start: each for start, each in chosen.items() if each[0] in whole}
         return cls(model, since, high, whole, kept, _broken(store, model, most, since, high))

@@ -74,7 +74,8 @@ def risk_reference(
     B − 1 degrees of freedom. The design effect (Kish 1965, Survey Sampling, section 8.2) is the variance of block means over that of
     independent days; as many days make a batch, at most seven. Batches are cut at 2 sd below and 6 above, and so are the
     reference's; the cut below is what lets a bet be large. Days count by their weight, (loss − mean · weight) / average weight, so that
-    they add up to Σ loss / Σ weight and a day of few rows says little. A season that the reference has not seen counts as a rise.
+    they add up to Σ loss / Σ weight and a day of few rows says little, nor does a block of few (the linearised ratio: Cochran 1977,
+    Sampling Techniques, section 6.4). A season that the reference has not seen counts as a rise.
 
     >>> days = np.random.default_rng(0).gamma(40, 0.3 / 40, 56)
     >>> found = risk_reference(days * 1000, np.full(56, 1000.0))
@@ -89,9 +90,7 @@ def risk_reference(
     center, heavy = float(loss.sum() / weight.sum()), float(weight.mean())
     value = center + (loss - center * weight) / heavy
     number = min(blocks, days // 2)
-    apart = [
-        x.sum() / w.sum() for x, w in zip(np.array_split(loss, number), np.array_split(weight, number), strict=True)
-    ]
+    apart = [float(part.mean()) for part in np.array_split(value, number)]
     block_sd, day_sd = float(np.std(apart, ddof=1)), float(value.std(ddof=1))
     effect = block_sd**2 * days / number / day_sd**2 if day_sd > 0 else 1.0
     batch = min(_LONGEST, max(1, round(effect)))

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from stead import deployments, jobs, ledger, models, monitors, policies, predictions
 from stead.monitors import Incident, MonitorDay
 from stead.monitors.folding import CAUSES
+from stead.monitors.references import NAMES
 from stead.store import Store
 from stead.web import charts
 from stead.web.fleet import DAY_MS
@@ -35,7 +36,10 @@ from stead.web.ledger import chip as entry_chip
 SHOWN_DAYS = 60
 """Days that are drawn before an incident began, and at most after it."""
 DRAWN = {
-    "loss": ("loss by day", "as labels tell it; red: the most that is usual for this version"),
+    "loss": (
+        "loss by day",
+        "as labels tell it; red: the most that is usual by its hold-out, and by the first days that it served",
+    ),
     "data": ("broken columns by day", "columns whose empty cells, types or values are not as in the reference"),
     "scale": ("columns whose unit jumped", "by window"),
     "drift": ("distance from the reference", "the furthest column of each window, 0 to 1"),
@@ -101,7 +105,7 @@ def one(request: Request) -> Response:
         drawn=DRAWN.get(monitor or ""),
         chart=day_chart(incident, days, DRAWN[monitor][0], span_of(days, loss)) if days and monitor else "",
         columns=columns_of(columns) if isinstance(columns, Mapping) else [],
-        evidence=facts({key: value for key, value in incident.evidence.items() if key != "columns"}),
+        evidence=facts({key: value for key, value in incident.evidence.items() if key not in ("columns", "bounds")}),
         told=told,
         retrainings=answered(store, incident),
         events=[e for e in ledger.list_entries(store, model=incident.model, limit=100) if _about(e, incident)][:8],
@@ -133,15 +137,11 @@ def figures(store: Store, incident: Incident) -> list[tuple[str, str, str]]:
         ("Open for" if incident.state == "open" else "Was open for", lasting(max(0, end - incident.event_time)), f"since {when(incident.event_time)}"),
         ("Seen after", lasting(max(0, incident.event_time - since)), f"first day {day(since)}"),
     ]  # fmt: skip
-    recent, reference, bound = (proof.get(name) for name in ("recent", "reference", "bound"))
-    if recent is not None and reference:
-        out.append(
-            (
-                "Loss",
-                points(recent / reference - 1),
-                f"{figure(recent)} against {figure(reference)} where it was judged, at most {figure(bound)}",
-            )
-        )
+    recent, reference, bounds = (proof.get(name) for name in ("recent", "reference", "bounds"))
+    if recent is not None and reference and bounds:
+        usual = ", ".join(f"{figure(bounds[each])} by its {name}" for each, name in NAMES.items() if each in bounds)
+        said = f"{figure(recent)} against {figure(reference)} in its {NAMES[proof['against']]}; at most usual: {usual}"
+        out.append(("Loss", points(recent / reference - 1), said))
     columns = proof.get("columns")
     if isinstance(columns, Mapping) and columns and incident.kind == "data":
         name, what, now, usual = columns_of(columns)[0]
@@ -226,10 +226,10 @@ def span_of(days: list[MonitorDay], loss: list[MonitorDay]) -> tuple[float, floa
 def day_chart(incident: Incident, days: list[MonitorDay], what: str, span: tuple[float, float] | None = None) -> str:
     """Value by day against its bound, with the days on which it was opened and resolved."""
     lines = [charts.Line([(each.day, each.value) for each in days], "c1", "" if span else "seen")]
-    if any(each.bound for each in days):
-        lines.append(
-            charts.Line([(each.day, each.bound) for each in days], "bound", "" if span else "bound", dashed=True)
-        )
+    for source, name in {"": "bound", **NAMES}.items():
+        bounds = [(each.day, each.evidence.get("bounds", {"": each.bound}).get(source)) for each in days]
+        if any(bound for _, bound in bounds):
+            lines.append(charts.Line(bounds, "bound", "" if span else name.removesuffix(" labelled days"), dashed=True))
     begun = incident.evidence.get("since")
     marks = [charts.Mark(begun, "since")] if isinstance(begun, int) else []
     if incident.resolved_event_time is not None:

@@ -33,8 +33,9 @@ def _an_incident_trains_once(circle: Circle) -> None:
     circle.settle()
     policies.set_level(store, "tiny", "train")
     circle.at("2020-08-15")
-    loss, columns = references.load(store, "tiny", 1)
-    assert loss is not None and columns is not None
+    held = references.load(store, "tiny", 1)
+    (loss,), columns = held.losses, held.columns
+    assert columns is not None
     assert (loss.source, columns.source) == ("hold-out", "hold-out") and columns.window > 1
     assert set(columns.bins) == {"features.x", "output"}
     monitors.open_incident(store, "tiny", "bad rows came in", kind="data")
