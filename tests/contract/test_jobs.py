@@ -157,6 +157,27 @@ def test_cancel(any_store: Store) -> None:
         jobs.get_job(any_store, "f" * 32)
 
 
+def test_what_failed_or_was_cancelled_is_done_again_as_a_new_job(any_store: Store) -> None:
+    first = jobs.enqueue(any_store, "x", {"n": 1}, model="m", key="k", timeout_s=7, max_attempts=1)
+    with pytest.raises(Conflict, match="is queued"):
+        jobs.retry_job(any_store, first.id)
+    jobs.cancel_job(any_store, first.id)
+    again = jobs.retry_job(any_store.acting("person:bob"), first.id)
+    assert again.id != first.id and (again.state, again.requested_by) == ("queued", "person:bob")
+    assert (again.payload, again.model, again.timeout_s) == ({"n": 1}, "m", 7)
+    assert jobs.retry_job(any_store, first.id).id == again.id, "one of a key at a time"
+
+    def fails(store: Store, keeper: Keeper) -> dict[str, Any]:
+        raise Failed("x", "no")
+
+    assert work(any_store, fails).state == "failed"
+    assert jobs.retry_job(any_store, again.id).id not in (first.id, again.id)
+    deploy = jobs.enqueue(any_store, "deploy", {}, model="m")
+    jobs.cancel_job(any_store, deploy.id)
+    with pytest.raises(Conflict, match="deployment has ended"):
+        jobs.retry_job(any_store, deploy.id)
+
+
 def test_time_out_ends_the_command(store: Store, tmp_path: Path) -> None:
     jobs.enqueue(store, "x", {}, timeout_s=1)
     command = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(60)"]
@@ -182,6 +203,21 @@ def test_a_failing_command_tells_its_last_line(store: Store, tmp_path: Path) -> 
 
     ended = work(store, handler)
     assert ended.error is not None and ended.error["message"] == "try ended with exit code 1: the reason"
+
+
+def test_a_command_that_is_killed_from_outside_is_tried_again(store: Store, tmp_path: Path) -> None:
+    jobs.enqueue(store, "x", {})
+    command = [sys.executable, "-c", "import os; os.path.exists('m') or (open('m', 'w'), os.kill(os.getpid(), 9))"]
+
+    def handler(_: Store, keeper: Keeper) -> dict[str, Any]:
+        keeper.run("try", command, cwd=tmp_path, env=dict(os.environ))
+        return {}
+
+    waits = work(store, handler)
+    assert waits.state == "queued" and waits.error is not None and waits.error["code"] == "step-killed"
+    with store.db.write("jobs.beat") as tx:
+        tx.execute(sa.text("update jobs set run_after = 0"))
+    assert work(store, handler).state == "succeeded"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded on Linux only")

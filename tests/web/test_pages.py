@@ -191,6 +191,11 @@ def test_a_job_under_way_is_followed(own: Site, world: World) -> None:
     answer = own.ask(f"/jobs/{world.job}/live")
     assert [line[7:] for line in answer.text.splitlines() if line.startswith("event: ")][-2:] == ["state", "end"]
     assert not own.page(f"/jobs/{world.job}").select("[sse-connect]")
+    form = own.page(f"/jobs/{world.job}").select_one("form[action$=retry]")
+    assert form is not None
+    again = own.ask(str(form["action"]), "POST")
+    assert again.status_code == 303 and again.headers["location"] != f"/jobs/{world.job}"
+    assert "queued" in own.page(again.headers["location"]).get_text()
 
 
 def test_a_version_says_why_its_hold_outs_differ(site: Site) -> None:

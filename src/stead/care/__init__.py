@@ -1,20 +1,25 @@
-"""Looking after a store: backup and restore, and whether everything that its rows name is there."""
+"""Looking after a store: backup and restore, what is let go by rule, and whether everything that its rows name is there."""
 
 from stead.care.backup import back_up, find_backup, list_backups
 from stead.care.checking import check, check_store
+from stead.care.pruning import prune, rules_of
 from stead.care.restore import restore
-from stead.care.types import Backup, Problem
+from stead.care.types import Backup, Problem, Pruned, Rules
 
-OPERATIONS = {"read": ("check",)}
+OPERATIONS = {"read": ("check",), "admin": ("prune",)}
 
 __all__ = [
     "OPERATIONS",
     "Backup",
     "Problem",
+    "Pruned",
+    "Rules",
     "back_up",
     "check",
     "check_store",
     "find_backup",
     "list_backups",
+    "prune",
     "restore",
+    "rules_of",
 ]

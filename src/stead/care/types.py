@@ -73,3 +73,52 @@ class Problem:
 
     what: str
     why: str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How long what is kept, as durations (`400d`, `2y`); empty: for good. The settings `keep_predictions`, `keep_runs`, `keep_data`."""
+
+    predictions: str = ""
+    runs: str = ""
+    data: str = ""
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What the rules let go, or would."""
+
+    dry_run: bool
+    requests: int
+    """Of the prediction log, with their labels and what was scored aside."""
+    runs: list[str]
+    data: list[str]
+    """Data versions, such as `demand@3`."""
+    quarantined: int
+    """Batches in quarantine."""
+    results: int
+    """Stored results of steps: a step whose result is gone is run again."""
+    bytes: int
+    """About so much is free then; part of it belongs to bytes that nothing named before, either."""
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.requests or self.runs or self.data or self.quarantined or self.results)
+
+    @property
+    def sentence(self) -> str:
+        """
+        >>> Pruned(True, 3, ["a"], [], 0, 0, 10).sentence
+        '3 requests, 1 run'
+        """
+        counts = {
+            "request": self.requests,
+            "run": len(self.runs),
+            "data version": len(self.data),
+            "quarantined batch": self.quarantined,
+            "stored result": self.results,
+        }
+        said = [
+            f"{n} {word if n == 1 else word + ('es' if word.endswith('h') else 's')}" for word, n in counts.items() if n
+        ]
+        return ", ".join(said) or "nothing"

@@ -1,4 +1,4 @@
-"""`stead backup`, `backups`, `restore`, `erase`, `migrate`."""
+"""`stead backup`, `backups`, `restore`, `erase`, `prune`, `migrate`."""
 
 from __future__ import annotations
 
@@ -152,6 +152,33 @@ def erase(model: str, key: str, column: str | None, reason: str | None, yes: boo
         print(f"without it: {', '.join(made.without)}")
     elif made.marked:
         output.note("hint: the next training learns from them; --column COLUMN makes a version without those rows")
+    return None
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Let it go.")
+@output.json_option
+def prune(yes: bool, as_json: bool) -> Any:
+    """Say what the rules `keep_predictions`, `keep_runs` and `keep_data` would let go and what that frees; with --yes let it go.
+
+    What something needs stays, however old: data and runs of versions, golden rows, hold-outs, evidence.
+    """
+    from stead import care
+    from stead.cli.common import connect
+
+    rules = care.rules_of(settings_here())
+    made = connect().call("care.prune", rules=rules, dry_run=not yes)
+    if as_json:
+        return made
+    if rules == care.Rules():
+        output.note('no rule says how long anything is kept: keep_runs = "2y" under [settings] in stead.toml')
+    print(f"{'gone' if yes else 'would go'}: {made.sentence}; {size_text(made.bytes)} {'freed' if yes else 'to free'}")
+    for ref in made.data[:20]:
+        print(f"  {ref}")
+    for run in made.runs[:20]:
+        print(f"  run {run[-8:]}")
+    if not yes and (made.anything or made.bytes):
+        output.note("next: stead prune --yes")
     return None
 
 

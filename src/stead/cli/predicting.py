@@ -27,6 +27,8 @@ def predict(ref: str, row: str | None, file: str | None, as_json: bool) -> Any:
     import httpx
     import msgspec
 
+    from stead.sdk.models import finite_rows
+
     if (row is None) == (file is None):
         raise InvalidInput("rows-missing", "give either --row or --file", hint="stead predict MODEL --row '{\"a\": 1}'")
     model, version = split_ref(ref)
@@ -37,7 +39,7 @@ def predict(ref: str, row: str | None, file: str | None, as_json: bool) -> Any:
     headers = {"authorization": f"Bearer {token}"} if token else {}
     headers["content-type"] = "application/json"
     url = gateway_url(caller) + path
-    content = msgspec.json.encode({"rows": rows})  # not a number is null, as in `stead.predict`
+    content = msgspec.json.encode({"rows": finite_rows(rows)})  # not a number is null, as in `stead.predict`
     try:
         answer = httpx.post(url, content=content, headers=headers, timeout=60, trust_env=False)
     except httpx.TransportError as error:

@@ -233,6 +233,22 @@ def jobs_cancel(job_id: str) -> None:
     output.note(f"job {job.id[-12:]}: {'stops within seconds' if job.state == 'running' else job.state}")
 
 
+@jobs.command("retry")
+@click.argument("job_id")
+@click.option("--no-wait", is_flag=True, help="Return when the job is queued; an agent does it.")
+@output.json_option
+def jobs_retry(job_id: str, no_wait: bool, as_json: bool) -> Any:
+    """Do a job that failed or was cancelled again, as a new one. Steps that were finished are not run again."""
+    caller = connect()
+    job = caller.call("jobs.retry_job", job_id=_job(caller, job_id).id)
+    if not no_wait:
+        job = follow(caller, job)
+    if as_json:
+        return job
+    output.note(f"job {job.id[-12:]}: {job.state}")
+    return None
+
+
 def _job(caller: Any, job_id: str) -> Any:
     """A job by its id, or by the end of it that lists show."""
     if len(job_id) == 32:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stead.config.types import FILE, Project
+from stead.config.units import duration_ms
 from stead.errors import InvalidInput
 
 
@@ -24,6 +25,8 @@ class Setting:
     least: int = 1
     most: int = 1 << 40
     """Bounds of a number."""
+    shortest: str = ""
+    """Of a duration, which may also be left empty."""
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a value, or None."""
@@ -31,6 +34,12 @@ class Setting:
             return f"must be {self.type.__name__}, not {value!r}"
         if isinstance(value, int) and not self.least <= value <= self.most:
             return f"must be {self.least} to {self.most}, not {value}"
+        if self.shortest and isinstance(value, str) and value:
+            try:
+                if duration_ms(value) < duration_ms(self.shortest):
+                    return f"must be {self.shortest} at least, not {value}"
+            except InvalidInput as error:
+                return f"is no duration: {error.message}; {error.hint}"
         return None
 
     @property
@@ -109,6 +118,27 @@ SETTINGS: dict[str, Setting] = {
             str,
             "",
             "Address that is asked (GET) once a minute while the agent's loop turns, so that somebody outside notices when it does not; `env:NAME` and `file:/path` as above.",
+        ),
+        Setting(
+            "keep_predictions",
+            str,
+            "",
+            "How long predictions and their labels are kept, such as `400d`; empty: for good. Signals and gates look back up to a year.",
+            shortest="60d",
+        ),
+        Setting(
+            "keep_runs",
+            str,
+            "",
+            "How long runs are kept that no version came from, and stored results of steps, such as `2y`; empty: for good.",
+            shortest="7d",
+        ),
+        Setting(
+            "keep_data",
+            str,
+            "",
+            "How long data versions are kept that nothing was made from and that are not the newest, and quarantined batches; empty: for good.",
+            shortest="7d",
         ),
         Setting("user", str, "", "Name for the ledger; default the login name."),
     )

@@ -22,17 +22,19 @@ def checked_name(name: str) -> str:
     return name
 
 
-_UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000, "y": 31_536_000_000}
 
 
 def duration_ms(text: str) -> int:
     """
-    >>> duration_ms("24h"), duration_ms("7d")
-    (86400000, 604800000)
+    >>> duration_ms("24h"), duration_ms("7d"), duration_ms("1y") == duration_ms("365d")
+    (86400000, 604800000, True)
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdwy])\s*", text)
     if not match:
-        raise InvalidInput("duration-invalid", f"{text!r} is no duration", hint="write it as 30s, 15m, 24h, 7d or 2w")
+        raise InvalidInput(
+            "duration-invalid", f"{text!r} is no duration", hint="write it as 30s, 15m, 24h, 7d, 2w or 1y"
+        )
     return int(float(match[1]) * _UNITS[match[2]])
 
 

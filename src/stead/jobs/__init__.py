@@ -24,6 +24,7 @@ from stead.jobs.operations import (
     loop_age,
     open_in,
     open_jobs,
+    retry_job,
 )
 from stead.jobs.types import ENDED, Agent, Job, Progress
 
@@ -39,7 +40,7 @@ OPERATIONS = {
         "model_now",
         "open_jobs",
     ),
-    "write": ("cancel_job", "hold_clock", "release_clock"),
+    "write": ("cancel_job", "hold_clock", "release_clock", "retry_job"),
 }
 
 __all__ = [
@@ -75,5 +76,6 @@ __all__ = [
     "open_in",
     "open_jobs",
     "release_clock",
+    "retry_job",
     "work",
 ]

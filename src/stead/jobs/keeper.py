@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from stead.errors import Failed, SteadError
 from stead.jobs import operations
 from stead.jobs.children import Child, Hear, Host
-from stead.jobs.limits import Limits
+from stead.jobs.limits import KILLED, Limits
 from stead.jobs.operations import JobCancelled, LeaseLost
 from stead.jobs.types import Job, Progress
 from stead.runtime.secrets import hidden_text
@@ -126,7 +126,7 @@ class Keeper:
     ) -> None:
         """Run a command to its end within the limits; its output goes to the log, its processes end with this one.
 
-        Raises Failed (`step-failed`, `step-memory`, `step-files`) with what it said last where it fails, JobCancelled, LeaseLost.
+        Raises Failed (`step-failed`, `step-killed`, `step-memory`, `step-files`) with what it said last where it fails, JobCancelled, LeaseLost.
         """
         child = Child(self.limits.around(command), cwd=cwd, env=env)
         try:
@@ -213,7 +213,9 @@ def work(
     except SteadError as error:
         with suppress(LeaseLost):
             keeper.flush()
-            operations.give_up(store, job, error.as_dict()["error"], retry=error.http_status == 503)
+            operations.give_up(
+                store, job, error.as_dict()["error"], retry=error.http_status == 503 or error.code == KILLED
+            )
     except Exception as error:
         with suppress(LeaseLost):
             keeper.log(traceback.format_exc())

@@ -13,6 +13,10 @@ _NO_MEMORY = re.compile(r"MemoryError|bad_alloc|bad allocation|[Cc]annot allocat
 _NO_FILES = re.compile(r"Too many open files")
 
 
+KILLED = "step-killed"
+"""Code of the error where a process was killed from outside: the job is tried again, as after the death of its keeper."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """Limits of one process; 0 leaves what the system gives.
@@ -51,5 +55,7 @@ class Limits:
             )
             hint = allowed if self.memory_mb else "use fewer rows (--since), or a machine with more memory"
             what = "it ran out of memory" if code != -9 else "perhaps the system did, to free memory"
+            if code == -9 and not self.memory_mb:
+                return Failed("step-killed", f"{message}: {what}", hint=hint)
             return Failed("step-memory", f"{message}: {what}", hint=hint)
         return None

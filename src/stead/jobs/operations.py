@@ -9,6 +9,7 @@ from typing import Any, TypedDict, Unpack
 import sqlalchemy as sa
 
 from stead.errors import Conflict, NotFound
+from stead.jobs.clocks import held_at
 from stead.jobs.tables import agents, job_logs, jobs
 from stead.jobs.types import ENDED, Agent, Job, Progress
 from stead.runtime.clock import now_ms
@@ -129,6 +130,22 @@ def cancel_job(store: Store, job_id: str) -> Job:
         if not stopped and not tx.execute(running.values(cancel_requested=True)).rowcount:
             raise Conflict("job-ended", f"job {job.id[-12:]} has ended: {get_job(store, job.id).state}")
     return get_job(store, job.id)
+
+
+def retry_job(store: Store, job_id: str) -> Job:
+    """Do a job that failed or was cancelled again, as a new one; where it has one of its kind under way already, that one.
+
+    Raises NotFound, Conflict (`job-not-retried`): it has not ended or ended well, or is a deployment's, which has ended with it.
+    """
+    job = get_job(store, job_id)
+    if job.state not in ("failed", "cancelled"):
+        raise Conflict("job-not-retried", f"job {job.id[-12:]} is {job.state}", hint=f"stead jobs show {job.id[-12:]}")
+    if job.kind == "deploy":
+        raise Conflict("job-not-retried", "its deployment has ended with it", hint=f"stead deploy {job.model}")
+    return enqueue(
+        store, job.kind, job.payload, model=job.model, key=job.key, priority=job.priority,
+        max_attempts=job.max_attempts, timeout_s=job.timeout_s, event_time=held_at(store, job.model or ""),
+    )  # fmt: skip
 
 
 def job_log(store: Store, job_id: str, *, after: int = 0) -> list[tuple[int, int, str]]:

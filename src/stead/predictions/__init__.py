@@ -7,6 +7,7 @@ Writers append to raw segments (`log`, `labels`), a compaction makes Parquet of 
 from stead.predictions.columns import read_columns
 from stead.predictions.compaction import compact
 from stead.predictions.erasing import Erasure, erase_key, key_digest
+from stead.predictions.expiring import expire, find_expired
 from stead.predictions.labels import add_labels, seal_labels
 from stead.predictions.log import Logged, PredictionLog
 from stead.predictions.performance import (
@@ -44,6 +45,8 @@ __all__ = [
     "compact",
     "counts",
     "erase_key",
+    "expire",
+    "find_expired",
     "key_digest",
     "last_refresh",
     "list_predictions",

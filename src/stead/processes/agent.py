@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from stead import fleet, jobs, ledger, monitors, predictions, runs
+from stead import care, fleet, jobs, ledger, monitors, predictions, runs
 from stead.api.caller import Embedded
 from stead.config import Settings, load_settings
 from stead.errors import SteadError
@@ -26,6 +26,7 @@ POLL_S = 0.2
 TURN_S = 0.5
 """Between turns of the loop."""
 HEARTBEAT_MS = 60_000
+PRUNE_S = 21_600.0
 HURRY_S = 0.02
 """While a replay waits for the loop; longer from turn to turn, up to `STILL_S`, while its clock stands still: a job needs the processor."""
 STILL_S = 0.2
@@ -57,6 +58,8 @@ class Agent:
         self._thread("tell", lambda: self._every(1.0, lambda: monitors.deliver(self.store, self.settings)))
         if self.settings.heartbeat_url:
             self._thread("heartbeat", lambda: self._every(1.0, self._heartbeat))
+        if care.rules_of(self.settings) != care.Rules():
+            self._thread("prune", lambda: self._every(PRUNE_S, self._prune))
         self._thread("seal", lambda: self._every(60.0, self._seal))
 
     def stop(self) -> None:
@@ -106,6 +109,9 @@ class Agent:
     def _observe(self) -> None:
         predictions.compact(self.store)
         predictions.refresh_performance(self.store)
+
+    def _prune(self) -> None:
+        care.prune(self.store, rules=care.rules_of(self.settings))
 
     def _seal(self) -> None:
         ledger.checkpoint(self.store)

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from stead.errors import Failed, InvalidInput, NotFound, SteadError
-from stead.runtime import formats, frames, protocols
+from stead.runtime import formats, frames, protocols, secrets
 from stead.runtime.frames import Frame
 from stead.runtime.tensors import OF_DTYPE
 
@@ -151,9 +151,8 @@ class Worker:
             raise Failed("frame-invalid", f"a worker knows no frame of kind {frame.kind}")
         except BaseException as error:
             told = _told(error, f"{frame.name.decode()} could not be loaded")
-            return frames.pack(
-                frames.ERROR, frame.number, frame.name, status=told.http_status, body=_json(told.as_dict())
-            )
+            body = secrets.hidden(_json(told.as_dict()), secrets.mine())
+            return frames.pack(frames.ERROR, frame.number, frame.name, status=told.http_status, body=body)
 
     def _take(self, name: bytes, folder: Path) -> Facts:
         predictor = formats.load(folder)
@@ -195,6 +194,11 @@ class Worker:
             begun = time.process_time()
             outputs, datatype = _outputs(served.predictor, group)
             cost = min(65_535, int((time.process_time() - begun) * 10_000))
+        except MemoryError:  # what leaks would refuse every request from here on: a fresh worker gets these again
+            print(
+                f"{served.model}@{served.version}: no memory left, the worker begins anew", file=sys.stderr, flush=True
+            )
+            os._exit(1)
         except Exception as error:
             if len(group) > 1:
                 return [answer for asked in group for answer in self._answer([asked])]
@@ -317,6 +321,7 @@ def _told(error: BaseException, what: str) -> SteadError:
 
 
 def _refusal(frame: Frame, error: SteadError) -> bytes:
+    """The answer that tells an error, with stars for the secrets of this process."""
     if not isinstance(error, InvalidInput):
         print(f"{frame.name.decode()} {frame.id.decode()}: {error.code}: {error}", file=sys.stderr, flush=True)
     return frames.pack(
@@ -325,7 +330,7 @@ def _refusal(frame: Frame, error: SteadError) -> bytes:
         frame.name,
         protocol=frame.protocol,
         status=error.http_status,
-        body=protocols.encode_error(protocols.PROTOCOLS[frame.protocol], error),
+        body=secrets.hidden(protocols.encode_error(protocols.PROTOCOLS[frame.protocol], error), secrets.mine()),
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,13 +85,16 @@ def log_model(
 
 
 def predict(name: str, rows: Any, *, timeout_s: float = 30.0) -> list[Any]:
-    """Predictions of the deployed version of a model for rows: a frame, a list of mappings, one mapping, or an array."""
+    """Predictions of the deployed version of a model for rows: a frame, a list of mappings, one mapping, or an array.
+
+    A missing value (None, NaN) is sent as null; infinity is refused, since JSON has no word for it (`rows-infinite`).
+    """
     import httpx
 
     settings = connection.settings()
     checked_name(name)
     url = f"{_gateway(str(settings.url), settings.gateway_port)}/predict/{name}"
-    body = msgspec.json.encode({"rows": as_rows(rows)}, enc_hook=_plain)
+    body = msgspec.json.encode({"rows": finite_rows(as_rows(rows))}, enc_hook=_plain)
     try:
         headers = {"content-type": "application/json"}
         if settings.token:
@@ -120,6 +125,25 @@ def as_rows(rows: Any) -> list[Any]:
     if not isinstance(rows, Sequence) or isinstance(rows, (str, bytes)):
         raise InvalidInput("rows-invalid", f"rows are a frame, mappings or an array, not {type(rows).__name__}")
     return list(rows)
+
+
+def finite_rows(rows: list[Any]) -> list[Any]:
+    """The rows, where no value is infinite: it would go out as null. Raises InvalidInput (`rows-infinite`).
+
+    >>> finite_rows([{"a": float("nan")}, [1, "x"]])
+    [{'a': nan}, [1, 'x']]
+    """
+    for place, row in enumerate(rows):
+        listed = row if isinstance(row, (list, tuple)) else ()
+        values: Iterable[tuple[Any, Any]] = row.items() if isinstance(row, Mapping) else enumerate(listed)
+        for name, value in values:
+            if not isinstance(value, int) and isinstance(value, Real) and math.isinf(value):
+                raise InvalidInput(
+                    "rows-infinite",
+                    f"row {place} has {value} in {name!r}, which JSON has no word for",
+                    hint="send None where the value is missing, or a finite number",
+                )
+    return rows
 
 
 def _lock(caller: Caller, requires: Sequence[str], place: Path) -> str:

@@ -18,7 +18,7 @@ import msgspec
 
 from stead.errors import Failed, SteadError, Unreachable, from_dict
 from stead.jobs import Limits
-from stead.runtime import frames
+from stead.runtime import frames, secrets
 from stead.runtime.frames import Frame
 from stead.runtime.worker import BATCH, Facts
 from stead.serving.calls import Call, refusal
@@ -35,6 +35,7 @@ Slower models are spread over the workers."""
 LOAD_TIMEOUT_S = 600.0
 START_TIMEOUT_S = 120.0
 _TAIL = 4000
+_LINE = 1 << 16
 
 
 class WorkerLost(Exception):
@@ -104,12 +105,23 @@ class Worker(asyncio.Protocol):
             await self._hello
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
-        """Keep the last words of the process, for its error, and pass all of them on to our own log."""
+        """Keep the last words of the process, for its error, and pass all of them on to our own log, stars for its secrets."""
         assert process.stdout is not None
-        while data := await process.stdout.read(1 << 16):
-            self.tail.append(data[-_TAIL:])
-            for line in data.decode("utf-8", "replace").splitlines():
-                print(f"[{self.label}] {line}", file=sys.stderr)
+        names = self.pool.launch.variables.get(secrets.NAMES, "").split(",")
+        values = [self.pool.launch.variables[name] for name in names if name]
+        rest = b""
+        while data := await process.stdout.read(_LINE):
+            whole, end, rest = (rest + data).rpartition(b"\n")  # a secret may come in two pieces
+            if len(rest) >= _LINE:
+                whole, rest = whole + end + rest, b""
+            self._tell(secrets.hidden(whole, values))
+        self._tell(secrets.hidden(rest, values))
+
+    def _tell(self, data: bytes) -> None:
+        if data:
+            self.tail.append(data[-_TAIL:] + b"\n")
+        for line in data.decode("utf-8", "replace").splitlines():
+            print(f"[{self.label}] {line}", file=sys.stderr)
 
     def last_words(self) -> str:
         lines = b"".join(self.tail).decode("utf-8", "replace").strip().splitlines()

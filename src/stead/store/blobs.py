@@ -22,6 +22,7 @@ FRESH_S = 12 * 3600
 """What is stored again counts as new when it is older than this: who takes away what nobody names leaves alone what is
 younger than `OLD_S`, so a change has the time between both to name what it has stored."""
 OLD_S = 24 * 3600
+GONE = ".gone-"
 
 
 class Stored(NamedTuple):
@@ -101,6 +102,46 @@ class Blobs:
                 raise _translated(error, f"delete {digest[:12]}") from error
             if self._cache is not None:
                 (self._cache / key).unlink()
+
+    def forget(self, stored: Stored) -> bool:
+        """Take away a blob of a listing that nothing names, unless it was stored again since; whether it is gone.
+
+        On a file system nothing can come between the look and the deletion; in a bucket milliseconds lie between them.
+        """
+        key = _key(stored.digest)
+        if self.local is None:
+            with suppress(FileNotFoundError):
+                if obstore.head(self._remote, key)["last_modified"].timestamp() > stored.at:
+                    return False
+            self.delete(stored.digest)
+            return True
+        path = self.local / key
+        failpoint("blobs.forget:before")
+        try:
+            os.rename(
+                path, path.with_name(f"{GONE}{path.name}")
+            )  # who stores the same bytes from here on writes them anew
+        except FileNotFoundError:
+            return True
+        failpoint("blobs.forget:after")
+        return self._forgotten(path, stored.at)
+
+    def finish_forgetting(self) -> None:
+        """Bring to an end what a kill -9 left of `forget`."""
+        for aside in self.local.glob(f"??/{GONE}*") if self.local is not None else ():
+            self._forgotten(aside.with_name(aside.name.removeprefix(GONE)), time.time() - OLD_S)
+
+    def _forgotten(self, path: Path, at: float) -> bool:
+        """Remove the file that was put aside, or put it back where it was stored again after `at`."""
+        aside = path.with_name(f"{GONE}{path.name}")
+        with suppress(FileNotFoundError):  # another one that does the same
+            back = aside.stat().st_mtime > at + 1
+            if back:
+                with suppress(FileExistsError):
+                    os.link(aside, path)
+            os.unlink(aside)
+            return not back
+        return True
 
     def has(self, digest: str) -> bool:
         return self._has(_key(digest))

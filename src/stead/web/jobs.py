@@ -1,4 +1,4 @@
-"""Jobs: what runs, waits or has ended, and what the clock brings next; one job with its log; cancel."""
+"""Jobs: what runs, waits or has ended, and what the clock brings next; one job with its log; cancel, retry."""
 
 from __future__ import annotations
 
@@ -282,6 +282,13 @@ async def cancel(request: Request) -> Response:
     return back(request, f"/jobs/{job_id}")
 
 
+async def retry(request: Request) -> Response:
+    """`POST /jobs/{id}/retry`"""
+    need(request, "write")
+    again = await run_in_threadpool(jobs.retry_job, store_of(request), request.path_params["job_id"])
+    return back(request, f"/jobs/{again.id}")
+
+
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()[:300]
 
@@ -292,4 +299,5 @@ ROUTES = [
     ("/jobs/{job_id}", one, ["GET"]),
     ("/jobs/{job_id}/live", follow, ["GET"]),
     ("/jobs/{job_id}/cancel", cancel, ["POST"]),
+    ("/jobs/{job_id}/retry", retry, ["POST"]),
 ]

@@ -27,7 +27,8 @@ def opened(root: Path) -> Store:
 
 
 def times(factor: int) -> Callable[[Any], Any]:
-    """A plain model: `factor` times x, and what goes wrong where x is -1 to -4."""
+    """A plain model: `factor` times x, and what goes wrong where x is -1 to -6."""
+    leaked: list[bytearray] = []
 
     def predict(columns: Any) -> Any:
         import os
@@ -42,6 +43,11 @@ def times(factor: int) -> Callable[[Any], Any]:
             time.sleep(600)
         if -4.0 in values:
             time.sleep(0.5)
+        if -5.0 in values:
+            leaked.append(bytearray(200 << 20))
+        if -6.0 in values:
+            print("the word is", os.environ["WORD"], flush=True)
+            raise ValueError(f"cannot reach {os.environ['WORD']}@db")
         return [factor * value for value in values]
 
     return predict

@@ -174,6 +174,26 @@ def test_a_version_that_fails_is_taken_back_before_any_label(world: World) -> No
     assert route is not None and (route.warm, route.shadow) == ([], [])
 
 
+def test_a_version_whose_answers_are_no_numbers_is_taken_back(world: World) -> None:
+    store = world.store
+    asked = deployments.deploy(store, "times", version=3, plan="canary")
+    world.settle()
+    answer = world.gateway.http.post("/predict/times/versions/3", json={"row": {"x": 1e308}}).json()
+    assert answer["predictions"] == [None]  # 3e308 is infinite: JSON has no such number
+    headers = {"X-Stead-Event-Time": str(world.day)}
+    labels = []
+    for _ in range(3):
+        one = world.gateway.http.post("/predict/times", json={"row": {"x": 1e308}}, headers=headers).json()
+        labels.append(Label(one["prediction_id"], 1e308))
+    predictions.add_labels(store, labels)
+    world.days(1)
+    done = canary(store, asked.id)
+    assert done.state == "aborted" and done.error is not None and done.error["code"] == "guard-outputs"
+    assert world.live() == 1 and shares(store) == {1: 1.0}
+    route = serving.get_route(store, "times")
+    assert route is not None and route.shadow == [], "it does not even score aside"
+
+
 def test_a_shadow_asks_nobody_to_trust_it(world: World) -> None:
     store = world.store
     asked = deployments.deploy(store, "times", version=2, plan="shadow")

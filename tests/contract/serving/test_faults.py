@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -18,7 +19,7 @@ import msgspec
 import pytest
 from gateway_process import Running, route, until
 
-from stead import serving
+from stead import models, serving
 from stead.errors import Failed
 from stead.predictions import Logged
 from stead.runtime.recordlog import read_records
@@ -206,6 +207,33 @@ def test_a_model_that_hangs_is_given_up_and_its_worker_replaced(shop: Store, run
     assert [record.status for record in logged(shop)] == [504, 200]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded on Linux only")
+def test_a_model_that_leaks_is_begun_anew_and_no_request_fails(shop: Store, run: Callable[..., Running]) -> None:
+    route(shop, "times", (1, 1.0))
+    running = run(shop, workers=1, memory_mb=1500)
+    until(running.workers)
+    for _ in range(12):
+        answer = running.http.post("/predict/times", json={"row": {"x": -5}})
+        assert (answer.status_code, answer.json().get("predictions")) == (200, [-5.0]), answer.text
+    assert "no memory left" in running.log.read_text()
+    until(lambda: running.row().stats["restarts"] >= 1)
+
+
+def test_what_a_worker_prints_and_answers_has_no_secret(
+    shop: Store, run: Callable[..., Running], tmp_path: Path
+) -> None:
+    (tmp_path / "word").write_text("hunter2-geheim\n")
+    logged_model = models.get_version(shop, "times@2").logged_model
+    told = models.register(shop, "times", logged_model, serving_env={"WORD": f"file:{tmp_path}/word"})
+    route(shop, "times", (told.version, 1.0))
+    running = run(shop, workers=1)
+    until(running.workers)
+    answer = running.http.post("/predict/times", json={"row": {"x": -6}})
+    assert answer.status_code == 500 and "cannot reach **************@db" in answer.text
+    until(lambda: "the word is ****" in running.log.read_text())
+    assert "hunter2" not in running.log.read_text()
+
+
 def test_too_many_waiting_are_told_to_come_again(shop: Store, run: Callable[..., Running]) -> None:
     route(shop, "times", (1, 1.0))
     running = run(shop, max_waiting=2, workers=1)
@@ -284,8 +312,6 @@ def test_a_split_follows_its_shares_and_keeps_to_keys(shop: Store, run: Callable
 
 def test_a_version_that_cannot_be_loaded_leaves_the_old_one_answering(shop: Store, run: Callable[..., Running]) -> None:
     serving_env = {"PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere"}
-    from stead import models
-
     logged_model = models.get_version(shop, "times@2").logged_model
     broken = models.register(shop, "times", logged_model, serving_env=serving_env)
     running = run(shop)

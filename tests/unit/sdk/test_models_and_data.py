@@ -106,6 +106,13 @@ def test_rows_of_any_kind() -> None:
         as_rows("abc")
 
 
+@pytest.mark.parametrize("row", [{"a": float("inf")}, {"a": np.float32("-inf")}, [1, float("inf")]])
+def test_infinity_is_no_missing_value(row: object) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        stead.predict("flowers", [{"a": float("nan"), "b": 10**400}, row])
+    assert refused.value.code == "rows-infinite" and "row 1 has" in refused.value.message
+
+
 def test_no_gateway_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STEAD_GATEWAY_PORT", str(free_ports(1)[0]))

@@ -1,0 +1,65 @@
+"""Which bytes something names: each BLAKE3 name in a row of any table, and in what such bytes name themselves.
+
+It errs on the side of keeping. Whatever looks like a name counts, in texts and JSON of every table there is, so a new table
+or a new kind of evidence is seen without being listed here; bytes that begin as a JSON object (manifests, folders, code) are read
+for further names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from stead.errors import NotFound
+from stead.store import Store, metadata
+
+NAME = re.compile(r"[0-9a-f]{64}")
+PRINTED = frozenset({"job_logs", "run_console"})
+"""Tables of what processes printed: a name there is no use of the bytes."""
+Gone = Mapping[str, Callable[[Any], bool]]
+"""By table whether a row is to be thought away."""
+
+
+def named(store: Store, tx: sa.Connection, there: set[str], gone: Gone) -> set[str]:
+    """The names of all bytes of `there` that rows name, directly or through other bytes."""
+    found: set[str] = set()
+    for table in metadata.sorted_tables:
+        if table.name not in PRINTED:
+            found |= _in_table(tx, table, gone.get(table.name))
+    front = found = found & there
+    while front:
+        further: set[str] = set()
+        for digest in front:
+            further |= _inside(store, digest) & there
+        front = further - found
+        found |= front
+    return found
+
+
+def _in_table(tx: sa.Connection, table: sa.Table, gone: Callable[[Any], bool] | None) -> set[str]:
+    texts = [c for c in table.columns if isinstance(c.type, (sa.String, sa.JSON))]
+    if not texts:
+        return set()
+    asked = [sa.cast(c, sa.Text).label(c.name) if isinstance(c.type, sa.JSON) else c for c in texts]
+    asked += [c for c in table.primary_key.columns if c not in texts]
+    found: set[str] = set()
+    for row in tx.execute(sa.select(*asked).execution_options(yield_per=500)):
+        if gone is None or not gone(row):
+            for value in row:
+                if isinstance(value, str):
+                    found.update(NAME.findall(value))
+    return found
+
+
+def _inside(store: Store, digest: str) -> set[str]:
+    pieces = store.blobs.stream(digest)
+    try:
+        first = next(pieces, b"")
+        if not first.startswith(b"{"):
+            return set()
+        return set(NAME.findall((first + b"".join(pieces)).decode(errors="replace")))
+    except NotFound:
+        return set()
