@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 Scenario = Callable[[Path, str], None]
@@ -14,17 +17,61 @@ Scenario = Callable[[Path, str], None]
 
 CONTRACT = Path(__file__).parent.parent
 
+_NURSERY = """
+import json, os, sys, traceback
+import duckdb, pyarrow.dataset, pyarrow.parquet
+import traffic, tests.conftest
+from stead import care, datasets, deployments, fleet, gates, jobs, models, monitors, pipelines, policies, predictions, runs, serving
+from stead.runtime import failpoints
+if os.path.isdir("/proc/self/task"):
+    assert len(os.listdir("/proc/self/task")) == 1, "a process with threads cannot be forked"
+for line in sys.stdin:
+    asked = json.loads(line)
+    child = os.fork()
+    if child:
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    code = 1
+    try:
+        for fd, path in enumerate((os.devnull, asked["out"], asked["err"])):
+            os.dup2(os.open(path, os.O_RDWR), fd)
+        sys.argv = ["-c", *asked["arguments"]]
+        failpoints._armed = os.environ["STEAD_FAILPOINT"] = asked["point"]
+        exec(compile(asked["script"], "<script>", "exec"), {"__name__": "__main__"})
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+"""
+
+
+_NO_THREADS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""What importing pyarrow starts a thread for."""
+
+
+@cache
+def _nursery() -> subprocess.Popen[str]:
+    """A process that has imported everything and forks one for each script: most of a script's time were its imports."""
+    path = os.pathsep.join([str(CONTRACT), str(CONTRACT.parent.parent), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-c", _NURSERY],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **_NO_THREADS},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
 
 def dies(point: str, script: str, *arguments: str) -> str:
     """Run a script with a point armed; it must be killed there. Returns what it had printed."""
-    path = os.pathsep.join([str(CONTRACT), str(CONTRACT.parent.parent), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        env={**os.environ, "STEAD_FAILPOINT": point, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, f"{point} was not reached: {done.stderr[-2000:]}"
-    return done.stdout
+    nursery = _nursery()
+    assert nursery.stdin is not None
+    assert nursery.stdout is not None
+    with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
+        asked = {"point": point, "script": script, "arguments": arguments, "out": out.name, "err": err.name}
+        print(json.dumps(asked), file=nursery.stdin, flush=True)
+        code = int(nursery.stdout.readline())
+        assert code == -signal.SIGKILL, f"{point} was not reached: {err.read()[-2000:]}"
+        return out.read()
