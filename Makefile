@@ -24,6 +24,7 @@ bench:
 	@$(PYTHON) tools/prepare.py test
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/tracking.py
+	$(BIN)/python benchmarks/honesty.py
 
 docs:
 	@$(PYTHON) tools/prepare.py test

@@ -100,7 +100,7 @@ def test_an_abort_is_judged_the_other_way_round(store: Store) -> None:
     with store.db.write("deployments.step") as tx:
         _abort(tx, store, running, Decision("abort", "its loss is high", "loss"), {})
     assert world.shadow() == [2]
-    world.both(0, 11, loss=0.8, answering=1)
+    world.both(0, 11, loss=0.6, answering=1)
     world.judge()
     wrong = judgement(store)
     assert (wrong.kind, wrong.verdict, wrong.closed) == ("abort", "wrong", True) and world.shadow() == []

@@ -321,6 +321,7 @@ def test_a_canary_shows_split_evidence_and_what_it_waits_for(site: Site, world: 
     guards = {row.th.get_text(): row for row in page.select("[aria-label='Evidence against bounds'] tbody tr")}  # type: ignore[union-attr]
     assert guards["Loss"].select_one(".chip").get_text() == "holds"  # type: ignore[union-attr]
     assert guards["Loss"].select("svg.ci line.iv") and guards["Loss"].select("svg.ci line.bound")
+    assert guards["Outputs apart"].select("svg.ci line.bound")
     ended = site.page(f"/deployments/{world.aborted}")
     assert "v2 was taken back. Its loss is" in ended.select_one(".verdict").get_text()  # type: ignore[union-attr]
     assert "v1 answers every request" in ended.get_text() and not ended.select("form[action$=cancel]")

@@ -72,7 +72,7 @@ class RolloutConfig:
     """Days of the model's clock that a step lasts at least."""
     margin: float = 0.02
     """Harm that is still taken: a loss higher by this share of the champion's."""
-    guards: tuple[str, ...] = ("errors", "latency", "outputs", "loss")
+    guards: tuple[str, ...] = ("errors", "latency", "outputs", "shift", "loss")
     """What takes a canary back when it breaks."""
     judge_days: int = 28
     """Days for which the version that was displaced, or taken back for its loss, goes on scoring aside, so that the decision

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from stead import jobs, ledger, serving
 from stead.config import RolloutConfig
 from stead.deployments import operations
-from stead.deployments.evidence import Evidence, gather
+from stead.deployments.evidence import SHIFT, Evidence, gather
 from stead.deployments.tables import deployments
 from stead.deployments.types import Deployment, Share
 from stead.runtime.clock import now_ms
@@ -115,14 +115,30 @@ def _broken(evidence: Evidence, deployment: Deployment) -> Decision | None:
             f"95 % of answers took up to {slow / 1000:.0f} ms and more, usual are {usual / 1000:.0f}",
             "latency",
         )
-    if "loss" not in plan.guards or _counted(evidence, plan) < plan.rows:
-        return None
+    if "loss" in plan.guards and _counted(evidence, plan) >= plan.rows and (broken := _lost(evidence)) is not None:
+        return broken
+    return _shifted(evidence) if "shift" in plan.guards else None
+
+
+def _lost(evidence: Evidence) -> Decision | None:
     if evidence.loss.low is not None and evidence.loss.low > 0:
         losses = f"{evidence.second_loss:.4g} against {evidence.first_loss:.4g}"
         return Decision("abort", f"its loss is {losses} on the same {evidence.rows} rows", "loss")
     if evidence.own.low is not None and evidence.own.low > 0:
         return Decision("abort", f"its loss of {evidence.second_loss:.4g} is far above its own offline result", "own")
     return None
+
+
+def _shifted(evidence: Evidence) -> Decision | None:
+    """Outputs that have little to do with those of the present version, unless the labels so far are on the new one's side."""
+    better = evidence.first_loss is not None and (evidence.second_loss or 0.0) < evidence.first_loss
+    low = evidence.shift.low
+    if low is None or low <= SHIFT or better:
+        return None
+    said = (
+        f"its outputs are apart from the other version's by {low:.0%} at least of what they are on rows drawn at random"
+    )
+    return Decision("abort", said, "shift")
 
 
 def _steps(plan: RolloutConfig) -> tuple[float, ...]:

@@ -2,14 +2,14 @@
 
 Both versions score every row, one of them aside, so the loss is compared on the same rows. Rows of neighbouring hours go together, so
 not the row is the unit but a block of event time: six hours, halved while fewer than twenty such blocks are over. A block counts when
-it is over and its labels are due. Everything is computed anew from the log at each look: a label that comes late changes the past.
+it is over and its labels are due. Outputs are compared without labels, up to now. Everything is computed anew from the log at each look: a label that comes late changes the past.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 from stead import models, predictions
 from stead.config import duration_ms
 from stead.deployments.types import Deployment
-from stead.stats import counts, losses, sequential
+from stead.stats import counts, losses, sequential, shift
 from stead.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Array = NDArray[np.float64]
 DAY = 86_400_000
@@ -31,6 +34,8 @@ HALVINGS = 12
 OWN_TOLERANCE = 1.5
 """A version may lose so many times its own offline result before that alone stops it: seasons do that much."""
 LATENCY = 0.95
+SHIFT = 0.9
+"""Outputs of both versions on the same row may be apart by so much of what they are on rows drawn at random."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,8 @@ class Evidence:
     other_latency: Interval
     unusable: int
     """Outputs of the new version that are no finite number where the present one's are."""
+    shift: Interval
+    """How far outputs of both are apart on the same row, as a share of what they are on rows drawn at random; no labels needed."""
     split: float
     """Always-valid p-value of "requests went to the arms by the shares"."""
     until: int
@@ -108,7 +115,8 @@ def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
     due = _due(model, now)
     block = block_of(due - begun.event_time)
     until = due // block * block
-    found = paired_losses(store, deployment, model, since=begun.event_time, until=until)
+    pairs = _pairs(store, deployment, since=begun.event_time, until=now)
+    found = _losses(deployment, model, pairs, until)
     total = float(found.weight.sum())
     scale = float(found.first.sum()) / total if total > 0 else math.nan
     loss = harm(found, deployment.plan.margin, block)
@@ -131,6 +139,7 @@ def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
         latency=_interval(counts.quantile(arms.latency, LATENCY), 1.0),
         other_latency=_interval(counts.quantile(arms.other_latency, LATENCY), 1.0),
         unusable=found.unusable,
+        shift=_shift(pairs, begun.event_time, now),
         split=counts.sample_ratio(arms.splits) if arms.splits else 1.0,
         until=until,
         more_days=_finite(more * a_block),
@@ -148,16 +157,14 @@ def block_of(span: int) -> int:
 
 
 def harm(found: Paired, margin: float, block: int) -> sequential.Bounds:
-    """Loss of the new version beyond (1 + margin) times that of the other one on the same rows, valid at every look.
+    """Loss of the new version beyond (1 + margin) times that of the other one on the same rows, valid at every look."""
+    return beyond(found.second, (1 + margin) * found.first, found.weight, found.time // block)
 
-    The spread is that of blocks, the clock is rows: blocks that grow longer would set it back.
-    """
-    state = sequential.observe_days(
-        sequential.Paired(), found.second, (1 + margin) * found.first, found.weight, found.time // block
-    )
-    return sequential.paired(
-        state, alpha=ALPHA, tuned_for=sequential.TUNED_ROWS * state.days / max(len(found.weight), 1)
-    )
+
+def beyond(value: Array, bound: Array, weight: Array, block: NDArray[Any]) -> sequential.Bounds:
+    """Mean of value − bound. The spread is that of blocks, the clock is rows: blocks that grow longer would set it back."""
+    state = sequential.observe_days(sequential.Paired(), value, bound, weight, block)
+    return sequential.paired(state, alpha=ALPHA, tuned_for=sequential.TUNED_ROWS * state.days / max(len(weight), 1))
 
 
 def due_until(model: models.Model, now: int) -> int:
@@ -171,8 +178,17 @@ def _due(model: models.Model, now: int) -> int:
 
 def paired_losses(store: Store, deployment: Deployment, model: models.Model, *, since: int, until: int) -> Paired:
     """Losses of a deployment's two versions on the rows that both scored, whichever answered; since <= event time < until."""
+    return _losses(deployment, model, _pairs(store, deployment, since=since, until=until), until)
+
+
+def _pairs(store: Store, deployment: Deployment, *, since: int, until: int) -> pa.Table:
     first, second = deployment.previous or 0, deployment.version
-    pairs = predictions.read_pairs(store, model.name, first, second, since=since, until=max(until, since))
+    return predictions.read_pairs(store, deployment.model, first, second, since=since, until=max(until, since))
+
+
+def _losses(deployment: Deployment, model: models.Model, pairs: pa.Table, until: int) -> Paired:
+    due = pairs["label_json"].is_valid().to_numpy() & (pairs["event_time"].to_numpy() < until)
+    pairs = pairs.filter(due)
     values = {name: _values(pairs, name) for name in ("first", "second", "label")}
     loss_a, weight_a = losses.row_losses(model.loss, values["first"], values["label"])
     loss_b, weight_b = losses.row_losses(model.loss, values["second"], values["label"])
@@ -182,9 +198,22 @@ def paired_losses(store: Store, deployment: Deployment, model: models.Model, *, 
         second=loss_b[both],
         weight=weight_a[both],
         time=pairs["event_time"].to_numpy()[both],
-        arm=pairs["answered"].to_numpy(zero_copy_only=False)[both] == second,
+        arm=pairs["answered"].to_numpy(zero_copy_only=False)[both] == deployment.version,
         unusable=int(((weight_a > 0) & ~(weight_b > 0)).sum()),
     )
+
+
+def _shift(pairs: pa.Table, since: int, now: int) -> Interval:
+    """Nothing for outputs that are no numbers, or all alike."""
+    block = block_of(now - since)
+    time, first, second = (pairs[name].to_numpy() for name in ("event_time", "first", "second"))
+    used = (time < now // block * block) & (np.abs(first) < losses.LARGEST) & (np.abs(second) < losses.LARGEST)
+    same, usual = shift.apart(first[used], second[used])
+    found = beyond(same, SHIFT * usual, np.ones(len(same)), time[used] // block)
+    scale = float(usual.mean()) if len(usual) else math.nan
+    if len(same) < sequential.LEAST_ROWS or not scale > 0:
+        return Interval(None, None, None)
+    return Interval(*(_finite(value / scale + SHIFT) for value in (found.estimate, found.low, found.high)))
 
 
 @dataclass(frozen=True)

@@ -188,10 +188,10 @@ def read_scores(store: Store, model: str, *, since: int, until: int) -> pa.Table
 
 
 def read_pairs(store: Store, model: str, first: int, second: int, *, since: int, until: int) -> pa.Table:
-    """Labelled rows that two versions both scored, whichever answered; `since` <= event time < `until`, milliseconds.
+    """Rows that two versions both scored, whichever answered; `since` <= event time < `until`, milliseconds.
 
     Columns: event_time, answered (the version that did), `first`, `second` and `label` as numbers, and the same with
-    `_json` as they were. By event time.
+    `_json` as they were; `label_json` is null while the row has no label. By event time.
     """
     bounds = (int(since), int(until))
     with connect() as con:
@@ -209,7 +209,7 @@ def read_pairs(store: Store, model: str, first: int, second: int, *, since: int,
                 any_value(output) filter (version = $second) as second_json
                 from scores where version in ($first, $second) group by request, row)
             select p.* exclude (request, row), l.value_number as label, l.value as label_json
-            from pairs p join labels l on p.request = l.request and p.row = l.row
+            from pairs p left join labels l on p.request = l.request and p.row = l.row
             where first_json is not null and second_json is not null
             order by p.event_time, p.request, p.row""",
             params={"model": model, "first": first, "second": second},

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from stead import deployments, models
 from stead.deployments import Deployment
 from stead.deployments.canary import ERRORS, SLOWER, SPLIT
-from stead.deployments.evidence import OWN_TOLERANCE
+from stead.deployments.evidence import OWN_TOLERANCE, SHIFT
 from stead.web import charts, live
 from stead.web.frame import (
     back,
@@ -155,7 +155,7 @@ def _guards(deployment: Deployment, seen: Mapping[str, Any], broken: str | None)
         return []
     guards, margin = deployment.plan.guards, percent(deployment.plan.margin)
     out = []
-    if "loss" in guards:
+    if "loss" in guards and "loss" in seen:  # a canary of an earlier stead has other intervals
         text = f"no more than {margin} worse; the unit is {lasting(seen['block'])} of rows"
         out.append(_guard("Loss", seen["loss"], 0.0, text, broken, points))
         own = f"at most {OWN_TOLERANCE:g} times its own offline result"
@@ -171,6 +171,9 @@ def _guards(deployment: Deployment, seen: Mapping[str, Any], broken: str | None)
     if "outputs" in guards:
         chip, word = BROKEN if seen["unusable"] > 0 else HOLDS
         out.append(Guard("Unusable outputs", chip, word, number(seen["unusable"]), "", "", "none"))
+    if "shift" in guards and "shift" in seen:
+        text = f"at most {percent(SHIFT)} of what rows drawn at random are apart"
+        out.append(_guard("Outputs apart", seen["shift"], SHIFT, text, broken, percent))
     chip, word = BROKEN if seen["split"] < SPLIT else HOLDS
     out.append(Guard("Split by the shares", chip, word, f"p {seen['split']:.2g}", "", "", f"p at least {SPLIT:g}"))
     return out

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from stead import ledger, models
 from stead.api.undoing import undo
+from stead.deployments.evidence import SHIFT
 from stead.ledger import Judgement
 from stead.web import charts
 from stead.web.frame import (
@@ -25,6 +26,7 @@ from stead.web.frame import (
     here,
     milliseconds,
     need,
+    percent,
     points,
     render,
     store_of,
@@ -51,6 +53,7 @@ PAGES = {"deployment": "/deployments/{}", "retraining": "/approvals/{}", "incide
 INTERVALS: dict[str, tuple[str, Callable[[float], str], float | None]] = {
     "loss": ("loss beyond the margin", points, 0.0),
     "own": ("loss beyond its own result", figure, 0.0),
+    "shift": ("outputs apart, as on rows at random", percent, SHIFT),
     "errors": ("failed requests", points, None),
     "latency": ("95 % of answers within", milliseconds, None),
     "other_latency": ("of the other version", milliseconds, None),

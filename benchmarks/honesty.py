@@ -1,0 +1,346 @@
+"""How often stead says harm, better or broken where there is none, and how late it says so where there is: beside what others do.
+
+`python benchmarks/honesty.py [--quick] [--seed N]`. The truth is known: simulated streams, or two fits of one recipe on real bike rides. A canary
+is looked at after every batch; it is judged from 30 labelled rows in its arm on. Each line is a count with Wilson's 95 % interval. Rules beside:
+`z > 1.96` at each look, the asymptotic confidence sequence with rows as the unit (as ville has it), savvi's multinomial test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stead.demo import data
+from stead.deployments.evidence import DAY, SHIFT, Paired, beyond, block_of, harm
+from stead.stats import promotion, risk, sequential, shift
+
+Array = NDArray[np.float64]
+HOUR = DAY // 24
+ROWS = 30
+MARGIN = 0.02
+SAVVI = "savvi==0.3.1"
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the simulations: about a minute")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    rng = np.random.default_rng(asked.seed)
+    few = 10 if asked.quick else 1
+    names = ("stead", "numpy", "scikit-learn", "pandas")
+    print(
+        f"Python {platform.python_version()}, {', '.join(f'{each} {version(each)}' for each in names)}, seed {asked.seed}"
+    )
+    print("| what | rule | said | of | share, 95 % | median until said |\n|---|---|---|---|---|---|")
+    for part in (synthetic, errors, recipes, refreshes, monitors, bikes):
+        part(rng, few)
+
+
+def tell(what: str, rule: str, first: Iterable[float], unit: str = "") -> None:
+    """One line: how many said something, and when; infinite = never."""
+    found = np.array(list(first), dtype=np.float64)
+    said, of = int(np.isfinite(found).sum()), len(found)
+    low, high = wilson(said, of)
+    until = "" if not unit or said * 2 < of else f"{np.median(found):,.0f} {unit}"
+    print(f"| {what} | {rule} | {said} | {of} | {said / of:.1%} ({low:.1%} to {high:.1%}) | {until} |", flush=True)
+
+
+def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson 1927, JASA 22: the score interval of a proportion."""
+    p, middle = k / n, (k + z * z / 2) / (n + z * z)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+# --- canaries
+
+
+def by_block(seen: Paired, margin: float, span: int) -> bool:
+    return harm(seen, margin, block_of(span)).low > 0
+
+
+def by_row(seen: Paired, margin: float, span: int) -> bool:
+    excess = seen.second - (1 + margin) * seen.first
+    return sequential.mean(sequential.observe(sequential.Arm(), excess, seen.weight)).low > 0
+
+
+def by_z(seen: Paired, margin: float, span: int) -> bool:
+    found = sequential.mean(sequential.observe(sequential.Arm(), seen.second - (1 + margin) * seen.first, seen.weight))
+    return found.estimate > 1.96 * found.standard_error
+
+
+RULES: dict[str, Callable[[Paired, float, int], bool]] = {
+    "stead": by_block,
+    "confidence sequence by row": by_row,
+    "z > 1.96 by row": by_z,
+}
+
+
+@dataclass(frozen=True)
+class Back:
+    """When a canary was taken back: event days, rows in its arm, rows in all; infinite = never."""
+
+    days: float = math.inf
+    arm: float = math.inf
+    rows: float = math.inf
+
+
+def canary(found: Paired, looks: Array, margin: float) -> dict[str, Back]:
+    """When each rule takes a canary back that begins at event time 0."""
+    backs = dict.fromkeys(RULES, Back())
+    for now in looks.tolist():
+        block = block_of(int(now))
+        n = int(np.searchsorted(found.time, int(now) // block * block))
+        arm = int(found.arm[:n].sum())
+        if arm < ROWS:
+            continue
+        seen = Paired(*(each[:n] for each in (found.first, found.second, found.weight, found.time, found.arm)), 0)
+        for name, rule in RULES.items():
+            if math.isinf(backs[name].days) and rule(seen, margin, int(now)):
+                backs[name] = Back(now / DAY, arm, n)
+    return backs
+
+
+def tell_canaries(what: str, found: list[dict[str, Back]], field: str = "", unit: str = "") -> None:
+    for name in RULES:
+        tell(what, name, (getattr(each[name], field or "days") for each in found), unit)
+
+
+def correlated(rng: np.random.Generator, shape: tuple[int, int], phi: float) -> Array:
+    """AR 1 along the second axis, sd 1."""
+    z = rng.normal(size=shape)
+    for n in range(1, shape[1]):
+        z[:, n] = phi * z[:, n - 1] + math.sqrt(1 - phi**2) * z[:, n]
+    return z
+
+
+def synthetic(rng: np.random.Generator, few: int) -> None:
+    """Equal versions on 24 rows a day whose loss differences are AR 1; a look at each of 60 midnights, margin 0."""
+    for phi in (0.0, 0.4, 0.8):
+        gaps = correlated(rng, (300 // few, 60 * 24), phi)
+        usual, time = np.full(60 * 24, 5.0), np.arange(60 * 24) * HOUR
+        found = [
+            canary(Paired(usual, usual + gap, np.ones_like(gap), time, rng.random(len(gap)) < 0.25, 0), DAY * np.arange(1.0, 61), 0.0)
+            for gap in gaps
+        ]  # fmt: skip
+        tell_canaries(f"equal versions, hourly rows, AR {phi:g}, 60 days: taken back", found)
+
+
+def errors(rng: np.random.Generator, few: int) -> None:
+    """Right or wrong at 2,000 rows an hour, a tenth of them the canary's; a look every 500 requests."""
+    for wrong, sims, rows in ((0.15, 300, 20_000), (0.20, 60, 12_000), (0.30, 100, 5_000)):
+        found, failed = [], []
+        for _ in range(max(20, sims // few)):
+            time = np.sort(rng.integers(0, rows * HOUR // 2000, rows))
+            first, second, arm = (rng.random(rows) < each for each in (0.15, wrong, 0.1))
+            pair = Paired(first.astype(float), second.astype(float), np.ones(rows), time, arm, 0)
+            found.append(canary(pair, time[499::500] + 1.0, 0.0))
+            parts = np.stack([(first & ~arm).reshape(-1, 500).sum(1), (second & arm).reshape(-1, 500).sum(1)], 1)
+            failed.append(parts.tolist())
+        what = f"15 → {wrong:.0%} wrong, a tenth of the requests: taken back".replace("%", " %")
+        tell_canaries(what, found, "rows", "requests")
+        if (peer := savvi(failed)) is not None:
+            tell(what, SAVVI.replace("==", " "), (math.inf if k is None else (k + 1) * 500 for k in peer), "requests")
+
+
+def savvi(failed: list[Any]) -> list[int | None] | None:
+    """What savvi says, from an environment of its own; None where it cannot be installed."""
+    home = data.cache() / "savvi"
+    uv = [sys.executable, "-m", "uv"]
+    python = home / "bin" / "python"
+    if not python.exists():
+        subprocess.run([*uv, "venv", "-q", str(home)], check=True)
+    if subprocess.run(
+        [*uv, "pip", "install", "-q", "--python", str(python), SAVVI, "matplotlib"], capture_output=True
+    ).returncode:
+        return None
+    done = subprocess.run(
+        [str(python), str(HERE / "peers" / "savvi_errors.py")], input=json.dumps(failed), text=True, capture_output=True, check=True
+    )  # fmt: skip
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def bikes(rng: np.random.Generator, few: int) -> None:
+    """Fits of the demo's recipe, each on a random 80 % of the year before; 60 days after it; a quarter of the traffic."""
+    every = list(fits(step_days=45 * (5 if few > 1 else 1)))
+    made = [each[:3] for each in every]
+    looks = DAY * np.arange(1.0, 61)
+
+    def pairs(first: int, second: int, margin: float) -> list[dict[str, Back]]:
+        return [
+            canary(Paired(*(np.abs(each[k] - truth) for k in (first, second)), truth, time, rng.random(len(truth)) < 0.25, 0), looks, margin)
+            for time, truth, each in made
+        ]  # fmt: skip
+
+    for margin in (MARGIN, 0.0):
+        equal = [each for a, b in ((0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)) for each in pairs(a, b, margin)]
+        tell_canaries(
+            f"bikes, two fits of one recipe, 60 days, margin {margin:.0%}: taken back".replace("%", " %"), equal
+        )
+    off = pairs(0, 3, MARGIN)
+    tell_canaries("bikes, the hour five off: taken back", off, "days", "days")
+    tell_canaries("the same", off, "arm", "rows in the arm")
+    shifts(every)
+
+
+def shifts(made: list[tuple[NDArray[np.int64], Array, list[Array], dict[int, Array]]]) -> None:
+    """The guard on outputs, without labels, a look at each of 14 midnights: refreshes of stale champions, and outputs that are broken."""
+    for low, high in ((0, 1), (1, 2), (2, 9)):
+        refreshed = [
+            broken(time, old, said[0])
+            for time, _, said, older in made for age, old in older.items() if low * 365 < age <= high * 365
+        ]  # fmt: skip
+        tell(f"bikes, refresh of a champion {low} to {high} years old: taken back for its outputs", "stead", refreshed)
+    for what, make in (
+        ("constant", lambda said: np.full(len(said[0]), said[0].mean())),
+        ("in thousands", lambda said: said[0] / 1000),
+        ("the logarithm", lambda said: np.log1p(np.abs(said[0]))),
+        ("with the hour five off", lambda said: said[3]),
+    ):
+        tell(
+            f"bikes, outputs {what}: taken back for them",
+            "stead",
+            (broken(t, s[1], make(s)) for t, _, s, _ in made),
+            "days",
+        )
+
+
+def broken(time: NDArray[np.int64], old: Array, new: Array) -> float:
+    """The day on which outputs are shown to be too far apart."""
+    for day in range(2, 15):
+        seen, block = time < day * DAY, block_of(day * DAY)
+        same, usual = shift.apart(old[seen], new[seen])
+        if beyond(same, SHIFT * usual, np.ones(len(same)), time[seen] // block).low > 0:
+            return float(day)
+    return math.inf
+
+
+def fits(step_days: int) -> Iterable[tuple[NDArray[np.int64], Array, list[Array], dict[int, Array]]]:
+    """Event time from 0, rides, what three fits say, the third also with its hour five off, and what older fits say by age in days."""
+    import pandas as pd
+    from pandas.tseries.holiday import USFederalHolidayCalendar
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    with tempfile.TemporaryDirectory() as folder:
+        data.fetch("bikes", Path(folder) / "bikes.csv")
+        raw = pd.read_csv(Path(folder) / "bikes.csv", parse_dates=["ts"])
+    ts = raw["ts"].dt
+    weekday, holiday = (
+        raw["ts"].dt.day_of_week,
+        ts.normalize().isin(USFederalHolidayCalendar().holidays("2010", "2020")),
+    )
+    table = pd.DataFrame(
+        {
+            "hour": ts.hour, "weekday": weekday, "holiday": holiday.astype(int),
+            "working": ((weekday < 5) & ~holiday).astype(int), "tmin": raw["tmin"], "tmax": raw["tmax"], "rain": raw["pn"],
+        }
+    )  # fmt: skip
+    models: dict[Any, Any] = {}
+    for start in pd.date_range("2012-01-03", "2019-06-15", freq=f"{step_days}D"):
+        before = np.flatnonzero((raw["ts"] >= start - pd.Timedelta(days=365)) & (raw["ts"] < start))
+        after = np.flatnonzero((raw["ts"] >= start) & (raw["ts"] < start + pd.Timedelta(days=60)))
+        rows, said = table.iloc[after], []
+        for seed in range(3):
+            some = np.random.default_rng(seed).choice(before, int(0.8 * len(before)), replace=False)
+            model = HistGradientBoostingRegressor(max_iter=100, learning_rate=0.08, max_leaf_nodes=31)
+            model.fit(table.iloc[some], raw["count"].iloc[some])
+            said.append(model.predict(rows))
+            models.setdefault(start, model)
+        said.append(model.predict(rows.assign(hour=(rows["hour"] + 5) % 24)))
+        time = (raw["ts"].iloc[after] - start).dt.total_seconds().to_numpy() * 1000
+        older = {(start - then).days: each.predict(rows) for then, each in models.items() if then < start}
+        yield time.astype(np.int64), raw["count"].iloc[after].to_numpy(np.float64), said, older
+
+
+# --- promotion
+
+
+def recipes(rng: np.random.Generator, few: int) -> None:
+    """Recipes that are no better, looked at each week of a year: promoted at least once. A day's difference has sd 1."""
+    for phi in (0.0, 0.4):
+        for what, number, days in (("one recipe all year", 1, 364), ("a new recipe each month", 13, 28)):
+            stead, naive = [], []
+            for _ in range(200 // few):
+                gaps = correlated(rng, (number, days), phi)
+                stead.append(math.inf if not promoted(gaps) else 0.0)
+                means = np.array([[each[:n].mean() / (each[:n].std(ddof=1) / math.sqrt(n)) for n in range(14, days + 1, 7)] for each in gaps])  # fmt: skip
+                naive.append(math.inf if not (means < -1.96).any() else 0.0)
+            for rule, found in (("stead", stead), ("z < −1.96 each week", naive)):
+                tell(f"{what}, no better, days AR {phi:g}: promoted in a year", rule, found)
+
+
+def promoted(recipes_gaps: Array) -> bool:
+    budget = promotion.Budget()
+    for gaps in recipes_gaps:
+        budget, alpha = promotion.spend(budget)
+        state = sequential.Paired()
+        for day, gap in enumerate(gaps, 1):
+            state = sequential.observe_day(state, gap, 1.0)
+            if day % 7 == 0 and promotion.judge_change(state, alpha).verdict == "better":
+                return True
+    return False
+
+
+def refreshes(rng: np.random.Generator, few: int) -> None:
+    """28 days of 24 rows; days differ by 5 %, rows by 30 %. Passed as proven; by the estimate alone more go through."""
+    day = np.repeat(np.arange(28), 24)
+    for worse, phi in ((0.02, 0.0), (0.02, 0.4), (0.05, 0.0), (-0.05, 0.0)):
+        proven, gate, lower = [], [], []
+        for noise in 0.05 * correlated(rng, (1000 // few, 28), phi):
+            weight = rng.gamma(4, 25, len(day))
+            old = 0.25 * weight * rng.gamma(2, 0.5, len(day))
+            new = old * (1 + worse) * (1 + np.repeat(noise, 24)) * np.exp(0.3 * rng.normal(size=len(day)) - 0.045)
+            found = promotion.judge_refresh(new, old, weight, day)
+            proven.append(0.0 if found.verdict == "pass" else math.inf)
+            gate.append(0.0 if found.verdict == "pass" or (found.verdict == "undecided" and found.within) else math.inf)
+            lower.append(0.0 if new.sum() < old.sum() else math.inf)
+        what = f"a refresh {abs(worse):.0%} {'worse' if worse > 0 else 'better'}, days AR {phi:g}: passed".replace(
+            "%", " %"
+        )
+        tell(what, "stead, as proven not worse than 2 %", proven)
+        tell(what, "stead's gate: where nothing is proven, the estimate", gate)
+        tell(what, "lower loss wins", lower)
+
+
+# --- monitors
+
+
+def monitors(rng: np.random.Generator, few: int) -> None:
+    """Healthy years of daily losses after 28 days that were judged: pages of the risk test; a doubled loss beside."""
+    for phi, season in ((0.0, 0.0), (0.4, 0.0), (0.4, 0.1)):
+        pages, naive, late = [], [], []
+        for z in correlated(rng, (200 // few, 28 + 365), phi):
+            wave = 1 + season * np.sin(2 * np.pi * (np.arange(len(z)) + rng.integers(365)) / 365)
+            loss = 0.3 * np.exp(0.2 * z - 0.02) * wave
+            reference = risk.risk_reference(loss[:28], np.ones(28))
+            pages.append(opened(risk.replay(reference, ((each, 1.0) for each in loss[28:]))))
+            late.append(opened(risk.replay(reference, ((2 * each, 1.0) for each in loss[28:]))))
+            high = np.flatnonzero(loss[28:] > loss[:28].mean() + 1.96 * loss[:28].std(ddof=1))
+            naive.append(float(high[0] + 1) if len(high) else math.inf)
+        kind = f"daily loss, AR {phi:g}{', a season of ±10 %' if season else ''}"
+        tell(f"{kind}, healthy: paged in a model-year", "stead", pages)
+        tell(f"{kind}, healthy: paged in a model-year", "a day over mean + 1.96 sd", naive)
+        tell(f"{kind}, doubled: paged", "stead", late, "days")
+
+
+def opened(states: list[risk.RiskState]) -> float:
+    return next((float(day) for day, each in enumerate(states, 1) if each.open), math.inf)
+
+
+if __name__ == "__main__":
+    main()
