@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import msgspec
 
 from stead import __version__
+from stead.config import LEVELS
 from stead.demo import summary
-from stead.demo.story import Told
+from stead.demo.summary import DAY, Bad, Quarter
+from stead.demo.told import Told
+from stead.deployments import Deployment
 from stead.predictions import DayLoss
-from stead.web import charts, frame
-from stead.web.deployments import COLOURS, buckets, by_version, takeovers, time_ticks
+from stead.runtime.clock import to_ms
+from stead.web import canary, charts, frame, matrix
+from stead.web.deployments import buckets
 
 STYLES = ("tokens.css", "stead.css", "pages.css")
-HOT = 2
-"""The version that the story ends with."""
+AROUND = 7
+"""Days that are drawn before and after the bad version's canary."""
+WEEK = 7
 
 
 def write(told: Told, path: Path) -> Path:
@@ -31,7 +34,7 @@ def write(told: Told, path: Path) -> Path:
     )
     environment.filters.update(frame.FILTERS)
     days = msgspec.convert(told.days, list[DayLoss])
-    daily, beyond = day_chart(days)
+    quarters, stages, bad = summary.quarters(told), summary.stages(told), summary.bad(told)
     steps = [(name, took) for name, took in told.seconds.items() if name != "in all"]
     text = environment.get_template("report.html").render(
         version=__version__,
@@ -40,12 +43,16 @@ def write(told: Told, path: Path) -> Path:
         story=story(told),
         totals=summary.totals(told),
         wrong=summary.right(told),
-        quarters=quarter_chart(told),
-        daily=daily,
-        beyond=beyond,
-        versions=versions(told, days),
-        compared=told.compared,
-        interval=interval(told.compared),
+        quarters=quarters,
+        stages=stages,
+        rows=[(name, [words(stage) for stage in stages]) for name, words in summary.ROWS],
+        lanes=lanes(told, days),
+        by_quarter=quarter_chart(told, quarters[:-1], days),
+        by_week=week_chart(told, days),
+        bad=bad,
+        bad_chart=bad_chart(told, bad, days),
+        bad_canary=bad_canary(told),
+        judged=[entry for entry in told.decisions if entry["judgement"]],
         seconds=steps,
         longest=max((took for _, took in steps), default=1.0),
     )
@@ -55,98 +62,123 @@ def write(told: Told, path: Path) -> Path:
 
 def story(told: Told) -> list[str]:
     """What happened, in a few sentences, with the figures as they came out."""
-    first = [q for q in summary.quarters(told.days) if q.version == 1 and q.loss is not None]
+    whole = summary.quarters(told)[-1]
     out = []
-    if first:
-        worst = max(first, key=lambda q: q.loss or 0.0)
+    if whole.system is not None:
+        beside = " ".join(summary.against(told))
+        out.append(f"Over three years the error of what answered was {frame.figure(whole.system)}. {beside}".strip())
+    out += filter(None, map(_stage, summary.stages(told)))
+    if (bad := summary.bad(told)) is not None:
         out.append(
-            f"The error of version 1 was {frame.figure(first[0].loss)} in {first[0].name} and {frame.figure(worst.loss)} in {worst.name}; "
-            "no request failed meanwhile, and no technical light showed it."
-        )
-    compared = told.compared
-    if compared:
-        less = "less" if compared["difference"] < 0 else "no less"
-        sure = compared["high"] is not None and compared["high"] < 0
-        out.append(
-            f"Version 2, trained on the last year, erred {less} on the same {compared['rows']:,} rows: "
-            f"{frame.figure(compared['second_loss'])} against {frame.figure(compared['first_loss'])}"
-            f"{'' if sure else ', though the 95 % interval of the difference reaches zero'}. "
-            "It took over while requests flowed."
-        )
-    if told.refusal:
-        out.append(
-            "Version 3 computed a feature differently in serving and was refused before any request reached it; "
-            f"forced through, it answered one day, and a roll-back took {told.rollback_seconds:.2f} s."
+            f"The bad version of June 2014 was refused by the parity gate. Let through by a person it was {bad.state} "
+            f"after {bad.answered} labelled answers and {bad.days:.0f} days of event time."
         )
     return out
 
 
-def quarter_chart(told: Told) -> str:
-    """Error by quarter and version."""
-    bars = [
-        charts.Bar(q.name, q.loss, colour(q.version), f"v{q.version}")
-        for q in summary.quarters(told.days)
-        if q.loss is not None
+def _stage(stage: summary.Stage) -> str:
+    year = frame.day(stage.since)[-4:]
+    if stage.name == "record":
+        if stage.notice is None:
+            return f"{year}, level record: no incident was opened."
+        mended = f"; {stage.mend:.0f} days later, at the next level, a new version mended it" if stage.mend else ""
+        return f"{year}, level record: the loss rose, an incident told so after {stage.notice:.0f} days, and nobody acted{mended}."
+    trained = f"stead trained {sum(stage.reasons.values())} times, {stage.took_over} versions took over, {len(stage.refused)} did not"
+    if stage.name == "train":
+        return f"{year}, level train: {trained}; a person gave {len(stage.acts)} commands, most of them to approve."
+    if stage.name == "deploy":
+        return f"{year}, level deploy: {trained}; a person gave {len(stage.acts)}, to raise the level."
+    return ""
+
+
+def span_of(days: list[DayLoss]) -> tuple[float, float]:
+    """From the first day to the end of the last: what the pictures above one another share."""
+    return (min(d.day for d in days), max(d.day for d in days) + DAY) if days else (0.0, 1.0)
+
+
+def axes_of(days: list[DayLoss], *, ticks: bool) -> charts.Axes:
+    """A shared time axis, with a tick at each half year where it has any."""
+    low, high = span_of(days)
+    places = [
+        (to_ms(f"{year}-{month}"), name)
+        for year in range(2012, 2016)
+        for month, name in (("01-01", f"{year}"), ("07-01", "July"))
     ]
-    return charts.bar_chart(bars, label="error by quarter and version", height=220)
-
-
-def day_chart(days: list[DayLoss]) -> tuple[str, str]:
-    """Error by day, faint, and by week, with the takeovers marked; and which days the picture cuts off."""
-    known = sorted({d.version for d in days})
-    own = {version: [d for d in days if d.version == version] for version in known}
-    weekly = {v: buckets(own[v], 7) for v in known}
-    highest = max((y for points in weekly.values() for _, y in points if y is not None), default=1.0)
-    top = math.ceil(highest * 6) / 4
-    lines = [charts.Line(cut(buckets(own[v], 1), top), colour(v), faint=True) for v in known]
-    lines += [charts.Line(weekly[v], colour(v), f"v{v}") for v in known]
-    beyond = [d for d in days if d.loss is not None and d.loss > top]
-    worst = max(beyond, key=lambda d: d.loss or 0.0, default=None)
-    told = (
-        f"{len(beyond)} days are beyond {top:g}, the worst {frame.day(worst.day)} with {frame.figure(worst.loss)} on {worst.weight_sum:,.0f} rides."
-        if worst
-        else ""
+    return charts.Axes(
+        span=(low, high), x_ticks=[(float(at), name) for at, name in places if ticks and low <= at <= high]
     )
-    svg = charts.line_chart(
-        lines,
-        label="error by day and week of event time",
-        height=260,
-        axes=charts.Axes(y_high=top, x_ticks=time_ticks(days)),
-        marks=takeovers(days),
-    )
-    return svg, told
 
 
-def cut(points: list[charts.Point], top: float) -> list[charts.Point]:
-    """Values above the top stay at the top."""
-    return [(x, None if y is None else min(y, top)) for x, y in points]
+def most_by_day(days: list[DayLoss]) -> list[DayLoss]:
+    """Of each day, the version that answered most."""
+    most: dict[int, DayLoss] = {}
+    for each in days:
+        if each.day not in most or each.predictions > most[each.day].predictions:
+            most[each.day] = each
+    return [most[at] for at in sorted(most)]
 
 
-def colour(version: int) -> str:
-    """The version that the story ends with is the accent."""
-    return "c1" if version == HOT else COLOURS[0] if version < HOT else COLOURS[1]
+def lanes(told: Told, days: list[DayLoss]) -> str:
+    """Which version answered when, and what was trained: hollow where it did not take over."""
+    live: list[matrix.Live] = []
+    for each in most_by_day(days):
+        name = f"v{each.version}"
+        since = live.pop().since if live and live[-1].name == name else each.day
+        live.append(matrix.Live(name, since, each.day + DAY))
+    marks = [
+        matrix.Trained(f"v{r['version']}" if r["version"] else "failed", r["event_time"] or 0, r["state"] == "done")
+        for r in reversed(told.retrainings)
+    ]
+    return matrix.lanes(live, marks, span_of(days), label="versions that answered, and trainings")
 
 
-def versions(told: Told, days: list[DayLoss]) -> list[dict[str, Any]]:
-    """Each version's hold-outs and what it lost when it served."""
-    served = {version: loss for version, _, _, _, loss in by_version(days)}
-    out = []
-    for each in told.trained:
-        number, metrics = each["version"]["version"], each["logged_model"]["metrics"]
-        out.append(
-            {
-                "version": number,
-                "random": metrics.get("holdout_random"),
-                "time": metrics.get("holdout_time"),
-                "served": served.get(number),
-            }
-        )
-    return out
+def quarter_chart(told: Told, quarters: list[Quarter], days: list[DayLoss]) -> str:
+    """Error by quarter of the three, each at the middle of its quarter, and where the level was raised."""
+    middle = {q.name: to_ms(f"{q.name[:4]}-{int(q.name[-1]) * 3 - 1:02}-15") for q in quarters}
+    ways = (("once", "c0", "v1 alone"), ("monthly", "c2", "monthly"), ("system", "c1", "stead"))
+    lines = [
+        charts.Line([(middle[q.name], getattr(q, way)) for q in quarters], colour, label) for way, colour, label in ways
+    ]
+    marks = [charts.Mark(stage.since, stage.name) for stage in summary.stages(told) if stage.name in LEVELS]
+    label = "error by quarter: stead, version 1 left alone, a new version every month without a gate"
+    return charts.line_chart(lines, label=label, height=220, axes=axes_of(days, ticks=True), marks=marks)
 
 
-def interval(compared: dict[str, Any]) -> str:
-    if not compared or compared["low"] is None:
+def week_chart(told: Told, days: list[DayLoss]) -> str:
+    """Error by week of whatever answered, with incidents and the bad version marked."""
+    marks = [
+        charts.Mark(incident["event_time"], "incident")
+        for stage in summary.stages(told)
+        for incident in stage.incidents
+    ]
+    if told.bad.get("shares"):
+        marks.append(charts.Mark(told.bad["shares"][0]["event_time"], f"v{told.bad['version']}"))
+    lines = [charts.Line(buckets(days, WEEK), "c1")]
+    return charts.line_chart(lines, label="error by week", height=150, axes=axes_of(days, ticks=True), marks=marks)
+
+
+def bad_chart(told: Told, bad: Bad | None, days: list[DayLoss]) -> str:
+    """Error by day of the bad version and of the champion, on the rows that each of them answered."""
+    if bad is None:
         return ""
-    return charts.interval(
-        compared["low"], compared["difference"], compared["high"], label="difference in loss with its 95 % interval"
+    begun = told.bad["shares"][0]["event_time"] // DAY * DAY
+    low, high = begun - AROUND * DAY, begun + (int(bad.days) + AROUND) * DAY
+    near = [d for d in days if low <= d.day <= high]
+    ways = ((told.bad["previous"], "c0"), (bad.version, "c1"))
+    lines = [
+        charts.Line([(d.day, d.loss) for d in near if d.version == version], colour, f"v{version}")
+        for version, colour in ways
+    ]
+    ticks = [(float(at), frame.day(at)[:-5]) for at in range(low, high + 1, 7 * DAY)]
+    marks = [charts.Mark(begun, "canary"), charts.Mark(begun + bad.days * DAY, bad.state)]
+    return charts.line_chart(
+        lines, label="error by day of both versions", height=200, axes=charts.Axes(x_ticks=ticks), marks=marks
     )
+
+
+def bad_canary(told: Told) -> str:
+    """The evidence that ended the bad version's canary, as the page of its deployment shows it."""
+    if not told.bad.get("shares"):
+        return ""
+    deployment = msgspec.convert(told.bad, Deployment)
+    return frame.fragment("_canary.html", canary=canary.view(deployment, "WAPE"), deployment=deployment)

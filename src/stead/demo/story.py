@@ -1,52 +1,39 @@
-"""The steps of the demo: each prints its commands before it runs them, and they are the commands a user would type."""
+"""The demo: three years of bike rides, a stage of maturity a year.
+
+Each step prints its commands before it runs them, and they are the commands a user would type.
+"""
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from stead.demo.shell import Shell
+from stead.demo.told import Act, Told
 from stead.errors import Conflict, Failed
 from stead.processes import lifeline
 
 MARK = ".stead-demo"
-
-RIGHT = 'time = pd.to_datetime(raw["ts"])'
-WRONG = """local = pd.to_datetime(raw["ts"]).dt.tz_localize("America/New_York", ambiguous=True, nonexistent="shift_forward")
-    time = pd.Series([datetime.fromtimestamp(moment.timestamp()) for moment in local])"""
+WAITS = "waits for a person"
+BETTER = (
+    ('"hour": time.dt.hour,', '"hour": time.dt.hour,\n            "months": time.dt.year * 12 + time.dt.month,'),
+    ("Regressor(max_iter=200,", 'Regressor(loss="absolute_error", max_iter=200,'),
+)
+"""A recipe that is truly better: it can tell this year's rides from last year's, and learns by the error that is measured."""
+WRONG = (
+    'time = pd.to_datetime(raw["ts"])',
+    """local = pd.to_datetime(raw["ts"]).dt.tz_localize("America/New_York", ambiguous=True, nonexistent="shift_forward")
+    time = pd.Series([datetime.fromtimestamp(moment.timestamp()) for moment in local])""",
+)
 """The second way asks the machine for its time zone: right where it is trained, hours off where it serves."""
-
-
-@dataclass
-class Told:
-    """What the demo found out, for summary and report."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    trained: list[dict[str, Any]] = field(default_factory=list)
-    compared: dict[str, Any] = field(default_factory=dict)
-    replays: list[dict[str, Any]] = field(default_factory=list)
-    refusal: str = ""
-    refused_with: int = 0
-    swap: dict[str, Any] = field(default_factory=dict)
-    wrong_day: str = ""
-    rollback_seconds: float = 0.0
-    """From the wish to the moment when every gateway answered with the old version, as the command tells it."""
-    command_seconds: float = 0.0
-    """The same with the start of the command."""
-    days: list[dict[str, Any]] = field(default_factory=list)
-    counts: dict[str, Any] = field(default_factory=dict)
-    decisions: list[dict[str, Any]] = field(default_factory=list)
-    status: dict[str, Any] = field(default_factory=dict)
+TRIED_S = 120
+YARDSTICK = ("2012-01-01", "2015-01-01")
 
 
 class Story:
@@ -56,9 +43,11 @@ class Story:
         self.folder = folder
         self.keep_up = keep_up
         self.say = say
+        self.shell = Shell(folder, say)
         self.told = Told()
         self.ports = (7700, 7701)
-        self.environ = {k: v for k, v in os.environ.items() if not k.startswith("STEAD_")} | {"PYTHONUNBUFFERED": "1"}
+        self.stage = ""
+        self.heard = 0
         self.started = time.monotonic()
 
     def prepare(self) -> None:
@@ -80,144 +69,137 @@ class Story:
                 with suppress(Exception):
                     lifeline.check_port("127.0.0.1", wanted, "server")
                     self.ports = (wanted, self.ports[1]) if port == 0 else (self.ports[0], wanted)
+        self.shell.server = f"http://127.0.0.1:{self.ports[0]}"
 
     def tell(self) -> Told:
         """The whole way."""
-        self.data()
-        self.first_version()
-        self.two_years()
-        self.second_version()
-        self.broken_version()
+        self.record()
+        self.train()
+        self.deploy()
+        self.bad_version()
+        self.yardstick()
         self.gather()
         return self.told
 
-    def data(self) -> None:
-        with self._chapter("1  A project and its data"):
-            self._run("demo", "data", "bikes", "--to", "data/bikes.csv")
-            self._run("init", "--template", "bikes")
-            self._run("data", "ingest", "bikes", "--since", "2011-07-01", "--until", "2012-01-01")
+    def record(self) -> None:
+        with self._chapter("A project, its data, version 1 of July to December 2011", "record"):
+            self.shell.run("demo", "data", "bikes", "--to", "data/bikes.csv")
+            self._act("init", "--template", "bikes")
+            self._act("data", "ingest", "bikes", "--since", "2011-07-01", "--until", "2012-01-01")
+            self._act("train", "bikes", "--until", "2012-01-01")
+            self._act("up", "--background", "--port", str(self.ports[0]), "--gateway-port", str(self.ports[1]))
+            self._act("deploy", "bikes")
+        with self._chapter("2012, level record: monitors watch, nobody acts"):
+            self._replay("2012-01-01", "2013-01-01")
+            self.shell.run("incidents", "list", "--model", "bikes", "--all")
 
-    def first_version(self) -> None:
-        with self._chapter("2  Version 1: trained on July to December 2011"):
-            self._run("train", "bikes", "--until", "2012-01-01")
-            self.told.trained.append(self._json("models", "show", "bikes@1"))
-        with self._chapter("3  Deploy it"):
-            self._run("up", "--background", "--port", str(self.ports[0]), "--gateway-port", str(self.ports[1]))
-            self._run("deploy", "bikes")
+    def train(self) -> None:
+        with self._chapter("2013, level train: stead trains, a person approves", "train"):
+            self._act("level", "bikes", "train")
+            self._replay("2013-01-01", "2014-01-01", "--wait-for-people")
+            self.shell.run("retrainings", "list", "--model", "bikes")
 
-    def two_years(self) -> None:
-        with self._chapter("4  2012 and 2013, hour by hour over HTTP"):
-            self._replay("2012-01-01", "2014-01-01")
-            self._run("predictions", "loss", "bikes", "--by", "quarter")
-            self.told.status = self._json("status")
-            self.say(
-                "Nothing failed, every light is green, and the error has doubled: that is why the rest of stead exists."
-            )
+    def deploy(self) -> None:
+        with self._chapter(
+            "2014, level deploy: the policy triggers, gates judge, a canary moves, no person acts", "deploy"
+        ):
+            self._act("level", "bikes", "deploy")
+            self._replay("2014-01-01", "2014-06-15")
+            self.shell.run("retrainings", "list", "--model", "bikes", "--limit", "5")
 
-    def second_version(self) -> None:
-        with self._chapter("5  Version 2: trained on the last year, compared on the same rows, deployed under traffic"):
-            self._run("data", "ingest", "bikes", "--until", "2014-01-01")
-            self._run("train", "bikes", "--since", "2012-12-01", "--until", "2013-12-01")
-            self.told.trained.append(self._json("models", "show", "bikes@2"))
-            self._run("compare", "bikes@1", "bikes@2", "--since", "2013-12-01", "--until", "2014-01-01")
-            self.told.compared = self._json(
-                "compare", "bikes@1", "bikes@2", "--since", "2013-12-01", "--until", "2014-01-01"
-            )
-            with self._replay_beside("2014-01-01", "2014-07-01", days_a_second=15):
-                time.sleep(2)
-                self._run("deploy", "bikes")
-                self.told.swap = self._json("deployments", "list", "--limit", "1")[0]
-
-    def broken_version(self) -> None:
-        with self._chapter("6  Version 3: its code asks the machine for the time zone"):
-            code = self.folder / "bikes.py"
-            text = code.read_text()
-            if RIGHT not in text:
-                raise Failed("demo-template", "the template of the demo has changed: its line is not there")
-            self.say("bikes.py, in features():")
-            for line in RIGHT.splitlines():
-                self.say(f"  - {line}")
-            for line in WRONG.splitlines():
-                self.say(f"  + {line.strip()}")
-            code.write_text(text.replace(RIGHT, WRONG))
+    def bad_version(self) -> None:
+        code = self.folder / "bikes.py"
+        right = code.read_text()
+        with self._chapter(
+            "June 2014, a bad version: better, and its code asks the machine for the time zone", "a bad version"
+        ):
+            self._edit(code, *BETTER, WRONG)
             self.say("stead.toml trains with TZ=America/New_York and serves with TZ=UTC.")
-            self._run("train", "bikes", "--since", "2013-07-01", "--until", "2014-07-01")
-            self.told.trained.append(self._json("models", "show", "bikes@3"))
-            self.told.refused_with, self.told.refusal = self._fails("deploy", "bikes@3")
-            self._run("deploy", "bikes@3", "--override", "parity", "--reason", "the demo shows what the gate prevents")
-            self.told.wrong_day = "2014-07-01"
-            self._replay("2014-07-01", "2014-07-02")
-            started = time.perf_counter()
-            said = self._run("rollback", "bikes", "--reason", "answers are wrong since version 3")
-            self.told.command_seconds = time.perf_counter() - started
-            self.told.rollback_seconds = float(said.rpartition("after ")[2].partition(" s")[0])
-            code.write_text(text)
-            self._replay("2014-07-02", "2015-01-01")
-            self._run("decisions", "--model", "bikes")
+            self._act("train", "bikes", "--until", "2014-06-15")
+            version = self._tried()
+            self.shell.run("retrainings", "list", "--model", "bikes", "--limit", "1")
+            self.told.refused_with, self.told.refusal = self.shell.fails("deploy", f"bikes@{version}")
+            self._replay(
+                "2014-06-15", "2014-06-25", "--speed", "86400", meanwhile=lambda: self._force(version, code, right)
+            )
+        with self._chapter("The rest of 2014: the canary is judged, then nobody acts again"):
+            self._replay("2014-06-25", "2015-01-01")
+            self.shell.run("decisions", "--model", "bikes", "--limit", "12")
+
+    def _tried(self) -> int:
+        """Wait until stead has tried to deploy what a person trained, as it does at this level; the version."""
+        deadline = time.monotonic() + TRIED_S
+        while True:
+            newest = self.shell.ask("policies.list_retrainings", model="bikes", limit=1)[0]
+            if newest["trigger"] == "person" and newest["ended_at"] is not None:
+                return int(newest["version"])
+            if time.monotonic() > deadline:
+                raise Failed("demo-step", "stead has not tried to deploy what was trained")
+            time.sleep(0.2)
+
+    def _force(self, version: int, code: Path, right: str) -> None:
+        reason = "it is better on all rows that we have"
+        self._act("deploy", f"bikes@{version}", "--override", "parity", "--reason", reason)
+        code.write_text(right)
+        self.say("bikes.py is as it was; what stead trains by itself from now on has the old code.")
+        self._act("push", "bikes")
+
+    def yardstick(self) -> None:
+        with self._chapter("Yardsticks: version 1 left alone, and a new version every month without a gate"):
+            self.shell.run("data", "ingest", "bikes", "--until", YARDSTICK[1])
+            arguments = ("backtest", "bikes", "--since", YARDSTICK[0], "--until", YARDSTICK[1])
+            self.told.backtest = self.shell.follow(*arguments, on_line=self.say)
 
     def gather(self) -> None:
         """The records behind summary and report."""
+        told, of = self.told, ("--model", "bikes", "--limit", "500")
         deadline = time.monotonic() + 30
         while True:
-            self.told.counts = self._json("predictions", "counts", "bikes")
-            self.told.days = self._json("predictions", "loss", "bikes")
-            labelled = sum(day["labelled"] for day in self.told.days)
-            if labelled >= sum(r["labels"] for r in self.told.replays) or time.monotonic() > deadline:
+            told.days = self.shell.json("predictions", "loss", "bikes")
+            labelled = sum(day["labelled"] for day in told.days)
+            if labelled >= sum(r["labels"] for r in told.replays) or time.monotonic() > deadline:
                 break
             time.sleep(0.5)
-        self.told.decisions = self._json("decisions", "--model", "bikes", "--limit", "100")
-        self.told.seconds["in all"] = time.monotonic() - self.started
+        told.retrainings = self.shell.json("retrainings", "list", *of)
+        told.incidents = self.shell.json("incidents", "list", "--all", *of)
+        told.deployments = self.shell.json("deployments", "list", *of)
+        told.decisions = self.shell.json("decisions", *of)
+        told.bad = next((d for d in told.deployments if "parity" in d["overrides"]), {})
+        told.seconds["in all"] = time.monotonic() - self.started
 
     def end(self) -> None:
         """End what runs for this folder."""
         if self.folder.is_dir():
             subprocess.run(
-                [sys.executable, "-m", "stead", "down"], cwd=self.folder, env=self.environ, capture_output=True
+                [sys.executable, "-m", "stead", "down"],
+                cwd=self.folder,
+                env=self.shell.environ,
+                capture_output=True,
             )
 
-    def _replay(self, since: str, until: str) -> None:
-        self._took(
-            self._json_shown("replay", "data/bikes.csv", "--model", "bikes", "--since", since, "--until", until),
-            since,
-            until,
-        )
+    def _act(self, *arguments: str) -> str:
+        """A command that a person gives because nobody else would: it is counted."""
+        self.told.acts.append(Act(self.stage, f"stead {shlex.join(arguments)}"))
+        return self.shell.run(*arguments)
 
-    @contextmanager
-    def _replay_beside(self, since: str, until: str, *, days_a_second: int) -> Iterator[None]:
-        """A replay in the background while the block runs."""
-        arguments = [
-            "replay",
-            "data/bikes.csv",
-            "--model",
-            "bikes",
-            "--since",
-            since,
-            "--until",
-            until,
-            "--speed",
-            str(days_a_second * 86_400),
-        ]
-        self.say(f"$ stead {shlex.join(arguments)} &")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "stead", *arguments, "--json"],
-            cwd=self.folder,
-            env=self.environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        try:
-            yield
-            out, _ = process.communicate()
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                process.wait(10)
-        if process.returncode:
-            raise Failed("demo-step", f"the replay of {since} to {until} failed: {out[-300:]}")
-        self._took(json.loads(out), since, until)
+    def _edit(self, code: Path, *changes: tuple[str, str]) -> None:
+        text = code.read_text()
+        self.say(f"{code.name}, in features():")
+        for before, after in changes:
+            if before not in text:
+                raise Failed("demo-template", "the template of the demo has changed: its line is not there")
+            text = text.replace(before, after)
+            for sign, lines in (("-", before), ("+", after)):
+                for line in lines.splitlines():
+                    self.say(f"  {sign} {line.strip()}")
+        code.write_text(text)
 
-    def _took(self, totals: dict[str, Any], since: str, until: str) -> None:
+    def _replay(self, since: str, until: str, *options: str, meanwhile: Callable[[], object] | None = None) -> None:
+        arguments = ("replay", "data/bikes.csv", "--model", "bikes", "--since", since, "--until", until, *options)
+        totals = self.shell.follow(*arguments, on_line=self._heard, meanwhile=meanwhile)
+        self._news()
+        self.told.stages[-1]["until"] = until
+        self.told.stages[-1].setdefault("since", since)
         self.told.replays.append({"since": since, "until": until, **totals})
         speed = totals["answered"] / totals["seconds"] if totals["seconds"] else 0
         self.say(
@@ -227,71 +209,34 @@ class Story:
         if totals["first_error"]:
             self.say(f"  the first failure: {totals['first_error']}")
 
+    def _heard(self, line: str) -> None:
+        self.say(line)
+        self._news()
+        if WAITS in line:
+            self._approve()
+
+    def _approve(self) -> None:
+        """As a person would: look at what the gates say, then say yes."""
+        for waiting in self.shell.ask("policies.list_approvals", model="bikes"):
+            ref = f"bikes@{waiting['version']}"
+            for verdict in self.shell.ask("gates.list_verdicts", model="bikes", version=waiting["version"]):
+                self.say(f"    {verdict['gate']} {verdict['outcome']}: {verdict['summary']}")
+            self._act("approve", ref, "--reason", "its gates passed")
+
+    def _news(self) -> None:
+        """What was decided since the last look, as the ledger tells it."""
+        entries = self.shell.ask("ledger.list_entries", model="bikes", limit=50)
+        for entry in reversed([each for each in entries if each["id"] > self.heard and each["actor"] == "agent"]):
+            when = time.strftime("%Y-%m-%d", time.gmtime(entry["event_time"] / 1000)) if entry["event_time"] else ""
+            self.say(f"    {when:10}  {entry['summary']}")
+        self.heard = max((each["id"] for each in entries), default=self.heard)
+
     @contextmanager
-    def _chapter(self, title: str) -> Iterator[None]:
-        self.say(f"\n{title}")
+    def _chapter(self, title: str, stage: str = "") -> Iterator[None]:
+        self.say(f"\n{len(self.told.seconds) + 1}  {title}")
+        if stage:
+            self.stage = stage
+            self.told.stages.append({"stage": stage})
         started = time.monotonic()
         yield
-        self.told.seconds[title[3:]] = time.monotonic() - started
-
-    def _run(self, *arguments: str) -> str:
-        """A command, as a user sees it; returns what it printed to stdout."""
-        self.say(f"$ stead {shlex.join(arguments)}")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "stead", *arguments],
-            cwd=self.folder,
-            env=self.environ,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            self.say(line.rstrip("\n"))
-        if process.wait():
-            raise Failed(
-                "demo-step",
-                f"stead {shlex.join(arguments)} ended with {process.returncode}",
-                hint=f"the folder is kept: {self.folder}",
-            )
-        return "".join(said)
-
-    def _fails(self, *arguments: str) -> tuple[int, str]:
-        """A command that must be refused: its exit code and what it said."""
-        self.say(f"$ stead {shlex.join(arguments)}")
-        done = subprocess.run(
-            [sys.executable, "-m", "stead", *arguments],
-            cwd=self.folder,
-            env=self.environ,
-            capture_output=True,
-            text=True,
-        )
-        said = [line for line in done.stderr.splitlines() if line.startswith(("error:", "hint:"))]
-        for line in said:
-            self.say(f"  {line}")
-        if done.returncode == 0:
-            raise Failed("demo-step", f"stead {shlex.join(arguments)} was not refused")
-        return done.returncode, said[0].removeprefix("error: ") if said else ""
-
-    def _json_shown(self, *arguments: str) -> Any:
-        self.say(f"$ stead {shlex.join(arguments)}")
-        return self._json(*arguments, show=True)
-
-    def _json(self, *arguments: str, show: bool = False) -> Any:
-        """A command's `--json`; its progress is shown where it is part of the story."""
-        done = subprocess.run(
-            [sys.executable, "-m", "stead", *arguments, "--json"],
-            cwd=self.folder,
-            env=self.environ,
-            stdout=subprocess.PIPE,
-            stderr=None if show else subprocess.PIPE,
-            text=True,
-        )
-        if done.returncode:
-            raise Failed(
-                "demo-step",
-                f"stead {shlex.join(arguments)} ended with {done.returncode}: {done.stdout[-300:]}",
-                hint=f"the folder is kept: {self.folder}",
-            )
-        return json.loads(done.stdout)
+        self.told.seconds[title] = time.monotonic() - started

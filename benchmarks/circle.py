@@ -1,0 +1,100 @@
+"""How much the demo's figures owe to chance: the whole demo once a seed, its error by quarter beside the yardsticks.
+
+    python benchmarks/circle.py [--seeds 5] [--out circle.json]
+
+Boosted trees on a year of hours have no chance of their own, so each seed learns from nine in ten of the rows, drawn by it,
+in every training of that run, those of the yardsticks included. A run is `stead demo` through its public commands, in a folder
+of its own: five take half an hour on two quiet cores. Figures with date and versions go to the file that `--out` names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from stead.demo import summary
+from stead.demo.story import Story
+
+FIT = ".fit(X, y)"
+SHARE = 0.9
+
+
+class Seeded(Story):
+    """The demo with a training that is drawn by a seed."""
+
+    seed = 0
+
+    def _act(self, *arguments: str) -> str:
+        said = super()._act(*arguments)
+        if arguments[0] == "init":
+            code = self.folder / "bikes.py"
+            text = code.read_text()
+            assert FIT in text, "the template of the demo has changed"
+            drawn = f"    X = X.sample(frac={SHARE}, random_state={self.seed}).sort_index()\n"
+            text = text.replace("    return Hist", f"{drawn}    return Hist").replace(FIT, ".fit(X, y.loc[X.index])")
+            code.write_text(text)
+        return said
+
+
+def run(seed: int, folder: Path) -> dict[str, Any]:
+    """One demo; what it lost by quarter, and what is not as it should be."""
+    story = Seeded(folder, keep_up=False, say=lambda text: None)
+    story.seed = seed
+    try:
+        story.prepare()
+        told = story.tell()
+    finally:
+        story.end()
+    bad = summary.bad(told)
+    return {
+        "seed": seed,
+        "quarters": {q.name: [q.system, q.once, q.monthly] for q in summary.quarters(told)},
+        "refused": {stage.name: len(stage.refused) for stage in summary.stages(told)},
+        "bad": None
+        if bad is None
+        else {"state": bad.state, "guard": bad.guard, "rows": bad.answered, "days": bad.days},
+        "wrong": summary.right(told),
+        "seconds": told.seconds["in all"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("circle.json"))
+    options = parser.parse_args()
+    runs = []
+    for seed in range(options.seeds):
+        with tempfile.TemporaryDirectory(prefix="stead-circle-") as folder:
+            runs.append(run(seed, Path(folder) / "demo"))
+        last = runs[-1]
+        system, once, monthly = last["quarters"]["in all"]
+        print(
+            f"seed {seed}: {system:.3f}, version 1 alone {once:.3f}, monthly {monthly:.3f}; {last['seconds']:.0f} s",
+            *last["wrong"],
+            sep="; ",
+            flush=True,
+        )
+    print(f"\n{'':8}  {'system: least, median, most':28}  version 1 alone, monthly (medians)")
+    for name in runs[0]["quarters"]:
+        system, once, monthly = ([each["quarters"][name][way] for each in runs] for way in range(3))
+        print(
+            f"{name:8}  {min(system):.3f}  {statistics.median(system):.3f}  {max(system):.3f}          {statistics.median(once):.3f}  {statistics.median(monthly):.3f}"
+        )
+    versions = {"python": platform.python_version()} | {
+        name: version(name) for name in ("stead", "scikit-learn", "pandas")
+    }
+    options.out.write_text(
+        json.dumps({"date": f"{datetime.now(UTC):%Y-%m-%d}", "versions": versions, "runs": runs}, indent=1) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
