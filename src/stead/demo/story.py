@@ -33,6 +33,8 @@ WRONG = (
 )
 """The second way asks the machine for its time zone: right where it is trained, hours off where it serves."""
 TRIED_S = 120
+RAISED = "2013-12-30"
+"""When the level is raised to `deploy`: its labels are in before January's schedule fires, which is none of that level's."""
 YARDSTICK = ("2012-01-01", "2015-01-01")
 
 
@@ -96,7 +98,7 @@ class Story:
     def train(self) -> None:
         with self._chapter("2013, level train: stead trains, a person approves", "train"):
             self._act("level", "bikes", "train")
-            self._replay("2013-01-01", "2014-01-01", "--wait-for-people")
+            self._replay("2013-01-01", RAISED, "--wait-for-people")
             self.shell.run("retrainings", "list", "--model", "bikes")
 
     def deploy(self) -> None:
@@ -104,7 +106,7 @@ class Story:
             "2014, level deploy: the policy triggers, gates judge, a canary moves, no person acts", "deploy"
         ):
             self._act("level", "bikes", "deploy")
-            self._replay("2014-01-01", "2014-06-15")
+            self._replay(RAISED, "2014-06-15")
             self.shell.run("retrainings", "list", "--model", "bikes", "--limit", "5")
 
     def bad_version(self) -> None:

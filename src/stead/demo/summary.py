@@ -174,7 +174,7 @@ class Bad:
     """Labelled rows that both versions scored, and those of them that it answered."""
     answered: int
     days: float
-    """Of event time, from its first request to the roll-back."""
+    """Of event time, from its first answer to its last."""
     champion: float | None
     own: float | None
     lost: float | None
@@ -192,7 +192,6 @@ def bad(told: Told) -> Bad | None:
         return None
     version = deployment["version"]
     begun = deployment["shares"][0]["event_time"]
-    ended = next((e["event_time"] for e in told.decisions if _ends(e, deployment["id"])), None)
     mine = [day for day in told.days if day["version"] == version]
     weight, lost = sum(day["weight_sum"] for day in mine), sum(day["loss_sum"] for day in mine)
     cost = lost - (seen.get("first_loss") or 0.0) * weight
@@ -205,17 +204,13 @@ def bad(told: Told) -> Bad | None:
         said=decision.get("said") or "",
         rows=seen.get("rows", 0),
         answered=seen.get("arm_rows", 0),
-        days=((ended or seen["until"]) - begun) / DAY,
+        days=(max((day["day"] for day in mine), default=begun // DAY * DAY) - begun // DAY * DAY) / DAY + 1,
         champion=seen.get("first_loss"),
         own=(seen.get("own") or {}).get("low"),
         lost=seen.get("second_loss"),
         cost=cost,
         cost_share=cost / year if year else 0.0,
     )
-
-
-def _ends(entry: dict[str, Any], deployment: int) -> bool:
-    return bool(entry["action"] == "deployment.aborted" and entry["subject"] == f"deployment {deployment}")
 
 
 def against(told: Told) -> list[str]:

@@ -299,7 +299,8 @@ def request_in(
 ) -> int:
     """Ask for a deployment as part of a larger change: its row, its job and its ledger entry; returns its number.
 
-    A replay that holds the model's clock waits for a `timed` one. Raises Conflict (`deployment-under-way`, `already-live`),
+    A replay that holds the model's clock waits for a `timed` one, and for one by a plan with steps, whose first day begins
+    where the clock stands. Raises Conflict (`deployment-under-way`, `already-live`),
     Refused (`gate-refused`).
     """
     _check_idle(tx, model)
@@ -307,6 +308,7 @@ def request_in(
     if live is not None and live.version == version:
         raise Conflict("already-live", f"{model}@{version} is live already")
     refused = _refused(tx, model, version, overrides) if kind == "deploy" else []
+    chosen = _plan(tx, model, plan if live is not None and kind == "deploy" else "swap")
     number = _insert(
         tx,
         store,
@@ -316,7 +318,7 @@ def request_in(
         kind=kind,
         overrides=list(overrides),
         reason=reason,
-        plan=_plan(tx, model, plan if live is not None and kind == "deploy" else "swap"),
+        plan=chosen,
     )
     ledger.record(
         tx,
@@ -342,7 +344,7 @@ def request_in(
         key=f"deploy:{number}",
         priority=10,
         max_attempts=10,
-        event_time=jobs.held_in(tx, model) if timed else None,
+        event_time=jobs.held_in(tx, model) if timed or chosen.kind != "swap" else None,
     )
     tx.execute(sa.update(deployments).where(deployments.c.id == number).values(job=job.id))
     for verdict in refused:

@@ -18,6 +18,8 @@ from stead.stats import proxy
 from stead.store import Store
 
 DAY = 86_400_000
+LATELY_MS = 28 * DAY
+UNASKED = "nobody has asked it anything in 28 days"
 DEFAULTS: dict[str, tuple[str, ...]] = {
     "record": (),
     "train": ("schedule", "incident"),
@@ -83,6 +85,8 @@ def incident(view: View) -> Signal:
     if not fresh:
         return Signal("incident", False, f"incident {told[0].id} is open and has trained it already")
     first = fresh[-1]
+    if first.opened_by == "agent" and not _answers(view):
+        return Signal("incident", False, f"incident {first.id} is open, but {UNASKED}")
     found = {"incident": first.id, "cause": first.cause, **first.evidence}
     return Signal("incident", True, f"incident {first.id}: {first.summary}", found)
 
@@ -96,7 +100,19 @@ def proxy_pair(view: View) -> Signal:
     worth = proxy.judge_pair(state.pair, price=view.standing.policy.retrain_price, rest_days=rest)
     said = f"in {state.pair.days} days age has cost {worth.prices:.1f} prices of a retraining; {proxy.PRICES:g} are a reason"
     evidence = {"prices": worth.prices, "days": state.pair.days, "gap": worth.gap, "owed_days": state.pair.owed}
+    if worth.due and not _answers(view):
+        return Signal("proxy", False, f"{said}; but {UNASKED}", evidence)
     return Signal("proxy", worth.due, said, evidence)
+
+
+def _answers(view: View) -> bool:
+    """Whether the model was asked anything lately.
+
+    What rows of long ago said is no reason to train now; and where a replay of the past has ended, all its rows are.
+    """
+    return bool(
+        predictions.performance(view.store, view.standing.model, since=view.now - LATELY_MS, until=view.now + 1)
+    )
 
 
 def data(view: View) -> Signal:

@@ -27,7 +27,7 @@ def test_the_report_needs_nothing_else_and_tells_all(tmp_path: Path) -> None:
         "= answered = logged = labelled",
         "the feature 'hour'",
         "exit code 4",
-        "aborted after 36 labelled answers and 7 days",
+        "aborted after 36 labelled answers and 1 days",
         "an incident told so after 10 days",
         "challenger: it is worse",
         "Evidence against bounds",

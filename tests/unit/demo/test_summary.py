@@ -38,7 +38,7 @@ def test_each_level_is_told_from_the_records() -> None:
 def test_the_bad_version_has_its_price() -> None:
     found = summary.bad(told())
     assert found is not None
-    assert (found.state, found.guard, found.rows, found.answered, found.days) == ("aborted", "loss", 144, 36, 7)
+    assert (found.state, found.guard, found.rows, found.answered, found.days) == ("aborted", "loss", 144, 36, 1)
     assert found.cost == pytest.approx(25 * 0.9 - 25 * 0.1) and 0 < found.cost_share < 0.01
 
 
