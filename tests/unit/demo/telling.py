@@ -55,7 +55,7 @@ def told(**changed: Any) -> Told:
     evidence = {
         "days": 6, "rows": 144, "arm_rows": 36, "answered": 40, "failed": 0, "first_loss": 0.1, "second_loss": 0.9,
         "loss": harm, "block": 21_600_000, "own": harm, "errors": none, "latency": none, "other_latency": none,
-        "unusable": 0, "split": 0.5, "until": at("2014-06-26"), "more_days": None,
+        "unusable": 0, "shift": none, "split": 0.5, "until": at("2014-06-26"), "more_days": None,
         "decision": {"action": "abort", "guard": "loss", "said": "its loss is 0.9 against 0.1 on the same rows"},
     }  # fmt: skip
     bad = {
