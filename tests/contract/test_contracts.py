@@ -37,21 +37,21 @@ def test_a_contract_is_read_off_written_and_read(any_store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "said", "rule"),
     [
-        ({"warm": [90.0] * 100}, "the column 'warm' is 90 and the like in 100 of 100 rows, -9 to 48 is usual"),
-        ({"warm": [None] * 5 + [20.0] * 95}, "'warm' is empty in 5 of 100 rows"),
-        ({"warm": [float("nan")] * 5 + [20.0] * 95}, "'warm' is empty in 5 of 100 rows"),
-        ({"warm": ["warm"] * 100}, "'warm' is text, not number"),
-        ({"town": ["c"] * 2 + ["a"] * 98}, "'town' has 'c' and the like in 2 of 100 rows"),
+        ({"warm": [90.0] * 100}, "the column 'warm' is 90 and the like in 100 of 100 rows, -9 to 48 is usual", "max"),
+        ({"warm": [None] * 5 + [20.0] * 95}, "'warm' is empty in 5 of 100 rows", "null"),
+        ({"warm": [float("nan")] * 5 + [20.0] * 95}, "'warm' is empty in 5 of 100 rows", "null"),
+        ({"warm": ["warm"] * 100}, "'warm' is text, not number", "type"),
+        ({"town": ["c"] * 2 + ["a"] * 98}, "'town' has 'c' and the like in 2 of 100 rows", "levels"),
     ],
 )
-def test_what_breaks_it_is_named(store: Store, columns: dict[str, Any], said: str) -> None:
+def test_what_breaks_it_is_named(store: Store, columns: dict[str, Any], said: str, rule: str) -> None:
     datasets.add(store, "d", table(0, 600), time_column="t")
     (found,) = datasets.violations(datasets.infer_contract(store, "d"), table(600, 700, **columns))
-    assert said in found
+    assert said in found and found.endswith(f'(contract: [columns."{next(iter(columns))}"] {rule})')
     assert datasets.violations(datasets.infer_contract(store, "d"), table(600, 700).drop_columns(["town"])) == [
-        "the column 'town' is missing"
+        "the column 'town' is missing (contract: [columns.\"town\"])"
     ]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from watched import DAY, HOUR, START
 
-from stead import fleet, jobs, models, policies
+from stead import datasets, fleet, jobs, models, monitors, policies
 from stead.config import PolicyConfig, RolloutConfig
 from stead.errors import NotFound
 from stead.jobs.operations import claim, finish, give_up
@@ -107,3 +108,32 @@ def test_a_training_brings_the_rows_itself(store: Store) -> None:
     assert (trains.outcome, trains.job, trains.missed) == ("retraining 1 began", retraining.job, 0)
     assert trains.fired == START + 30 * DAY + 4 * HOUR
     assert models.get_model(store, "m").level == "train"
+
+
+def test_batches_that_break_the_contract_are_one_incident_until_a_good_one_comes(any_store: Store) -> None:
+    store = any_store
+    hourly(store)
+
+    def bad(hour: int) -> list[tuple[str, str, str]]:
+        said = "the column 'x' is text, not number (contract: [columns.\"x\"] type)"
+        datasets.put_aside(
+            store, "m", f"{hour:064}", rows=24, since=START, until=START + hour * HOUR, problems=[said], job=None
+        )
+        return seen(hour)
+
+    def seen(hour: int) -> list[tuple[str, str, str]]:
+        at(store, hour + 0.1)
+        return [(each.cause, each.severity, each.state) for each in monitors.list_incidents(store)]
+
+    assert seen(1) == [] and bad(2) == bad(3) == seen(4) == [("batch", "page", "open")]
+    (incident,) = monitors.list_incidents(store)
+    assert (incident.kind, incident.opened_by, incident.event_time) == ("data", "agent", START + 2.1 * HOUR)
+    assert incident.summary.startswith("2 batches of m went into quarantine, 24 rows: the column 'x' is text")
+    assert incident.evidence["since"] == START + 2 * HOUR and incident.evidence["until"] == START + 3 * HOUR
+    assert len(monitors.list_deliveries(store, incident.id)) == 2 and policies.list_retrainings(store) == []
+    datasets.add(store, "m", pa.table({"y": [1.0]}))
+    assert seen(5) == [("batch", "page", "resolved")]
+    assert monitors.get_incident(store, incident.id).reason == "rows of m came in that hold to the contract"
+    assert bad(6)[0] == ("batch", "page", "open")
+    monitors.resolve_incident(store, incident.id + 1)
+    assert [state for _, _, state in bad(7)] == ["resolved"] * 2, "a person knows of it"

@@ -181,7 +181,10 @@ def data_ingest(model: str, since: int | None, until: int | None, as_json: bool)
     result = follow(caller, job).result or {}
     if as_json:
         return result
-    print(f"{result['dataset']}@{result['version']}: {result['rows']} rows")
+    print(
+        f"{result['dataset']}@{result['version']}: {result['rows']} rows"
+        + ("" if result["added"] else ", no new ones came")
+    )
     return None
 
 

@@ -161,10 +161,12 @@ def incidents_show(number: int, as_json: bool) -> Any:
 
 def _fact(name: str, value: Any) -> Any:
     """Evidence for reading: a day as a date, figures by name."""
-    if name in ("since", "day") and isinstance(value, int):
+    if name in ("since", "until", "day") and isinstance(value, int):
         return output.when(value)[:10]
     if isinstance(value, dict) and all(isinstance(each, float) for each in value.values()):
         return ", ".join(f"{key} {output.number(each)}" for key, each in value.items())
+    if isinstance(value, list):
+        return "; ".join(str(each) for each in value)
     return value if value is None or isinstance(value, int | float) else str(value)
 
 

@@ -80,11 +80,11 @@ def _rule(kind: str, profile: dict[str, Any], rows: int) -> ColumnRule:
 
 
 def violations(contract: Contract, table: pa.Table) -> list[str]:
-    """What a batch breaks, a sentence for each column; empty where it holds to the contract."""
+    """What a batch breaks, a sentence for each column with the contract's line; empty where it holds to the contract."""
     found = []
     for name, rule in contract.columns.items():
         if name not in table.column_names:
-            found.append(f"the column {name!r} is missing")
+            found.append(f"the column {name!r} is missing{_line(name)}")
         elif (said := _broken(name, rule, table[name], contract.outside)) is not None:
             found.append(said)
     return found
@@ -98,16 +98,17 @@ def _broken(name: str, rule: ColumnRule, column: Any, outside: float) -> str | N
     rows = len(column)
     kind = _kind(str(column.type))
     if rule.type and kind != rule.type and column.null_count < rows:
-        return f"the column {name!r} is {kind or column.type}, not {rule.type}"
+        return f"the column {name!r} is {kind or column.type}, not {rule.type}{_line(name, 'type')}"
     missing = pc.is_null(column, nan_is_null=pa.types.is_floating(column.type))
     nulls = pc.sum(missing).as_py() or 0
     if nulls > rule.null * rows:
-        return f"the column {name!r} is empty in {nulls} of {rows} rows, {rule.null:.3g} of them may be"
+        return f"the column {name!r} is empty in {nulls} of {rows} rows, {rule.null:.3g} of them may be{_line(name, 'null')}"
     values = column.filter(pc.invert(missing))
     if rule.levels is not None:
         strange = values.filter(pc.invert(pc.is_in(values.cast(pa.string()), pa.array(rule.levels, pa.string()))))
         if len(strange) > outside * rows:
-            return f"the column {name!r} has {strange[0].as_py()!r} and the like in {len(strange)} of {rows} rows"
+            said = f"the column {name!r} has {strange[0].as_py()!r} and the like in {len(strange)} of {rows} rows"
+            return said + _line(name, "levels")
     if kind == "number" and (rule.min is not None or rule.max is not None):
         numbers = values.cast(pa.float64(), safe=False)
         beyond = numbers.filter(
@@ -118,8 +119,15 @@ def _broken(name: str, rule: ColumnRule, column: Any, outside: float) -> str | N
         )
         if len(beyond) > outside * rows:
             low, high = ("any" if end is None else f"{end:.6g}" for end in (rule.min, rule.max))
-            return f"the column {name!r} is {beyond[0].as_py():.6g} and the like in {len(beyond)} of {rows} rows, {low} to {high} is usual"
+            said = f"the column {name!r} is {beyond[0].as_py():.6g} and the like in {len(beyond)} of {rows} rows, {low} to {high} is usual"
+            end = "min" if rule.min is not None and beyond[0].as_py() < rule.min else "max"
+            return said + _line(name, end)
     return None
+
+
+def _line(column: str, rule: str = "") -> str:
+    """Where the contract says so."""
+    return f" (contract: [columns.{_quoted(column)}]{' ' * bool(rule)}{rule})"
 
 
 def _kind(kind: str) -> str:

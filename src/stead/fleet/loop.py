@@ -93,7 +93,8 @@ def _look(store: Store, model: models.Model) -> int:
     if standing is None:
         return 0
     moved = policies.adopt(store, model, standing) + int(policies.decide(store, model) is not None)
-    return moved + int(policies.ingest_due(store, model) is not None)
+    moved += int(policies.ingest_due(store, model) is not None)
+    return moved + monitors.observe_batches(store, model, standing.spec.dataset)
 
 
 def _canary(store: Store, deployment: deployments.Deployment) -> int:

@@ -2,9 +2,10 @@
 
 `observe` takes the days that are over through the monitors (realised loss, data breaks, units, drift, outputs, volume); what
 comes late restates them. A monitor is a fold over days in `folding`; performance estimated without labels will be one more.
-Incidents are one by cause, told to people by webhook and command; drift alone is a note.
+Incidents are one by cause, a batch that broke its contract among them, told to people by webhook and command; drift alone is a note.
 """
 
+from stead.monitors.batches import observe_batches
 from stead.monitors.incidents import (
     get_incident,
     list_deliveries,
@@ -67,6 +68,7 @@ __all__ = [
     "monitor_days",
     "monitoring",
     "observe",
+    "observe_batches",
     "open_incident",
     "ping",
     "resolve_incident",

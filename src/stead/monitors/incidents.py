@@ -195,7 +195,7 @@ def reconcile(
     tx: sa.Connection,
     store: Store,
     model: str,
-    version: int,
+    version: int | None,
     causes: Collection[str],
     findings: Mapping[str, Finding],
     opened: dict[str, Incident],
@@ -229,7 +229,7 @@ def reconcile(
     return moved
 
 
-def _update(tx: sa.Connection, incident: Incident, version: int, finding: Finding) -> Incident:
+def _update(tx: sa.Connection, incident: Incident, version: int | None, finding: Finding) -> Incident:
     values: dict[str, Any] = {
         "version": version,
         "severity": "page" if "page" in (incident.severity, finding.severity) else "note",

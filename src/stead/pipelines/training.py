@@ -345,8 +345,9 @@ def run_ingest(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> di
         until = keeper.job.payload["until"]
         end = until if until is not None else jobs.model_now(store, spec.model)
         version = ingest_until(store, shop, spec, end, since=keeper.job.payload["since"])
-    keeper.report(f"{version.ref}: {version.rows} rows", 3, 3)
-    return {"dataset": version.dataset, "version": version.version, "rows": version.rows}
+    added = version.source.get("job") == keeper.job.id
+    keeper.report(f"{version.ref}: {version.rows} rows" + ("" if added else ", no new ones came"), 3, 3)
+    return {"dataset": version.dataset, "version": version.version, "rows": version.rows, "added": added}
 
 
 def _workshop(

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from stead import datasets, deployments, fleet, jobs, ledger, models, pipelines, policies
+from stead import datasets, deployments, fleet, jobs, ledger, models, monitors, pipelines, policies
 from stead.api.caller import Embedded
 from stead.api.undoing import undo
 from stead.config import Project, load_project, load_settings
@@ -248,6 +248,8 @@ def test_rows_come_in_by_the_clock_and_a_broken_contract_keeps_them_out(circle: 
     assert datasets.get_version(store, "tiny").version == after.version
     assert "are in quarantine" in " ".join(policies.explain(store, "tiny").why)
     assert datasets.list_quarantine(store, dataset="tiny")[0].until == to_ms("2020-06-06T06:00")
+    (incident,) = monitors.list_incidents(store, model="tiny", state="open")
+    assert incident.cause == "batch" and "the column 'y' is text" in incident.summary
     (circle.root / "tiny.py").write_text(CODE)
 
 
