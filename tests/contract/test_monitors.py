@@ -10,6 +10,7 @@ from stead.api.undoing import undo
 from stead.errors import Conflict, InvalidInput, NotFound
 from stead.runtime.clock import now_ms
 from stead.store import Store
+from stead.web.drift import estimate_of
 
 
 def actions(store: Store) -> list[str]:
@@ -29,6 +30,7 @@ def test_a_healthy_model_opens_nothing(any_store: Store) -> None:
     watched.hold(61)
     assert monitors.due(any_store, known) == ["m"]
     seen = {view.monitor: view for view in monitors.monitoring(any_store, "m").monitors}
+    assert "no time-ordered hold-out" in seen.pop("estimate").said
     assert {view.outcome for view in seen.values()} == {"ok"}
 
 
@@ -149,6 +151,30 @@ def test_a_version_that_is_bad_from_its_first_day_stays_so_by_its_hold_out(store
     assert incident.state == "open" and "not surely over 2" in incident.summary
     watched.days(60, 75)
     assert watched.incidents() == [("loss", "page", "resolved")]
+
+
+def test_the_loss_to_expect_is_told_before_any_label(any_store: Store) -> None:
+    watched = Watched(any_store)
+    watched.live(holdout=[1.0] * 42, answers=(10.0, 20.0))
+    watched.days(0, 28, label=False, answers=(10.0, 20.0))
+    (said,) = [view for view in monitors.monitoring(any_store, "m").monitors if view.monitor == "estimate"]
+    assert said.outcome == "ok" and "without labels, usual is at most 1." in said.said
+    watched.days(28, 42, label=False, answers=(20.0,))  # as if only hard rows came
+    (incident,) = [each for each in monitors.list_incidents(any_store) if each.cause == "estimate"]
+    assert (incident.kind, incident.severity, incident.version) == ("estimate", "page", 1)
+    assert (
+        "without labels the loss is estimated at 2" in incident.summary
+        and len(monitors.list_deliveries(any_store, incident.id)) == 2
+    )
+    watched.days(
+        42, 56, label=False, answers=(10.0,), change=lambda row: {"x": row["x"] + 100, "kind": "d", "t": "now"}
+    )
+    found = monitors.drift_by_week(any_store, "m", weeks=8)
+    assert [each.outcome for each in found.estimates[-2:]] == ["unknown"] * 2 and found.estimates[-1].value is None
+    assert ("estimate", "page", "open") in watched.incidents(), "nothing is known of rows that are unlike"
+    assert "<svg" in estimate_of(found) and found.estimates[0].bound is not None
+    watched.days(56, 63, label=False, answers=(10.0, 20.0))
+    assert ("estimate", "page", "resolved") in watched.incidents()
 
 
 def test_a_new_version_ends_the_incident_of_the_old_one_when_its_own_loss_is_fine(store: Store) -> None:

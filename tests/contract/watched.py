@@ -36,15 +36,18 @@ class Watched:
         self.delay = delay
         self.log = PredictionLog(store, "gateway-1")
 
-    def live(self, holdout: Sequence[float] = ()) -> int:
-        """Log and register a version, and let it be the champion; `holdout` is the loss of the days that it was judged on."""
+    def live(self, holdout: Sequence[float] = (), answers: Sequence[float] = (10.0,)) -> int:
+        """Log and register a version, and let it be the champion.
+
+        `holdout` is the loss of the days that it was judged on, `answers` what it answered there: one of 20 cost twice as much.
+        """
         text = b"six==1.0 --hash=sha256:" + b"0" * 64 + b"\n"
         lock = environments.add(self.store, lock=self.store.blobs.put(text), python="3.11", platform="linux-x86_64")
         folder = self.store.root / f"m{self.version}"
         folder.mkdir()
         (folder / "MLmodel").write_text('{"flavors": {"python_function": {"loader_module": "x"}}}')
         (folder / "n").write_text(str(self.version))
-        judged = {"judged_on": self.judged(holdout)} if holdout else {}
+        judged = {"judged_on": self.judged(holdout, answers)} if holdout else {}
         logged = models.log_model(self.store, folder, name="m", environment=lock.digest, info=judged)
         settings = {"label_delay": self.delay, "time": "t"}
         self.version = models.register(self.store, "m", logged.id, settings=settings).version
@@ -53,11 +56,12 @@ class Watched:
             self.look(0)
         return self.version
 
-    def judged(self, losses: Sequence[float]) -> dict[str, str]:
+    def judged(self, losses: Sequence[float], answers: Sequence[float]) -> dict[str, str]:
         """A time-ordered hold-out of the days before the first: what a training leaves."""
         times = [START + (n - len(losses)) * DAY + place * HOUR for n in range(len(losses)) for place in range(24)]
-        targets = np.concatenate([10.0 + self.random.gamma(4, loss / 4, 24) for loss in losses])
-        rows = {"split": ["time"] * len(times), "time": times, "prediction": [10.0] * len(times), "target": targets}
+        predicted = np.array([answers[n % len(answers)] for n in range(len(times))])
+        costs = np.concatenate([self.random.gamma(4, loss / 4, 24) for loss in losses]) * predicted / 10
+        rows = {"split": ["time"] * len(times), "time": times, "prediction": predicted, "target": predicted + costs}
         pq.write_table(pa.table(rows), path := self.store.root / f"holdouts-{self.version}.parquet")
         return {"holdouts": self.store.blobs.put(path), "time": "t", "target": "y"}
 
@@ -82,12 +86,18 @@ class Watched:
     def days(self, first: int, end: int, **given: Any) -> None:
         """Days that are looked at together, when the last of them is over."""
         for number in range(first, end):
-            self.serve(number, change=given.get("change", lambda row: row))
-            self.label(number, loss=given.get("loss", 1.0))
+            self.serve(number, change=given.get("change", lambda row: row), answers=given.get("answers", (10.0,)))
+            if given.get("label", True):
+                self.label(number, loss=given.get("loss", 1.0))
         self.look(end)
 
     def serve(
-        self, number: int, *, change: Callable[[Row], Mapping[str, Any]] = lambda row: row, rows: int | None = None
+        self,
+        number: int,
+        *,
+        change: Callable[[Row], Mapping[str, Any]] = lambda row: row,
+        rows: int | None = None,
+        answers: Sequence[float] = (10.0,),
     ) -> None:
         count = self.rows if rows is None else rows
         sent = []
@@ -106,7 +116,7 @@ class Watched:
                     key=None,
                     header_length=0,
                     body=json.dumps({"row": change(self.row())}).encode(),
-                    outputs=msgspec.msgpack.encode([10.0 + float(self.random.normal(0, 0.1))]),
+                    outputs=msgspec.msgpack.encode([answers[place % len(answers)] + float(self.random.normal(0, 0.1))]),
                 )
             )
         self.log.append(sent)
@@ -119,8 +129,8 @@ class Watched:
 
     def look(self, number: int) -> int:
         """Bring the model's clock to the beginning of a day and let the monitors look."""
-        self.hold(number)
         predictions.refresh_performance(self.store)
+        self.hold(number)  # just before: a holder that is silent for long loses the clock
         moved = monitors.observe(self.store, "m")
         assert monitors.observe(self.store, "m") == 0 or moved
         return moved

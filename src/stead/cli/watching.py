@@ -15,12 +15,12 @@ _MARKS = {"ok": "○", "alarm": "●", "unknown": "–"}
 @click.command()
 @click.argument("model")
 @click.option("--days", is_flag=True, help="What each monitor said day by day, instead of what they see now.")
-@click.option("--monitor", help="With --days, one of loss, data, scale, drift, outputs, volume.")
+@click.option("--monitor", help="With --days, one of loss, estimate, data, scale, drift, outputs, volume.")
 @click.option("--since", type=MOMENT, help="With --days, from this day of event time on.")
 @click.option("--until", type=MOMENT, help="With --days, to before this one.")
 @output.json_option
 def monitors(model: str, days: bool, monitor: str | None, since: int | None, until: int | None, as_json: bool) -> Any:
-    """What the monitors of MODEL see now: loss, broken data, units, drift, outputs, rows a day."""
+    """What the monitors of MODEL see now: loss, the loss to expect without labels, broken data, units, drift, outputs, rows a day."""
     caller = connect()
     if days or monitor or since or until:
         found = caller.call("monitors.monitor_days", model=model, monitor=monitor, since=since, until=until)
@@ -50,7 +50,7 @@ def monitors(model: str, days: bool, monitor: str | None, since: int | None, unt
 @click.option("--column", help="The distributions of one column, or of `output`, instead of every distance.")
 @output.json_option
 def drift(model: str, weeks: int, until: int | None, version: int | None, column: str | None, as_json: bool) -> Any:
-    """MODEL's columns by week: distance from the reference, 0 to 1, the furthest first; below, the loss and its labels."""
+    """MODEL's columns by week: distance from the reference, 0 to 1, the furthest first; below, the loss, its labels, and the loss to expect without them."""
     caller = connect()
     asked = {"model": model, "weeks": weeks, "until": until, "version": version}
     if column is not None:
@@ -69,6 +69,9 @@ def drift(model: str, weeks: int, until: int | None, version: int | None, column
         rows.append([profile.column, *(by_week.get(start) for start in starts)])
     for name, measure in (("loss", _loss), ("labelled", _labelled)):
         rows.append([name, *(measure([d for d in found.days if 0 <= d.day - s < _WEEK]) for s in starts)])
+    if found.estimates:
+        ends = {start: [e for e in found.estimates if 0 <= e.day - start < _WEEK] for start in starts}
+        rows.append(["estimate", *(_estimate(ends[start]) for start in starts)])
     heads = ["column", *(output.when(start)[5:10] for start in starts)]
     output.table(heads, rows, right=range(1, len(heads)))
     return None
@@ -87,6 +90,14 @@ def _loss(days: list[Any]) -> float | None:
     known = [(day.loss, day.labelled) for day in days if day.loss is not None]
     rows = sum(count for _, count in known)
     return sum(loss * count for loss, count in known) / rows if rows else None
+
+
+def _estimate(windows: list[Any]) -> str | None:
+    """Of the last window that ends in the week, with a mark where it is an alarm."""
+    if not windows:
+        return None
+    last = windows[-1]
+    return "unknown" if last.value is None else f"{last.value:.4g}" + ("✕" if last.outcome == "alarm" else " ")
 
 
 def _labelled(days: list[Any]) -> str | None:

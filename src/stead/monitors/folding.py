@@ -6,6 +6,7 @@ comes late (a label, a row) restates: it goes on again from the day before the f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
@@ -13,13 +14,14 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from stead.monitors.columns import OUTPUT
+from stead.monitors.columns import OUTPUT, Values
 from stead.monitors.packing import Columns
-from stead.monitors.references import FEATURE, NAMES, ColumnsReference, LossReference
+from stead.monitors.references import FEATURE, NAMES, ColumnsReference, EstimateReference, LossReference
 from stead.monitors.types import Kind, Monitor, Outcome, Severity
 from stead.predictions import DayLoss
 from stead.stats.breaks import Break, breaks, volume_break
-from stead.stats.drift import Note, drift, update_note
+from stead.stats.calibration import estimate
+from stead.stats.drift import Note, drift, update_note, weighted_distance
 from stead.stats.histograms import NULL, Histogram, merge_histograms
 from stead.stats.risk import ALPHA, RiskState, evidence, update_risk
 
@@ -74,6 +76,7 @@ class Judged:
 
 CAUSES: dict[Monitor, tuple[str, ...]] = {
     "loss": ("loss",),
+    "estimate": ("estimate",),
     "data": ("null", "type", "unseen", "constant"),
     "scale": ("scale",),
     "drift": ("drift",),
@@ -246,6 +249,59 @@ def fold_drift(reference: ColumnsReference, state: State | None, day: int, windo
 def fold_outputs(reference: ColumnsReference, state: State | None, day: int, window: Sequence[Columns]) -> Judged:
     """The drift note over what the model answers."""
     return _note("outputs", reference, [OUTPUT], state, day, window)
+
+
+def fold_estimate(
+    reference: EstimateReference,
+    columns: ColumnsReference,
+    state: State | None,
+    day: int,
+    window: Sequence[Columns],
+    answers: Values,
+) -> Judged:
+    """The loss to expect of the answers in the window that ends with `day`; where its rows are too unlike, it stands as it stood."""
+    state = state or {}
+    merged = _merged(window, ())
+    far = {
+        name: drift(merged[name], of).distance for name, of in columns.slow.items() if name in merged and name != OUTPUT
+    }
+    apart = weighted_distance(far, dict.fromkeys(far, 1.0))
+    found = estimate(reference.estimator, answers, distance=None if math.isnan(apart) else apart)
+    since = state.get("since")
+    if found.state != "unknown":
+        since = (since or day) if found.state == "alarm" else None
+    seen = (
+        {"value": found.value, "usual": found.usual, "limit": found.limit}
+        if found.state != "unknown"
+        else state.get("seen")
+    )
+    proof = {
+        "distance": None if math.isnan(apart) else apart,
+        "usual": found.usual,
+        "rows": len(answers),
+        "reason": found.reason,
+    }
+    findings = {}
+    if since is not None and seen:
+        said = (
+            f"without labels the loss is estimated at {seen['value']:.4g}, over {seen['limit']:.4g}, the most that is usual "
+            f"({seen['usual']:.4g} in its hold-out): its rows have become harder"
+        )
+        findings["estimate"] = Finding(
+            "estimate", "estimate", "page", since, said, {**seen, "since": since, "day": day}
+        )
+    known = found.state != "unknown"
+    return Judged(
+        "estimate",
+        day,
+        found.value if known else None,
+        found.limit if known else None,
+        "alarm" if found.state == "alarm" else "ok" if known else "unknown",
+        proof,
+        {"since": since, "seen": seen},
+        findings,
+        f"the estimate is {found.value:.4g}, at most {found.limit:.4g} is usual" if found.state == "usual" else "",
+    )
 
 
 def _note(

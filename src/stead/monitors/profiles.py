@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from stead import models, predictions
-from stead.monitors.columns import count
+from stead.monitors.columns import Values, count, outputs
 from stead.monitors.packing import Columns, pack, unpack
 from stead.monitors.references import DAY, ColumnsReference, served_values
 from stead.monitors.tables import profile_days as table
@@ -83,6 +83,12 @@ class Profiles:
     def window(self, last: int, days: int) -> list[Columns]:
         """The profiles of the `days` that end with day `last`."""
         return [self._of(day) for day in self.days(last - (days - 1) * DAY, last + DAY)]
+
+    def answers(self, last: int, days: int) -> Values:
+        """What the version answered on the `days` that end with day `last`, row by row."""
+        since = last - (days - 1) * DAY
+        got = predictions.read_columns(self.store, self.model.name, version=self.version, since=since, until=last + DAY)
+        return outputs(got["output"], got["output_json"])
 
     def _of(self, day: int) -> Columns:
         if day in self.fresh:

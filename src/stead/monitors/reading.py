@@ -63,6 +63,7 @@ def monitoring(store: Store, model: str) -> Monitoring:
             last = {name: _last(tx, model, 0 if name in MODEL_WIDE else version, name) for name in MONITORS}
         without = {
             "loss": not held.losses,
+            "estimate": held.estimate is None,
             **dict.fromkeys(("data", "scale", "drift", "outputs"), held.columns is None),
         }
         for name in MONITORS:
@@ -87,6 +88,8 @@ def _waits(store: Store, model: str, version: int, monitor: Monitor, without: di
     if monitor == "loss":
         days = [day for day in predictions.performance(store, model) if day.version == version and day.weight_sum > 0]
         return f"waits for a reference: {min(len(days), FIRST_LABELLED)} of {FIRST_LABELLED} labelled days"
+    if monitor == "estimate":
+        return "no estimate without labels: the version has no time-ordered hold-out to read it off"
     return "waits for a reference: the first rows that it serves"
 
 
@@ -98,6 +101,10 @@ def _said(day: MonitorDay) -> str:
         bounds = proof.get("bounds") or {}
         by = " and ".join(f"{bounds[source]:.4g} by its {name}" for source, name in NAMES.items() if source in bounds)
         return f"{lately}, usual is at most {by}"
+    if day.monitor == "estimate":
+        if day.value is None:
+            return f"unknown: {proof['reason']}"
+        return f"{day.value:.4g} without labels, usual is at most {day.bound:.4g}"
     if day.monitor in ("data", "scale"):
         columns = sorted({name for each in proof.values() for name in each})
         return f"broken: {', '.join(columns)}" if columns else "as in the reference"

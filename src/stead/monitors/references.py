@@ -7,6 +7,7 @@ from one another comes from the hold-out alone. Rows are not kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from stead.monitors.packing import Columns, pack, unpack
 from stead.monitors.tables import references as table
 from stead.predictions import DayLoss
 from stead.runtime.clock import now_ms
+from stead.stats.calibration import Estimator, fit_estimator
 from stead.stats.drift import ColumnReference, column_reference
 from stead.stats.histograms import Bins, make_bins, merge_histograms
 from stead.stats.losses import row_losses
@@ -78,12 +80,23 @@ class ColumnsReference:
 
 
 @dataclass(frozen=True)
+class EstimateReference:
+    """What predictions cost in the hold-out: the loss to expect where no labels have come."""
+
+    estimator: Estimator
+    source: str
+    tested_from: int
+
+
+@dataclass(frozen=True)
 class References:
     """What a version is held against so far."""
 
     losses: tuple[LossReference, ...] = ()
     """Of its hold-out, of what it served first, or both."""
     columns: ColumnsReference | None = None
+    estimate: EstimateReference | None = None
+    """Of its hold-out; None without one, or where the loss has no meaning on its predictions alone."""
 
     @property
     def whole(self) -> bool:
@@ -106,7 +119,7 @@ def load(store: Store, model: str, version: int) -> References:
                     _known.pop(next(iter(_known)), None)
                 _known[key] = _made(row)
     losses = tuple(_known[keys[kind]] for kind in LOSSES if kind in keys)
-    return References(losses, _known.get(keys.get("columns")))
+    return References(losses, _known.get(keys.get("columns")), _known.get(keys.get("estimate")))
 
 
 MOST_KNOWN = 256
@@ -117,13 +130,15 @@ def made(known: References, rows: Sequence[Mapping[str, Any]]) -> References:
     """The references with those in `rows`, which are rows of the table."""
     found = {row["kind"]: _made(row) for row in rows}
     losses = (*known.losses, *(found[kind] for kind in LOSSES if kind in found))
-    return References(losses, found.get("columns", known.columns))
+    return References(losses, found.get("columns", known.columns), found.get("estimate", known.estimate))
 
 
 def _made(row: Mapping[str, Any]) -> Any:
     since = row["tested_from"] or 0
     if row["kind"] in LOSSES:
         return LossReference(msgspec.convert(row["value"]["risk"], RiskReference), row["source"], since)
+    if row["kind"] == "estimate":
+        return EstimateReference(msgspec.convert(row["value"], Estimator), row["source"], since)
     plain = row["value"]
     bins = {name: msgspec.convert(each, Bins) for name, each in plain["bins"].items()}
     units, window, quick = unpack(row["packed"]), plain["window"], plain["quick"]
@@ -156,6 +171,7 @@ def make(
     sources = {each.source for each in known.losses}
     if "hold-out" not in sources:
         found["loss"] = _tried(lambda: _held_out_loss(store, model.loss, judged))
+        found["estimate"] = found["loss"] and _tried(lambda: _held_out_estimate(store, model.loss, judged))
     if "served" not in sources:
         found["first-loss"] = _served_loss(labelled)
     if known.columns is None:
@@ -193,6 +209,20 @@ def _held_out_loss(store: Store, measure: str, judged: dict[str, Any]) -> dict[s
     if int((sums[1] > 0).sum()) < BLOCKS:
         return None
     return {"source": "hold-out", "value": {"risk": asdict(risk_reference(sums[0], sums[1]))}, "tested_from": 0}
+
+
+def _held_out_estimate(store: Store, measure: str, judged: dict[str, Any]) -> dict[str, Any] | None:
+    """What predictions cost, in blocks as long as the windows of the columns."""
+    table = _holdout(store, judged)
+    if table is None:
+        return None
+    days = _times(table["time"]) // DAY
+    length = int(days.max() - days.min()) + 1
+    blocks = (days - days.min()) // _window(length)
+    found = fit_estimator(measure, _listed(table["prediction"]), _listed(table["target"]), blocks)
+    if not (math.isfinite(found.usual) and math.isfinite(found.between)):
+        return None
+    return {"source": "hold-out", "value": asdict(found), "tested_from": 0}
 
 
 def _served_loss(labelled: Sequence[DayLoss]) -> dict[str, Any] | None:
@@ -274,10 +304,15 @@ def _counted(columns: dict[str, Any], times: Any, source: str, tested_from: int)
         part = order[low:high]
         parts.append({name: count(_some(counted, part), bins[name]) for name, (_, counted) in columns.items()})
     a_day = len(times) / max(len(np.unique(days)), 1)
-    window = 1 if length < BLOCKS else max(1, min(WEEK, length // BLOCKS))
+    window = _window(length)
     quick = min(window, max(1, -int(-QUICK_ROWS // a_day)))
     value = {"bins": {name: asdict(each) for name, each in bins.items()}, "window": window, "quick": quick}
     return {"source": source, "value": value, "packed": pack(parts), "tested_from": tested_from}
+
+
+def _window(days: int) -> int:
+    """Days of a window, so that a reference of so many days has enough of them."""
+    return max(1, min(WEEK, days // BLOCKS))
 
 
 def _holdout(store: Store, judged: dict[str, Any]) -> pa.Table | None:

@@ -9,7 +9,7 @@ references = sa.Table(
     metadata,
     sa.Column("model", sa.Text, primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("kind", sa.Text, primary_key=True),  # loss, first-loss, columns
+    sa.Column("kind", sa.Text, primary_key=True),  # loss, first-loss, columns, estimate
     sa.Column("source", sa.Text, nullable=False),  # hold-out, served
     sa.Column("value", sa.JSON, nullable=False),
     sa.Column("packed", sa.LargeBinary, nullable=True),  # histograms
@@ -32,7 +32,7 @@ monitor_days = sa.Table(
     metadata,
     sa.Column("model", sa.Text, primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("monitor", sa.Text, primary_key=True),  # loss, data, scale, drift, outputs, volume
+    sa.Column("monitor", sa.Text, primary_key=True),  # loss, estimate, data, scale, drift, outputs, volume
     sa.Column("day", sa.BigInteger, primary_key=True),  # last day of the window that was looked at
     sa.Column("value", sa.Float, nullable=True),
     sa.Column("bound", sa.Float, nullable=True),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Monitor = Literal["loss", "data", "scale", "drift", "outputs", "volume"]
-MONITORS: tuple[Monitor, ...] = ("loss", "data", "scale", "drift", "outputs", "volume")
-"""Realised loss; shares that jump; units that jump; drift of the columns; drift of the outputs; rows a day."""
-Kind = Literal["performance", "data", "drift", "volume", "other"]
+Monitor = Literal["loss", "estimate", "data", "scale", "drift", "outputs", "volume"]
+MONITORS: tuple[Monitor, ...] = ("loss", "estimate", "data", "scale", "drift", "outputs", "volume")
+"""Realised loss; the loss to expect without labels; shares that jump; units that jump; drift of the columns; drift of the outputs; rows a day."""
+Kind = Literal["performance", "estimate", "data", "drift", "volume", "other"]
 PEOPLES: tuple[Kind, ...] = ("performance", "data", "other")
 """Kinds that a person can open."""
 Severity = Literal["note", "page"]
@@ -68,7 +68,7 @@ class Incident:
     version: int | None
     """The version that was live when it was last updated."""
     cause: str
-    """`loss`, `null`, `type`, `unseen`, `constant`, `scale`, `few-rows`, `many-rows`, `drift`, `outputs`, `batch`, or `person: …`."""
+    """`loss`, `null`, `type`, `unseen`, `constant`, `scale`, `few-rows`, `many-rows`, `drift`, `outputs`, `estimate`, `batch`, or `person: …`."""
     kind: Kind
     state: State
     severity: Severity
@@ -176,3 +176,5 @@ class ModelDrift:
     columns: list[ColumnProfile]
     """The furthest first."""
     days: list[LossDay]
+    estimates: list[MonitorDay] = field(default_factory=list)
+    """The loss to expect without labels, by window: its value against the most that is usual, `unknown` where rows are too unlike."""

@@ -16,7 +16,7 @@ from stead.errors import InvalidInput
 from stead.monitors import folding, incidents, references
 from stead.monitors.folding import CAUSES, Judged, State
 from stead.monitors.profiles import Profiles
-from stead.monitors.references import DAY, LOSSES, MONDAY, ColumnsReference, LossReference
+from stead.monitors.references import DAY, LOSSES, MONDAY, ColumnsReference, EstimateReference, LossReference
 from stead.monitors.tables import incidents as incidents_table
 from stead.monitors.tables import monitor_days as table
 from stead.monitors.tables import watches
@@ -161,7 +161,7 @@ class _Look:
             low = first - (2 * columns.window + columns.quick) * DAY
             profiles = Profiles(store, model, version, columns, low=max(low, columns.tested_from, _EVER))
             recounted = profiles.count([day for day in own if day.day >= first])
-            series += self._columns(version, columns, profiles, recounted)
+            series += self._columns(version, columns, known.estimate, profiles, recounted)
         return self._write(version, refresh, [one for one in series if one is not None], made, profiles)
 
     def _last_states(self, version: int) -> dict[str, tuple[int, State]]:
@@ -234,7 +234,12 @@ class _Look:
         return series
 
     def _columns(
-        self, version: int, reference: ColumnsReference, profiles: Profiles, recounted: int | None
+        self,
+        version: int,
+        reference: ColumnsReference,
+        estimator: EstimateReference | None,
+        profiles: Profiles,
+        recounted: int | None,
     ) -> list[_Series]:
         data, state = self._begin("data", version, self._start("data", recounted))
         for day in profiles.days(max(data.start, reference.tested_from, _EVER), self.closed):
@@ -256,6 +261,14 @@ class _Look:
                     good = (state or {}).get("before")
                     further.append([] if good is None else profiles.window(good, reference.window))
                 series.judged.append(fold(reference, state, last, window, *further))
+                state = series.judged[-1].state
+            found.append(series)
+        if estimator is not None:
+            series, state = self._begin("estimate", version, self._start("estimate", recounted))
+            for last in self._windows(reference, profiles, born, series.start):
+                window = profiles.window(last, reference.window)
+                answers = profiles.answers(last, reference.window)
+                series.judged.append(folding.fold_estimate(estimator, reference, state, last, window, answers))
                 state = series.judged[-1].state
             found.append(series)
         return found

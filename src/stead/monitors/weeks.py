@@ -32,7 +32,7 @@ MOST_WEEKS = 520
 def drift_by_week(
     store: Store, model: str, *, weeks: int = WEEKS, version: int | None = None, until: int | None = None
 ) -> ModelDrift:
-    """Each raw column and the output by week, the furthest first, and the loss by day with its label coverage.
+    """Each raw column and the output by week, the furthest first, and the loss by day: labelled, and to expect without.
 
     The `weeks` weeks from Monday to Monday that end with the one before `until` (milliseconds, event time), by default with the
     last one that has rows. A week is held against the reference of the version that answered most of its rows, or of `version`.
@@ -40,7 +40,8 @@ def drift_by_week(
     """
     seen = _Weeks.of(store, model, weeks, version, until)
     profiles = [seen.profile(key) for key in seen.keys]
-    return ModelDrift(model, seen.since, seen.until, sorted(profiles, key=_far), seen.days(store, version))
+    estimates = monitor_days(store, model, monitor="estimate", version=version, since=seen.since, until=seen.until)
+    return ModelDrift(model, seen.since, seen.until, sorted(profiles, key=_far), seen.days(store, version), estimates)
 
 
 def _far(profile: ColumnProfile) -> tuple[float, str]:

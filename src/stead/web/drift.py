@@ -136,6 +136,7 @@ def shown(request: Request, store: Store, found: ModelDrift, weeks: int) -> dict
         "lanes": lanes_of(found, trained),
         "loss": loss_of(found),
         "labels": labels_of(found, starts),
+        "estimate": estimate_of(found),
         "columns": [each.column for each in found.columns],
         "starts": [(iso(start), f"{week_name(start)}, from {day(start)}") for start in starts],
         "cell": cell_of(profile, cell[1]) if profile is not None and cell is not None else None,
@@ -281,6 +282,25 @@ def loss_of(found: ModelDrift) -> str:
     ]
     axes = charts.Axes(span=(found.since, found.until), unit="loss", most=3, y_low=None)
     return charts.line_chart(lines, label=f"loss of {found.model} by day", height=130, axes=axes, marks=marks)
+
+
+def estimate_of(found: ModelDrift) -> str:
+    """The loss to expect without labels by window against the most that is usual; empty where no version has an estimate."""
+    if not any(each.value is not None for each in found.estimates):
+        return ""
+    curve: list[charts.Point] = []
+    bound: list[charts.Point] = []
+    before = None
+    for each in found.estimates:
+        if before is not None and each.version != before:
+            bound.append((each.day, None))
+            curve.append((each.day, None))
+        curve.append((each.day + DAY_MS / 2, each.value))
+        bound.append((each.day + DAY_MS / 2, each.bound))
+        before = each.version
+    lines = [charts.Line(bound, "bound", dashed=True), charts.Line(curve, "c0")]
+    axes = charts.Axes(span=(found.since, found.until), unit="loss", most=3, y_low=None)
+    return charts.line_chart(lines, label=f"loss of {found.model} to expect without labels", height=100, axes=axes)
 
 
 def labels_of(found: ModelDrift, starts: list[int]) -> str:

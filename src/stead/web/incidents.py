@@ -40,6 +40,10 @@ DRAWN = {
         "loss by day",
         "as labels tell it; red: the most that is usual by its hold-out, and by the first days that it served",
     ),
+    "estimate": (
+        "loss to expect without labels",
+        "by window, from what such predictions cost in the hold-out; red: the most that is usual",
+    ),
     "data": ("broken columns by day", "columns whose empty cells, types or values are not as in the reference"),
     "scale": ("columns whose unit jumped", "by window"),
     "drift": ("distance from the reference", "the furthest column of each window, 0 to 1"),
@@ -179,7 +183,7 @@ def acts(store: Store, incident: Incident) -> list[tuple[str, str]]:
             )
         )
         out.append((f"stead drift {model}", "the columns by week, with their distributions"))
-    if incident.kind in ("performance", "drift", "other"):
+    if incident.kind in ("performance", "estimate", "drift", "other"):
         out.append((f"stead drift {model}", "which column moved, and since when"))
         out.append((f"stead train {model}", "train on the rows up to now; its gates judge the version"))
     if incident.kind == "volume":
