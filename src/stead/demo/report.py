@@ -22,6 +22,8 @@ STYLES = ("tokens.css", "stead.css", "pages.css")
 AROUND = 7
 """Days that are drawn before and after the bad version's canary."""
 WEEK = 7
+APART = 90
+"""Days between words that do not stand on one another."""
 
 
 def write(told: Told, path: Path) -> Path:
@@ -135,7 +137,7 @@ def lanes(told: Told, days: list[DayLoss]) -> str:
 def quarter_chart(told: Told, quarters: list[Quarter], days: list[DayLoss]) -> str:
     """Error by quarter of the three, each at the middle of its quarter, and where the level was raised."""
     middle = {q.name: to_ms(f"{q.name[:4]}-{int(q.name[-1]) * 3 - 1:02}-15") for q in quarters}
-    ways = (("once", "c0", "v1 alone"), ("monthly", "c2", "monthly"), ("system", "c1", "stead"))
+    ways = (("once", "c0", "v1 alone"), ("monthly", "c2", ""), ("system", "c1", "stead"))
     lines = [
         charts.Line([(middle[q.name], getattr(q, way)) for q in quarters], colour, label) for way, colour, label in ways
     ]
@@ -146,11 +148,10 @@ def quarter_chart(told: Told, quarters: list[Quarter], days: list[DayLoss]) -> s
 
 def week_chart(told: Told, days: list[DayLoss]) -> str:
     """Error by week of whatever answered, with incidents and the bad version marked."""
-    marks = [
-        charts.Mark(incident["event_time"], "incident")
-        for stage in summary.stages(told)
-        for incident in stage.incidents
-    ]
+    marks: list[charts.Mark] = []
+    for at in sorted(incident["event_time"] for stage in summary.stages(told) for incident in stage.incidents):
+        near = bool(marks) and at - marks[-1].x < APART * DAY
+        marks.append(charts.Mark(at, "" if near else "incident"))
     if told.bad.get("shares"):
         marks.append(charts.Mark(told.bad["shares"][0]["event_time"], f"v{told.bad['version']}"))
     lines = [charts.Line(buckets(days, WEEK), "c1")]

@@ -35,6 +35,8 @@ WRONG = (
 TRIED_S = 120
 RAISED = "2013-12-30"
 """When the level is raised to `deploy`: its labels are in before January's schedule fires, which is none of that level's."""
+CANARY = "2014-06-19"
+"""So long the replay goes slowly, for a person to deploy in; too short for a quarter of the rows to decide anything."""
 YARDSTICK = ("2012-01-01", "2015-01-01")
 
 
@@ -121,11 +123,9 @@ class Story:
             version = self._tried()
             self.shell.run("retrainings", "list", "--model", "bikes", "--limit", "1")
             self.told.refused_with, self.told.refusal = self.shell.fails("deploy", f"bikes@{version}")
-            self._replay(
-                "2014-06-15", "2014-06-25", "--speed", "86400", meanwhile=lambda: self._force(version, code, right)
-            )
+            self._replay("2014-06-15", CANARY, "--speed", "43200", meanwhile=lambda: self._force(version, code, right))
         with self._chapter("The rest of 2014: the canary is judged, then nobody acts again"):
-            self._replay("2014-06-25", "2015-01-01")
+            self._replay(CANARY, "2015-01-01")
             self.shell.run("decisions", "--model", "bikes", "--limit", "12")
 
     def _tried(self) -> int:
