@@ -137,3 +137,30 @@ def test_batches_that_break_the_contract_are_one_incident_until_a_good_one_comes
     assert bad(6)[0] == ("batch", "page", "open")
     monitors.resolve_incident(store, incident.id + 1)
     assert [state for _, _, state in bad(7)] == ["resolved"] * 2, "a person knows of it"
+
+
+def test_data_that_grows_old_is_an_incident_until_rows_come(store: Store) -> None:
+    hourly(store)
+
+    def brought(hour: int) -> None:
+        origin = {"kind": "ingest", "until": START + hour * HOUR}
+        rows = pa.table({"at": pa.array([START + hour * HOUR - 60_000], pa.timestamp("ms")), "y": [float(hour)]})
+        datasets.add(store, "m", rows, time_column="at", append=hour > 1, origin=origin)
+
+    def ingested(hour: int) -> list[tuple[str, str]]:
+        at(store, hour + 0.1)
+        job = claim(store, "agent", ["ingest"])
+        assert job is not None
+        finish(store, job, {"dataset": "m", "version": 1, "rows": 1, "added": False})
+        fleet.tick(store.acting("agent"))
+        return [(each.cause, each.state) for each in monitors.list_incidents(store)]
+
+    for hour in (1, 2, 3):
+        brought(hour)
+    assert [ingested(hour) for hour in (4, 5)] == [[], []], "twice is no wonder"
+    assert ingested(6) == ingested(7) == [("stale", "open")]
+    (incident,) = monitors.list_incidents(store)
+    assert (incident.kind, incident.severity) == ("data", "page")
+    assert incident.summary == "m has no rows after 2012-01-02T02:59: its last 3 ingests brought none"
+    brought(8)
+    assert ingested(8) == [("stale", "resolved")] and policies.list_retrainings(store) == []

@@ -68,7 +68,7 @@ class Incident:
     version: int | None
     """The version that was live when it was last updated."""
     cause: str
-    """`loss`, `null`, `type`, `unseen`, `constant`, `scale`, `few-rows`, `many-rows`, `drift`, `outputs`, `estimate`, `batch`, or `person: …`."""
+    """`loss`, `null`, `type`, `unseen`, `constant`, `scale`, `few-rows`, `many-rows`, `drift`, `outputs`, `estimate`, `batch`, `stale`, or `person: …`."""
     kind: Kind
     state: State
     severity: Severity
