@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stead.errors import Failed, InvalidInput
@@ -25,7 +27,26 @@ _ID = "case when p.rows > 1 then p.request || '.' || p.row else p.request end"
 
 @contextmanager
 def connect() -> Iterator[DuckDBPyConnection]:
-    """A DuckDB in memory that loads nothing and fetches nothing. Raises Failed (`log-unreadable`) where a query fails."""
+    """An empty DuckDB in memory that loads nothing and fetches nothing. Raises Failed (`log-unreadable`) where a query fails."""
+    import duckdb
+
+    home, name = _duckdb(), f"m{next(_numbers)}"
+    con = home.cursor()
+    try:
+        con.execute(f"attach ':memory:' as {name}")
+        con.execute(f"use {name}")
+        yield con
+    except duckdb.Error as error:
+        raise Failed("log-unreadable", f"the log of predictions could not be read: {error}") from error
+    finally:
+        con.close()
+        with home.cursor() as ended:
+            ended.execute(f"detach database if exists {name}")
+
+
+@cache
+def _duckdb() -> DuckDBPyConnection:
+    """The one instance of this process: to start one takes ten times as long as most queries."""
     import duckdb
 
     options: dict[str, Any] = {
@@ -34,13 +55,10 @@ def connect() -> Iterator[DuckDBPyConnection]:
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
     }
-    con = duckdb.connect(config=options)
-    try:
-        yield con
-    except duckdb.Error as error:
-        raise Failed("log-unreadable", f"the log of predictions could not be read: {error}") from error
-    finally:
-        con.close()
+    return duckdb.connect(config=options)
+
+
+_numbers = count()
 
 
 def paths(store: Store, stored: Sequence[StoredSegment]) -> list[str]:
