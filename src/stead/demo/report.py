@@ -79,17 +79,17 @@ def story(told: Told) -> list[str]:
 
 
 def _stage(stage: summary.Stage) -> str:
-    year = frame.day(stage.since)[-4:]
+    year = frame.day((stage.since + stage.until) // 2)[-4:]
     if stage.name == "record":
         if stage.notice is None:
             return f"{year}, level record: no incident was opened."
         mended = f"; {stage.mend:.0f} days later, at the next level, a new version mended it" if stage.mend else ""
         return f"{year}, level record: the loss rose, an incident told so after {stage.notice:.0f} days, and nobody acted{mended}."
-    trained = f"stead trained {sum(stage.reasons.values())} times, {stage.took_over} versions took over, {len(stage.refused)} did not"
+    trained = f"trained by stead {sum(stage.reasons.values())}, took over {stage.took_over}, kept from it {len(stage.refused)}"
     if stage.name == "train":
-        return f"{year}, level train: {trained}; a person gave {len(stage.acts)} commands, most of them to approve."
+        return f"{year}, level train: {trained}; commands by hand {len(stage.acts)}, most of them to approve."
     if stage.name == "deploy":
-        return f"{year}, level deploy: {trained}; a person gave {len(stage.acts)}, to raise the level."
+        return f"{year}, level deploy: {trained}; commands by hand {len(stage.acts)}, to raise the level."
     return ""
 
 

@@ -33,6 +33,8 @@ HALVINGS = 12
 """A block is no shorter than 5 s, so that a look changes what is stored no oftener."""
 OWN_TOLERANCE = 1.5
 """A version may lose so many times its own offline result before that alone stops it: seasons do that much."""
+OWN_BLOCKS = 12
+"""Three days, before that is judged."""
 LATENCY = 0.95
 SHIFT = 0.9
 """Outputs of both versions on the same row may be apart by so much of what they are on rows drawn at random."""
@@ -88,7 +90,7 @@ class Evidence:
     block: int
     """Length of a block, milliseconds."""
     own: Interval
-    """Loss of the new version beyond its own offline result with tolerance, days as the unit."""
+    """Loss of the new version beyond its own offline result with tolerance, quarters of whole days as the unit."""
     errors: Interval
     """Rate of failed requests in the new arm minus that in the other."""
     latency: Interval
@@ -120,7 +122,7 @@ def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
     total = float(found.weight.sum())
     scale = float(found.first.sum()) / total if total > 0 else math.nan
     loss = harm(found, deployment.plan.margin, block)
-    own = _own(offline, found, until)
+    own = beyond_own(offline, found, until)
     arms = _arms(store, deployment, begun.event_time)
     more = sequential.more_rows(loss) if math.isfinite(loss.standard_error) else math.nan
     a_block = (until - begun.event_time) / DAY / loss.rows if loss.rows else math.nan
@@ -248,16 +250,19 @@ def _arms(store: Store, deployment: Deployment, since: int) -> _Arms:
     )  # fmt: skip
 
 
-def _own(offline: float | None, found: Paired, until: int) -> sequential.Bounds | None:
-    """By whole days: an hour of the night may well lose twice what a day does."""
+def beyond_own(offline: float | None, found: Paired, until: int) -> sequential.Bounds | None:
+    """Loss of the new version beyond `OWN_TOLERANCE` times its own offline result; None where it has none.
+
+    Blocks of six hours of whole days: an hour of the night may well lose twice what a day does, so none stands for a day.
+    """
     if offline is None or not offline > 0:
         return None
     over = found.day < until // DAY
     weight = found.weight[over]
     state = sequential.observe_days(
-        sequential.Paired(), found.second[over], OWN_TOLERANCE * offline * weight, weight, found.day[over]
+        sequential.Paired(), found.second[over], OWN_TOLERANCE * offline * weight, weight, found.time[over] // BLOCK
     )
-    return sequential.paired(state, alpha=ALPHA)
+    return sequential.paired(state, alpha=ALPHA, least=OWN_BLOCKS)
 
 
 def _values(table: Any, name: str) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stead.deployments.evidence import BLOCK, DAY, LEAST_BLOCKS, Paired, block_of, harm
+from stead.deployments.evidence import BLOCK, DAY, LEAST_BLOCKS, Paired, beyond_own, block_of, harm
 
 HOUR = DAY // 24
 
@@ -70,3 +70,29 @@ def test_thousands_of_rows_an_hour_show_a_bad_version_at_once() -> None:
     """15 → 30 % wrong, a tenth of the requests: found within 2,000 requests; 15 → 15 % is not taken back."""
     assert np.median(times(20, lambda rng: errors(rng, 4000, 0.15, 0.30), by_500)) <= 2000
     assert np.isfinite(times(40, lambda rng: errors(rng, 8000, 0.15, 0.15), by_500)).sum() <= 1
+
+
+def found_by_its_own(rng: np.random.Generator, times_own: float, days: int = 14) -> float:
+    """The day on which a version that loses so many times its offline .2 is found; nights lose twice as much, hours go together."""
+    night = np.arange(days * 24) % 24 < 6
+    weight = np.where(night, 20.0, 100.0)
+    waves = np.zeros(days * 24)
+    for n in range(1, len(waves)):
+        waves[n] = 0.9 * waves[n - 1] + rng.normal() * math.sqrt(1 - 0.9**2)
+    level = times_own * 0.2 * np.where(night, 2.0, 1.0) * weight.sum() / (np.where(night, 2.0, 1.0) * weight).sum()
+    loss = level * weight * np.abs(rng.normal(size=len(waves))) * math.sqrt(math.pi / 2) * np.exp(0.4 * waves - 0.08)
+    time = np.arange(len(waves)) * HOUR
+    for day in range(1, days + 1):
+        seen = time < day * DAY
+        part = Paired(loss[seen], loss[seen], weight[seen], time[seen], np.ones(seen.sum(), dtype=bool), 0)
+        bounds = beyond_own(0.2, part, day * DAY)
+        if bounds is not None and bounds.low > 0:
+            return day
+    return math.inf
+
+
+def test_a_version_far_above_its_own_offline_result_is_found_and_a_season_is_not() -> None:
+    rng = np.random.default_rng(3)
+    assert sum(found_by_its_own(rng, 1.3) < math.inf for _ in range(60)) <= 2
+    found = [found_by_its_own(rng, 3.5) for _ in range(30)]
+    assert np.median(found) <= 7 and sum(day < math.inf for day in found) >= 28
