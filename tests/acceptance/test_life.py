@@ -113,7 +113,7 @@ def test_nothing_is_lost_through_swaps_and_kills(life: Life) -> None:
     )
     until(lambda: sum(d["labelled"] for d in life.json("predictions", "loss", "air")) >= totals["sent"])
     assert answered == totals["sent"]
-    swaps = [e for e in life.json("decisions", "--model", "air") if e["action"] == "route.changed"]
+    swaps = [e for e in life.json("decisions", "--model", "air", "--limit", "500") if e["action"] == "route.changed"]
     assert len(swaps) == 6
     assert life.json("status")["processes"]["processes"]["agent"]["restarts"] == 1
 
