@@ -280,7 +280,7 @@ class Life(Circle):
 
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(
-    not os.environ.get("STEAD_LONG"), reason="takes minutes of a quiet machine: STEAD_LONG=1 pytest …/test_killed.py"
+    not os.environ.get("LONG_TESTS"), reason="takes minutes of a quiet machine: LONG_TESTS=1 pytest …/test_killed.py"
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="kills by signal, and reads who lives")
 def test_whoever_dies_in_whatever_state_it_ends_as_in_peace(tmp_path: Path) -> None:
