@@ -39,7 +39,12 @@ def observe_batches(store: Store, model: models.Model, dataset: str) -> int:
     with store.db.read() as tx:
         known = {row.cause: row.evidence for row in tx.execute(sa.select(table.c.cause, table.c.evidence).where(mine))}
     found = (_broken(store, dataset, newest, known.get("batch")), _stale(store, model.name, newest))
-    findings = {finding.cause: finding for finding in found if finding is not None}
+    with store.db.read() as tx:  # what a person waved off is no news: else each turn would take the write lock for it
+        findings = {
+            finding.cause: finding
+            for finding in found
+            if finding is not None and (finding.cause in known or not incidents.waved_off(tx, model.name, finding))
+        }
     if known == {cause: finding.evidence for cause, finding in findings.items()}:
         return 0
     actor = store.acting("agent")

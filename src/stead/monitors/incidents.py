@@ -213,7 +213,7 @@ def reconcile(
     for cause, finding in findings.items():
         if (incident := opened.get(cause)) is not None:
             opened[cause] = _update(tx, incident, version, finding)
-        elif not _waved_off(tx, model, finding):
+        elif not waved_off(tx, model, finding):
             opened[cause] = open_in(tx, store, model, version, finding, at=at)
             moved += 1
     for cause in causes:
@@ -245,7 +245,7 @@ def _update(tx: sa.Connection, incident: Incident, version: int | None, finding:
     return updated
 
 
-def _waved_off(tx: sa.Connection, model: str, finding: Finding) -> bool:
+def waved_off(tx: sa.Connection, model: str, finding: Finding) -> bool:
     """Whether a person resolved an incident of this trouble since it began."""
     last = (
         sa.select(table.c.resolved_by, table.c.resolved_event_time)
