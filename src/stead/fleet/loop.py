@@ -56,7 +56,7 @@ def tick(store: Store) -> Turn:
     due = monitors.due(store, known)
     for model in known:
         if model.name in due:
-            moved += _safely(model.name, partial(monitors.observe, store, model))
+            moved += _safely(model.name, partial(monitors.observe, store, model, refreshed=clocks.get(model.name, 0)))
     for model in known:
         if model.level != "record":
             moved += _safely(model.name, partial(_look, store, model))

@@ -52,16 +52,17 @@ class _Overtaken(Exception):
     """Another agent has looked meanwhile."""
 
 
-def observe(store: Store, model: str | models.Model) -> int:
+def observe(store: Store, model: str | models.Model, *, refreshed: int = 0) -> int:
     """Take what has closed since the last look through the monitors of the live version; how much moved.
 
-    Safe beside other looks: the one that is overtaken starts again. Raises NotFound.
+    `refreshed` is the event time up to which the realised loss was brought up just now. Safe beside other looks: the one
+    that is overtaken starts again. Raises NotFound.
     """
     watcher = store.acting("agent")
     for _ in range(TRIES):
         known = models.get_model(store, model) if isinstance(model, str) else model
         with suppress(_Overtaken):
-            return _Look(watcher, known).work()
+            return _Look(watcher, known).work(refreshed)
         model = known.name  # what was overtaken may be out of date
     return 0
 
@@ -121,10 +122,10 @@ class _Look:
         except InvalidInput:
             self.delay = 0
 
-    def work(self) -> int:
+    def work(self, refreshed: int) -> int:
         if self.version is None:
             return self._stand_down() if self.watch.version is not None else 0
-        if self.closed > self.watch.closed or self.watch.version is None:
+        if self.closed > refreshed and (self.closed > self.watch.closed or self.watch.version is None):
             predictions.refresh_performance(self.store)
         refresh, changed = predictions.changed_days(self.store, self.model.name, after=self.watch.refresh)
         changed = [day for day in changed if day.day < self.closed]

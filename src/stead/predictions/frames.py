@@ -70,6 +70,19 @@ def of_raw(raw: Sequence[RawSegment], kind: Kind) -> pa.Table:
     return pa.concat_tables([_extended(segment, kind) for segment in raw] or [_made(kind, [])])
 
 
+def between(table: pa.Table, column: str, ends: tuple[Any, Any]) -> pa.Table:
+    """The rows of a table with ends[0] <= column <= ends[1].
+
+    >>> import pyarrow
+    >>> between(pyarrow.table({"n": [3, 1, 2]}), "n", (2, 3))["n"].to_pylist()
+    [3, 2]
+    """
+    import pyarrow.compute as pc
+
+    values: Any = table[column]
+    return table.filter(pc.and_(pc.greater_equal(values, ends[0]), pc.less_equal(values, ends[1])))
+
+
 def _extended(segment: RawSegment, kind: Kind) -> pa.Table:
     import pyarrow as pa
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from stead.models import list_models
 from stead.predictions import frames
 from stead.predictions.index import StoredSegment, View, days_of, find, look
-from stead.predictions.reading import connect, paths, view_labels, view_predictions
+from stead.predictions.reading import connect, paths, view_labels_of, view_predictions
 from stead.predictions.segment import Kind
 from stead.predictions.tables import performance as table
 from stead.predictions.tables import progress, segments
@@ -211,7 +211,7 @@ def _compute_role(
     view = look(store, kind, models=touched if len(touched) <= FEW else None)
     if not view.raw and not view.stored:
         return []
-    tail = frames.of_raw(view.raw, kind)
+    tail = _touching(frames.of_raw(view.raw, kind), touched)
     stored: dict[str, list[StoredSegment]] = defaultdict(list)
     for segment in view.stored:
         if segment.model in touched and _holds(segment, touched[segment.model]):
@@ -222,11 +222,20 @@ def _compute_role(
         names.append(name)
         chosen = [segment for each in names for segment in stored[each]]
         if place == len(touched) or sum(segment.rows for segment in chosen) >= ROWS_AT_ONCE:
-            found = _load(store, chosen, tail, {each: touched[each] for each in names})
-            for each in names:
-                rows += _by_day(each, measures[each], found.of(each), role)
+            if chosen or len(tail):
+                found = _load(store, chosen, tail, {each: touched[each] for each in names})
+                for each in names:
+                    rows += _by_day(each, measures[each], found.of(each), role)
             names = []
     return rows
+
+
+def _touching(tail: pa.Table, touched: Mapping[str, Days]) -> pa.Table:
+    """The rows of a tail that may belong to touched days."""
+    days = [day for some in touched.values() for day in some or ()]
+    if not days or None in touched.values():
+        return tail
+    return frames.between(tail, "event_time", (min(days), max(days) + DAY - 1))
 
 
 def _holds(segment: StoredSegment, days: Days) -> bool:
@@ -288,8 +297,7 @@ def _load(store: Store, stored: Sequence[StoredSegment], tail: pa.Table, touched
             from predictions p
             where model in (select model from whole) or (model, {_SQL_DAY}) in (select (model, day) from days)"""
         )
-        low, high = con.sql("select min(request), max(request) from mine").fetchall()[0]
-        view_labels(con, store, (low or "", high or ""))
+        view_labels_of(con, store, "mine")
         got: pa.Table = con.sql(
             """select m.*, l.value_number, case when l.value_number is null then l.value end as label,
                 l.value is not null as labelled

@@ -72,9 +72,10 @@ def view_predictions(con: DuckDBPyConnection, store: Store, stored: Sequence[Sto
 
 
 def view_labels(con: DuckDBPyConnection, store: Store, ids: tuple[str, str] | None = None) -> None:
-    """Make `labels`, newest for each row: request, row, value, value_number, accepted. With `ids` at least those between."""
+    """Make `labels`, newest for each row: request, row, value, value_number, accepted. With `ids` only those between."""
     view = look(store, "labels", ids=ids)
-    union(con, "all_labels", paths(store, view.stored), frames.of_raw(view.raw, "labels"))
+    tail = frames.of_raw(view.raw, "labels")
+    union(con, "all_labels", paths(store, view.stored), tail if ids is None else frames.between(tail, "request", ids))
     newest = "arg_max({'value': value, 'value_number': value_number}, accepted)"
     inside = f"where request between '{ids[0]}' and '{ids[1]}'" if ids else ""
     con.execute(
@@ -82,6 +83,12 @@ def view_labels(con: DuckDBPyConnection, store: Store, ids: tuple[str, str] | No
         select request, row, newest.value as value, newest.value_number as value_number, accepted
         from (select request, row, {newest} as newest, max(accepted) as accepted from all_labels {inside} group by all)"""
     )
+
+
+def view_labels_of(con: DuckDBPyConnection, store: Store, table: str) -> None:
+    """`view_labels` for the requests that a table has."""
+    low, high = con.sql(f"select min(request), max(request) from {table}").fetchall()[0]
+    view_labels(con, store, (low or "", high or ""))
 
 
 def union(con: DuckDBPyConnection, name: str, files: list[str], table: pa.Table) -> None:
@@ -166,16 +173,20 @@ def read(store: Store, model: str, *, since: int | None = None, until: int | Non
         if answer.logged.model == model and bounds[0] <= answer.logged.event_time < bounds[1]
     ]
     with connect() as con:
-        view_labels(con, store)
         view_predictions(con, store, view.stored, frames.wide(answers))
+        con.execute(
+            f"""create table mine as select * from predictions
+            where model = $model and rows > 0 and event_time >= {bounds[0]} and event_time < {bounds[1]}""",
+            {"model": model},
+        )
+        view_labels_of(con, store, "mine")
         table: pa.Table = con.sql(
             f"""select {_ID} as id, p.version, p.event_time, p.received_at, p.latency_us, p.status, p.protocol, p.key,
                 p.output_number as output, p.output as output_json,
                 l.value_number as label, l.value as label_json, l.accepted // 1000000 as label_at,
                 p.* exclude (request, row, rows, model, version, event_time, received_at, latency_us, status, protocol, key,
                     output, output_number, body)
-            from predictions p left join labels l on p.request = l.request and p.row = l.row
-            where p.rows > 0 and p.event_time >= {bounds[0]} and p.event_time < {bounds[1]}
+            from mine p left join labels l on p.request = l.request and p.row = l.row
             order by p.event_time, p.request, p.row"""
         ).to_arrow_table()
         return table
@@ -189,18 +200,19 @@ def read_scores(store: Store, model: str, *, since: int, until: int) -> pa.Table
     """
     bounds = (int(since), int(until))
     with connect() as con:
-        view_labels(con, store)
         _view_scores(con, store, model, bounds)
         names = "request, row, rows, event_time, received_at, key, version, status, latency_us, output_number as output, output as output_json"
         mine = f"where model = $model and event_time >= {bounds[0]} and event_time < {bounds[1]}"
+        con.execute(
+            f"""create table scores as select {names}, '' as role from answered {mine}
+            union all select {names}, 'shadow' as role from aside {mine}""",
+            {"model": model},
+        )
+        view_labels_of(con, store, "scores")
         table: pa.Table = con.sql(
-            f"""with scores as (
-                select {names}, '' as role from answered {mine}
-                union all select {names}, 'shadow' as role from aside {mine})
-            select s.* exclude (rows), l.value_number as label, l.value as label_json
+            """select s.* exclude (rows), l.value_number as label, l.value as label_json
             from scores s left join labels l on s.request = l.request and s.row = l.row and s.rows > 0
-            order by s.event_time, s.request, s.row, s.role, s.version""",
-            params={"model": model},
+            order by s.event_time, s.request, s.row, s.role, s.version"""
         ).to_arrow_table()
         return table
 
@@ -213,24 +225,26 @@ def read_pairs(store: Store, model: str, first: int, second: int, *, since: int,
     """
     bounds = (int(since), int(until))
     with connect() as con:
-        view_labels(con, store)
         _view_scores(con, store, model, bounds)
         mine = f"where model = $model and rows > 0 and event_time >= {bounds[0]} and event_time < {bounds[1]}"
-        table: pa.Table = con.sql(
-            f"""with scores as (
+        con.execute(
+            f"""create table pairs as with scores as (
                 select request, row, event_time, version, output_number, output, version as answered from answered {mine}
-                union all select request, row, event_time, version, output_number, output, null from aside {mine}),
-            pairs as (select request, row, any_value(event_time) as event_time, any_value(answered) as answered,
+                union all select request, row, event_time, version, output_number, output, null from aside {mine})
+            select request, row, any_value(event_time) as event_time, any_value(answered) as answered,
                 any_value(output_number) filter (version = $first) as first,
                 any_value(output) filter (version = $first) as first_json,
                 any_value(output_number) filter (version = $second) as second,
                 any_value(output) filter (version = $second) as second_json
-                from scores where version in ($first, $second) group by request, row)
-            select p.* exclude (request, row), l.value_number as label, l.value as label_json
+            from scores where version in ($first, $second) group by request, row""",
+            {"model": model, "first": first, "second": second},
+        )
+        view_labels_of(con, store, "pairs")
+        table: pa.Table = con.sql(
+            """select p.* exclude (request, row), l.value_number as label, l.value as label_json
             from pairs p left join labels l on p.request = l.request and p.row = l.row
             where first_json is not null and second_json is not null
-            order by p.event_time, p.request, p.row""",
-            params={"model": model, "first": first, "second": second},
+            order by p.event_time, p.request, p.row"""
         ).to_arrow_table()
         return table
 
@@ -240,7 +254,8 @@ def _view_scores(con: DuckDBPyConnection, store: Store, model: str, bounds: tupl
     views: tuple[tuple[str, Kind], ...] = (("answered", "predictions"), ("aside", "shadows"))
     for name, kind in views:
         view = look(store, kind, models=[model], events=bounds)
-        union(con, name, paths(store, view.stored), frames.of_raw(view.raw, kind))
+        tail = frames.between(frames.of_raw(view.raw, kind), "event_time", (bounds[0], bounds[1] - 1))
+        union(con, name, paths(store, view.stored), tail)
 
 
 def read_requests(store: Store, model: str, *, since: int) -> pa.Table:

@@ -27,7 +27,7 @@ TURN_S = 0.5
 """Between turns of the loop."""
 HEARTBEAT_MS = 60_000
 PRUNE_S = 21_600.0
-HURRY_S = 0.02
+HURRY_S = 0.01
 """While a replay waits for the loop; longer from turn to turn, up to `STILL_S`, while its clock stands still: a job needs the processor."""
 STILL_S = 0.2
 

@@ -207,7 +207,7 @@ def _standstills(caller: Caller, model: str, tick: int, *, wait_for_people: bool
         ):
             return
         yield asks
-        time.sleep(STILL_S if found.running or asks else 0.02)
+        time.sleep(STILL_S if found.running or asks else 0.01)
 
 
 class _Sender:
