@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stead import deployments, ledger, models
+from stead import deployments, gates, ledger, models
 from stead.errors import Failed, InvalidInput, Refused
 from stead.gates import Verdict
 from stead.pipelines import Candidate
@@ -196,3 +196,13 @@ def test_what_is_served_must_be_what_is_stored(store: Store, change: Any, column
         assert "such as 50.0 served and 10.0 stored" in found.summary
     later = bench.judge(bench.train(150, 0.9))["stored"]
     assert later.outcome == "skipped" and "0 rows are both" in later.summary
+
+
+def test_what_one_gate_said_of_many_versions(any_store: Store) -> None:
+    bench = Judged(any_store)
+    first = bench.train(60, 1.0)
+    bench.judge(first)
+    gates.keep_verdict(any_store, "m", first.version.version, Verdict("parity", "passed", "24 rows answer"))
+    for _ in range(100):
+        gates.keep_verdict(any_store, "m", first.version.version, Verdict("size", "passed", "small"))
+    assert [each.summary for each in gates.list_verdicts(any_store, "m", gate="parity")] == ["24 rows answer"]

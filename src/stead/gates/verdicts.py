@@ -25,19 +25,25 @@ def keep_verdict(store: Store, model: str, version: int, verdict: Verdict, *, de
         tx.execute(sa.insert(verdicts).values(values))
 
 
-def list_verdicts(store: Store, model: str, *, version: int | None = None, limit: int = 100) -> list[Verdict]:
-    """Verdicts on a model or on one of its versions, newest first."""
+def list_verdicts(
+    store: Store, model: str, *, version: int | None = None, gate: str | None = None, limit: int = 100
+) -> list[Verdict]:
+    """Verdicts on a model or on one of its versions, of all gates or of one, newest first."""
     with store.db.read() as tx:
-        return verdicts_in(tx, model, version=version, limit=limit)
+        return verdicts_in(tx, model, version=version, gate=gate, limit=limit)
 
 
-def verdicts_in(tx: sa.Connection, model: str, *, version: int | None = None, limit: int = 100) -> list[Verdict]:
+def verdicts_in(
+    tx: sa.Connection, model: str, *, version: int | None = None, gate: str | None = None, limit: int = 100
+) -> list[Verdict]:
     """The same in a transaction of the caller's."""
     query = (
         sa.select(verdicts).where(verdicts.c.model == model).order_by(verdicts.c.id.desc()).limit(checked_limit(limit))
     )
     if version is not None:
         query = query.where(verdicts.c.version == version)
+    if gate is not None:
+        query = query.where(verdicts.c.gate == gate)
     return [
         Verdict(
             row["gate"], row["outcome"], row["summary"], row["evidence"], row["version"], row["deployment"], row["at"]

@@ -155,11 +155,12 @@ def takeovers(days: list[DayLoss]) -> list[charts.Mark]:
     for at in sorted(most):
         if not changes or changes[-1][1] != most[at].version:
             changes.append((at, most[at].version))
-    near = (max(most) - min(most)) * 0.04 if most else 0
+    near = (max(most) - min(most)) * 0.06 if most else 0
     marks: list[charts.Mark] = []
     for at, version in changes:
         if marks and at - marks[-1].x <= near:
-            marks[-1] = charts.Mark(marks[-1].x, f"{marks[-1].label} → v{version}")
+            first = marks[-1].label.partition(" ")[0]
+            marks[-1] = charts.Mark(marks[-1].x, f"{first} … v{version}")
         else:
             marks.append(charts.Mark(at, f"v{version}"))
     return marks

@@ -155,12 +155,12 @@ async def thaw(request: Request) -> Response:
 
 
 def version_rows(store: Store, model: str, made: list[Deployment], by_version: dict[int, float | None]) -> list[Row]:
-    """Versions, newest first, each with its last deployment and its last verdict."""
+    """Versions, newest first, each with its last deployment and what the parity check said last."""
     last: dict[int, Deployment] = {}
     for deployment in made:
         last.setdefault(deployment.version, deployment)
     verdicts: dict[int, Verdict] = {}
-    for verdict in gates.list_verdicts(store, model):
+    for verdict in gates.list_verdicts(store, model, gate="parity", limit=1000):
         if verdict.version is not None:
             verdicts.setdefault(verdict.version, verdict)
     logged_models = {each.id: each for each in models.list_logged_models(store, model=model, limit=1000)}
