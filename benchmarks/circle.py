@@ -4,7 +4,8 @@
 
 Boosted trees on a year of hours have no chance of their own, so each seed learns from nine in ten of the rows, drawn by it,
 in every training of that run, those of the yardsticks included. A run is `stead demo` through its public commands, in a folder
-of its own: five take half an hour on two quiet cores. Figures with date and versions go to the file that `--out` names.
+of its own, on free ports: five take half an hour on two quiet cores. Figures with date and versions go to the file that `--out`
+names after each seed; seeds that it has already are not run again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 from stead.demo import summary
 from stead.demo.story import Story
+from stead.processes import lifeline
 
 FIT = ".fit(X, y)"
 SHARE = 0.9
@@ -49,6 +51,8 @@ def run(seed: int, folder: Path) -> dict[str, Any]:
     story.seed = seed
     try:
         story.prepare()
+        story.ports = (lifeline.free_port(), lifeline.free_port())
+        story.shell.server = f"http://127.0.0.1:{story.ports[0]}"
         told = story.tell()
     finally:
         story.end()
@@ -70,8 +74,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("circle.json"))
     options = parser.parse_args()
-    runs = []
-    for seed in range(options.seeds):
+    out: Path = options.out
+    runs = json.loads(out.read_text())["runs"] if out.exists() else []
+    versions = {"python": platform.python_version()} | {
+        name: version(name) for name in ("stead", "scikit-learn", "pandas")
+    }
+    for seed in sorted(set(range(options.seeds)) - {each["seed"] for each in runs}):
         with tempfile.TemporaryDirectory(prefix="stead-circle-") as folder:
             runs.append(run(seed, Path(folder) / "demo"))
         last = runs[-1]
@@ -82,18 +90,14 @@ def main() -> None:
             sep="; ",
             flush=True,
         )
+        figures = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "versions": versions, "runs": runs}
+        out.write_text(json.dumps(figures, indent=1) + "\n")
     print(f"\n{'':8}  {'system: least, median, most':28}  version 1 alone, monthly (medians)")
     for name in runs[0]["quarters"]:
         system, once, monthly = ([each["quarters"][name][way] for each in runs] for way in range(3))
         print(
             f"{name:8}  {min(system):.3f}  {statistics.median(system):.3f}  {max(system):.3f}          {statistics.median(once):.3f}  {statistics.median(monthly):.3f}"
         )
-    versions = {"python": platform.python_version()} | {
-        name: version(name) for name in ("stead", "scikit-learn", "pandas")
-    }
-    options.out.write_text(
-        json.dumps({"date": f"{datetime.now(UTC):%Y-%m-%d}", "versions": versions, "runs": runs}, indent=1) + "\n"
-    )
 
 
 if __name__ == "__main__":

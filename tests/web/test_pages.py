@@ -20,7 +20,10 @@ from stead import deployments, jobs, ledger, monitors, policies
 from stead.api import tokens
 from stead.cli import cli
 from stead.jobs.operations import beat, claim, give_up
+from stead.predictions import DayLoss
 from stead.web import frame
+from stead.web.deployments import near
+from stead.web.fleet import DAY_MS
 
 PAGES = range(39)
 KB = 1024
@@ -324,8 +327,22 @@ def test_a_canary_shows_split_evidence_and_what_it_waits_for(site: Site, world: 
     assert guards["Outputs apart"].select("svg.ci line.bound")
     ended = site.page(f"/deployments/{world.aborted}")
     assert "v2 was taken back. Its loss is" in ended.select_one(".verdict").get_text()  # type: ignore[union-attr]
-    assert "v1 answers every request" in ended.get_text() and not ended.select("form[action$=cancel]")
+    assert "v1 answered on" in ended.get_text() and not ended.select("form[action$=cancel]")
     assert "broken" in ended.select_one("[aria-label='Evidence as a canary']").get_text()  # type: ignore[union-attr]
+    heads = [head.get_text() for head in ended.select("main .cols h2")]
+    assert heads.index("As a canary") == 0, "why it was taken back comes first"
+    assert "taken back by the guard" in ended.select_one("ol.tl").get_text()  # type: ignore[union-attr]
+
+
+def day_of(at: int, *, version: int) -> DayLoss:
+    return DayLoss("m", at * DAY_MS, version, "mae", 1, 0, 1, 1.0, 1.0, 1.0, 1.0, 1.0)
+
+
+def test_a_deployment_is_drawn_with_the_time_around_it() -> None:
+    days = [day_of(at, version=1 + at // 100) for at in range(300)]
+    shown = near(days, 2)
+    assert (shown[0].day // DAY_MS, shown[-1].day // DAY_MS) == (40, 259)
+    assert near(days, 9) == days
 
 
 def test_a_canary_is_followed_and_cancelled_by_form(own: Site, world: World) -> None:
@@ -355,7 +372,7 @@ def test_an_incident_shows_its_days_and_what_was_done(site: Site, world: World) 
     } and "since" in chart.get_text()
     assert "webhook" in page.select_one("[aria-label='Who was told']").get_text()  # type: ignore[union-attr]
     figures = page.select_one("dl.figs").get_text(" ", strip=True)  # type: ignore[union-attr]
-    assert "Loss +13" in figures and "Seen after 24 h 0 min" in figures and "36 labelled, 0 failed" in figures
+    assert "Loss +13" in figures and "Seen after 24 h" in figures and "36 labelled, 0 failed" in figures
     acts = [code.get_text() for code in page.select("aside code.cmd")]
     assert acts == ["stead drift vans", "stead train vans", "stead freeze vans"], "there is no version to go back to"
     assert page.select_one("aside form[action='/models/vans/freeze'] button")

@@ -59,11 +59,15 @@ def record(
     return int(key[0])
 
 
-def list_entries(store: Store, *, model: str | None = None, before: int | None = None, limit: int = 100) -> list[Entry]:
-    """Entries, newest first; `before` continues an earlier list."""
+def list_entries(
+    store: Store, *, model: str | None = None, subject: str | None = None, before: int | None = None, limit: int = 100
+) -> list[Entry]:
+    """Entries, newest first, of a model or of one thing (`deployment 16`); `before` continues an earlier list."""
     query = _select().order_by(ledger.c.id.desc()).limit(checked_limit(limit))
     if model is not None:
         query = query.where(ledger.c.model == model)
+    if subject is not None:
+        query = query.where(ledger.c.subject == subject)
     if before is not None:
         query = query.where(ledger.c.id < before)
     with store.db.read() as tx:

@@ -28,6 +28,9 @@ CHIPS = {
 }
 COLOURS = ("c0", "c2", "c3", "c4", "c5", "c6")
 """Versions beside the one in question, newest first."""
+AROUND_MS = 60 * DAY_MS
+"""So much of the time before and after a version's own days is drawn with them."""
+EVENTS = 8
 
 
 def listed(request: Request) -> Response:
@@ -48,7 +51,8 @@ def one(request: Request) -> Response:
     store = store_of(request)
     deployment = deployments.get_deployment(store, request.path_params["number"])
     live = deployments.live_deployment(store, deployment.model)
-    days = predictions.performance(store, deployment.model)
+    is_live = live is not None and live.id == deployment.id
+    days = near(predictions.performance(store, deployment.model), deployment.version)
     all_of_model = deployments.list_deployments(store, model=deployment.model, limit=200)
     verdicts = gates.list_verdicts(store, deployment.model, version=deployment.version)
     route = serving.get_route(store, deployment.model)
@@ -74,7 +78,7 @@ def one(request: Request) -> Response:
         verdicts=verdicts,
         route=route,
         warm=route.warm if route else [],
-        is_live=live is not None and live.id == deployment.id,
+        is_live=is_live,
         out_of_service=live is None and deployment.state == "withdrawn",
         under_way=deployment.state in UNDER_WAY,
         loss_chart=loss_chart(deployment.model, days, deployment.version) if days else "",
@@ -82,9 +86,22 @@ def one(request: Request) -> Response:
         by_version=by_version(days),
         own=next((row for row in by_version(days) if row[0] == deployment.version), None),
         was_live=sorted({d.version for d in all_of_model if d.state in WAS_LIVE} - {deployment.version}, reverse=True),
-        events=ledger.list_entries(store, model=deployment.model, limit=8),
+        events=events(store, deployment, over=not is_live and deployment.state not in UNDER_WAY),
         event_chip=chip_of,
     )
+
+
+def near(days: list[DayLoss], version: int) -> list[DayLoss]:
+    """The days that a version answered, and those around; all where it answered none."""
+    own = [d.day for d in days if d.version == version]
+    return [d for d in days if not own or min(own) - AROUND_MS <= d.day <= max(own) + AROUND_MS]
+
+
+def events(store: Store, deployment: Deployment, *, over: bool) -> list[ledger.Entry]:
+    """What happened to the model lately; where a deployment is over, what happened when it ended."""
+    own = ledger.list_entries(store, subject=f"deployment {deployment.id}", limit=1) if over else []
+    before = own[0].id + EVENTS // 2 if own else None
+    return ledger.list_entries(store, model=deployment.model, before=before, limit=EVENTS)
 
 
 def sentence(deployment: Deployment, days: list[DayLoss], test: float | None, loss_name: str) -> tuple[str, str]:
@@ -96,9 +113,9 @@ def sentence(deployment: Deployment, days: list[DayLoss], test: float | None, lo
         ).get("message", "")
     if deployment.state == "aborted":
         said = (deployment.error or {}).get("message", "a guard broke")
-        return f"{ref} was taken back.", f"{said[:1].upper()}{said[1:]}. v{deployment.previous} answers every request."
+        return f"{ref} was taken back.", f"{said[:1].upper()}{said[1:]}. v{deployment.previous} answered on."
     if deployment.state == "cancelled":
-        return f"{ref} was stopped on its way.", "What was live before answers every request."
+        return f"{ref} was stopped on its way.", "What was live before answered on."
     if deployment.state == "withdrawn":
         return (
             f"{deployment.model} was taken out of service.",

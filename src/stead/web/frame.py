@@ -268,11 +268,12 @@ def took(ms: int | float | None) -> str:
 def lasting(ms: int) -> str:
     """A longer while, in days and hours.
 
-    >>> lasting(77 * 3_600_000), lasting(5_400_000)
-    ('3 d 5 h', '1 h 30 min')
+    >>> lasting(77 * 3_600_000), lasting(5_400_000), lasting(21_600_000), lasting(259_200_000)
+    ('3 d 5 h', '1 h 30 min', '6 h', '3 d')
     """
-    hours = ms // 3_600_000
-    return f"{hours // 24} d {hours % 24} h" if hours >= 48 else took(ms)
+    hours, rest = divmod(ms, 3_600_000)
+    said = f"{hours // 24} d {hours % 24} h" if hours >= 48 else f"{hours} h" if hours and not rest else took(ms)
+    return said.removesuffix(" 0 h")
 
 
 def percent(value: float | None) -> str:
