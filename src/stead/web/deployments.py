@@ -11,6 +11,7 @@ from starlette.responses import Response
 from stead import deployments, gates, ledger, models, predictions, serving
 from stead.deployments import UNDER_WAY, WAS_LIVE, Deployment
 from stead.predictions import DayLoss
+from stead.store import Store
 from stead.web import canary, charts
 from stead.web.fleet import DAY_MS, WORSE, expected, mean_loss, recent
 from stead.web.frame import back, figure, form_of, need, render, store_of
