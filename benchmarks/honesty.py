@@ -1,6 +1,6 @@
 """How often stead says harm, better or broken where there is none, and how late it says so where there is: beside what others do.
 
-`python benchmarks/honesty.py [--quick] [--seed N]`. The truth is known: simulated streams, or two fits of one recipe on real bike rides. A canary
+`python benchmarks/honesty.py [--quick] [--seed N]`. The truth is known: simulated streams, or two fits of one recipe on real rides and air. A canary
 is looked at after every batch; it is judged from 30 labelled rows in its arm on. Each line is a count with Wilson's 95 % interval. Rules beside:
 `z > 1.96` at each look, the asymptotic confidence sequence with rows as the unit (as ville has it), savvi's multinomial test.
 """
@@ -47,7 +47,7 @@ def main() -> None:
         f"Python {platform.python_version()}, {', '.join(f'{each} {version(each)}' for each in names)}, seed {asked.seed}"
     )
     print("| what | rule | said | of | share, 95 % | median until said |\n|---|---|---|---|---|---|")
-    for part in (synthetic, errors, recipes, refreshes, monitors, bikes):
+    for part in (synthetic, errors, recipes, refreshes, monitors, real):
         part(rng, few)
 
 
@@ -175,45 +175,45 @@ def savvi(failed: list[Any]) -> list[int | None] | None:
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
-def bikes(rng: np.random.Generator, few: int) -> None:
-    """Fits of the demo's recipe, each on a random 80 % of the year before; 60 days after it; a quarter of the traffic."""
-    every = list(fits(step_days=45 * (5 if few > 1 else 1)))
-    made = [each[:3] for each in every]
+def real(rng: np.random.Generator, few: int) -> None:
+    """Fits of one recipe, each on a random 80 % of the year before; 60 days after it; a quarter of the traffic."""
     looks = DAY * np.arange(1.0, 61)
+    for what, rows in (("bikes", rides()), ("air", air())):
+        every = list(fits(*rows, step_days=45 * (5 if few > 1 else 1)))
+        made = [each[:3] for each in every]
 
-    def pairs(first: int, second: int, margin: float) -> list[dict[str, Back]]:
-        return [
-            canary(Paired(*(np.abs(each[k] - truth) for k in (first, second)), truth, time, rng.random(len(truth)) < 0.25, 0), looks, margin)
-            for time, truth, each in made
-        ]  # fmt: skip
+        def pairs(first: int, second: int, margin: float, made: list[Any] = made) -> list[dict[str, Back]]:
+            return [
+                canary(Paired(*(np.abs(each[k] - truth) for k in (first, second)), truth, time, rng.random(len(truth)) < 0.25, 0), looks, margin)
+                for time, truth, each in made
+            ]  # fmt: skip
 
-    for margin in (MARGIN, 0.0):
-        equal = [each for a, b in ((0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)) for each in pairs(a, b, margin)]
-        tell_canaries(
-            f"bikes, two fits of one recipe, 60 days, margin {margin:.0%}: taken back".replace("%", " %"), equal
-        )
-    off = pairs(0, 3, MARGIN)
-    tell_canaries("bikes, the hour five off: taken back", off, "days", "days")
-    tell_canaries("the same", off, "arm", "rows in the arm")
-    shifts(every)
+        for margin in (MARGIN, 0.0):
+            equal = [each for a, b in ((0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)) for each in pairs(a, b, margin)]
+            told = f"{what}, two fits of one recipe, 60 days, margin {margin:.0%}: taken back"
+            tell_canaries(told.replace("%", " %"), equal)
+        off = pairs(0, 3, MARGIN)
+        tell_canaries(f"{what}, the hour five off: taken back", off, "days", "days")
+        tell_canaries("the same", off, "arm", "rows in the arm")
+        shifts(what, every)
 
 
-def shifts(made: list[tuple[NDArray[np.int64], Array, list[Array], dict[int, Array]]]) -> None:
+def shifts(what: str, made: list[tuple[NDArray[np.int64], Array, list[Array], dict[int, Array]]]) -> None:
     """The guard on outputs, without labels, a look at each of 14 midnights: refreshes of stale champions, and outputs that are broken."""
     for low, high in ((0, 1), (1, 2), (2, 9)):
         refreshed = [
             broken(time, old, said[0])
             for time, _, said, older in made for age, old in older.items() if low * 365 < age <= high * 365
         ]  # fmt: skip
-        tell(f"bikes, refresh of a champion {low} to {high} years old: taken back for its outputs", "stead", refreshed)
-    for what, make in (
+        tell(f"{what}, refresh of a champion {low} to {high} years old: taken back for its outputs", "stead", refreshed)
+    for outputs, make in (
         ("constant", lambda said: np.full(len(said[0]), said[0].mean())),
         ("in thousands", lambda said: said[0] / 1000),
         ("the logarithm", lambda said: np.log1p(np.abs(said[0]))),
         ("with the hour five off", lambda said: said[3]),
     ):
         tell(
-            f"bikes, outputs {what}: taken back for them",
+            f"{what}, outputs {outputs}: taken back for them",
             "stead",
             (broken(t, s[1], make(s)) for t, _, s, _ in made),
             "days",
@@ -230,41 +230,71 @@ def broken(time: NDArray[np.int64], old: Array, new: Array) -> float:
     return math.inf
 
 
-def fits(step_days: int) -> Iterable[tuple[NDArray[np.int64], Array, list[Array], dict[int, Array]]]:
-    """Event time from 0, rides, what three fits say, the third also with its hour five off, and what older fits say by age in days."""
+Rows = tuple[Any, Any, Any]
+"""Times, features with a column `hour`, target."""
+
+
+def read(name: str) -> Any:
     import pandas as pd
-    from pandas.tseries.holiday import USFederalHolidayCalendar
-    from sklearn.ensemble import HistGradientBoostingRegressor
 
     with tempfile.TemporaryDirectory() as folder:
-        data.fetch("bikes", Path(folder) / "bikes.csv")
-        raw = pd.read_csv(Path(folder) / "bikes.csv", parse_dates=["ts"])
-    ts = raw["ts"].dt
-    weekday, holiday = (
-        raw["ts"].dt.day_of_week,
-        ts.normalize().isin(USFederalHolidayCalendar().holidays("2010", "2020")),
-    )
+        data.fetch(name, Path(folder) / name)
+        return pd.read_csv(Path(folder) / name)
+
+
+def rides() -> Rows:
+    """Bike rides an hour, with the recipe of the demo."""
+    import pandas as pd
+    from pandas.tseries.holiday import USFederalHolidayCalendar
+
+    raw = read("bikes")
+    times = pd.to_datetime(raw["ts"])
+    weekday = times.dt.day_of_week
+    holiday = times.dt.normalize().isin(USFederalHolidayCalendar().holidays("2010", "2020"))
     table = pd.DataFrame(
         {
-            "hour": ts.hour, "weekday": weekday, "holiday": holiday.astype(int),
+            "hour": times.dt.hour, "weekday": weekday, "holiday": holiday.astype(int),
             "working": ((weekday < 5) & ~holiday).astype(int), "tmin": raw["tmin"], "tmax": raw["tmax"], "rain": raw["pn"],
         }
     )  # fmt: skip
+    return times, table, raw["count"]
+
+
+def air() -> Rows:
+    """Beijing's PM2.5 an hour from the weather."""
+    import pandas as pd
+
+    raw = read("air").dropna(subset="pm2.5").reset_index(drop=True)
+    times = pd.to_datetime(raw[["year", "month", "day", "hour"]])
+    table = raw[["hour", "month", "DEWP", "TEMP", "PRES", "Iws", "Is", "Ir"]].assign(
+        wind=raw["cbwd"].astype("category").cat.codes
+    )
+    return times, table, raw["pm2.5"]
+
+
+def fits(
+    times: Any, table: Any, target: Any, *, step_days: int
+) -> Iterable[tuple[NDArray[np.int64], Array, list[Array], dict[int, Array]]]:
+    """Event time from 0, truth, what three fits say, the third also with its hour five off, and what older fits say by age in days."""
+    import pandas as pd
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
     models: dict[Any, Any] = {}
-    for start in pd.date_range("2012-01-03", "2019-06-15", freq=f"{step_days}D"):
-        before = np.flatnonzero((raw["ts"] >= start - pd.Timedelta(days=365)) & (raw["ts"] < start))
-        after = np.flatnonzero((raw["ts"] >= start) & (raw["ts"] < start + pd.Timedelta(days=60)))
+    day = pd.Timedelta(days=1)
+    for start in pd.date_range(times.min().normalize() + 366 * day, times.max() - 60 * day, freq=f"{step_days}D"):
+        before = np.flatnonzero((times >= start - 365 * day) & (times < start))
+        after = np.flatnonzero((times >= start) & (times < start + 60 * day))
         rows, said = table.iloc[after], []
         for seed in range(3):
             some = np.random.default_rng(seed).choice(before, int(0.8 * len(before)), replace=False)
             model = HistGradientBoostingRegressor(max_iter=100, learning_rate=0.08, max_leaf_nodes=31)
-            model.fit(table.iloc[some], raw["count"].iloc[some])
+            model.fit(table.iloc[some], target.iloc[some])
             said.append(model.predict(rows))
             models.setdefault(start, model)
         said.append(model.predict(rows.assign(hour=(rows["hour"] + 5) % 24)))
-        time = (raw["ts"].iloc[after] - start).dt.total_seconds().to_numpy() * 1000
+        time = (times.iloc[after] - start).dt.total_seconds().to_numpy() * 1000
         older = {(start - then).days: each.predict(rows) for then, each in models.items() if then < start}
-        yield time.astype(np.int64), raw["count"].iloc[after].to_numpy(np.float64), said, older
+        yield time.astype(np.int64), target.iloc[after].to_numpy(np.float64), said, older
 
 
 # --- promotion
