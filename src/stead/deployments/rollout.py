@@ -65,22 +65,22 @@ class _Rollout:
         """Wait until every gateway can answer with it."""
         self.keeper.report("loading the version in its environment", 1, 4)
         serving.served(self.store, deployment.model, deployment.version)
-        self._wait_for_gateway()
-        serving.wait_loaded(
-            self.store, deployment.model, deployment.version, timeout_s=LOAD_S, progress=lambda text: self._say(text)
-        )
+        self._wait_loaded(deployment)
         with self.keeper.write("deployments.check") as tx:
             operations.advance(tx, deployment, "checking", "loaded in every gateway")
 
     def checking(self, deployment: Deployment) -> None:
-        """Ask the gates; a roll-back asks none, since its version answered before."""
+        """Ask the gates; a roll-back asks none, since its version answered before.
+
+        A gateway that was started again since `preparing` has yet to load the version.
+        """
         if deployment.kind == "rollback":
             with self.keeper.write("deployments.passed") as tx:
                 operations.advance(tx, deployment, "switching", "was live before")
             return
         self.keeper.report("parity: stored rows through the endpoint", 2, 4)
         ref = f"{deployment.model}@{deployment.version}"
-        verdict = gates.parity(self.store, ref, gateway_url=self._wait_for_gateway(), deployment=deployment.id)
+        verdict = gates.parity(self.store, ref, gateway_url=self._wait_loaded(deployment), deployment=deployment.id)
         self._say(f"parity {verdict.outcome}: {verdict.summary}")
         if verdict.outcome != "failed":
             with self.keeper.write("deployments.passed") as tx:
@@ -164,6 +164,12 @@ class _Rollout:
             if time.monotonic() > deadline:
                 raise Failed("gateway-missing", "no gateway runs that could answer", hint="stead up")
             time.sleep(0.1)
+
+    def _wait_loaded(self, deployment: Deployment) -> str:
+        """The address of a gateway, when every one can answer with the version."""
+        self._wait_for_gateway()
+        serving.wait_loaded(self.store, deployment.model, deployment.version, timeout_s=LOAD_S, progress=self._say)
+        return self._wait_for_gateway()
 
     def _say(self, text: str) -> None:
         self.keeper.check()

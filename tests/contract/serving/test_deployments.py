@@ -311,6 +311,20 @@ def test_killed_in_a_swap_it_goes_on_where_it_was(
     assert answer(place[1]) == 2
 
 
+def test_a_gateway_that_died_in_a_swap_loads_the_version_again(shop: Store, run: Callable[..., Running]) -> None:
+    first = run(shop)
+    deployments.deploy(shop, "times", version=1)
+    dies(shop, "deployments.check:after", "work")
+    first.kill()
+    expire(shop, jobs.open_jobs(shop)[0].id)
+    done: list[jobs.Job] = []
+    working = threading.Thread(target=lambda: done.append(work(shop)))
+    working.start()
+    run(shop)
+    working.join()
+    assert [(job.state, job.error) for job in done] == [("succeeded", None)]
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_in_a_refusal(store: Store, place: tuple[Store, Running], when: str) -> None:
     since = ledger.list_entries(store, limit=1)[0].id
