@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from stead import deployments, jobs, ledger, models, monitors, policies, predictions
 from stead.config import load_project
-from stead.errors import InvalidInput, SteadError
+from stead.errors import InvalidInput, NotFound, SteadError
 from stead.policies.tables import retrainings
 from stead.predictions import Label
 from stead.runtime.clock import to_ms
@@ -107,6 +107,9 @@ def test_of_people_who_approve_and_reject_at_once_one_is_heard(any_store: Store)
     assert [job.kind for job in jobs.open_jobs(store)] == ["deploy"] * approved
     decided = [e for e in ledger.list_entries(store) if e.action in ("version.approved", "version.rejected")]
     assert [entry.actor for entry in decided] == [heard[0].decided_by]
+    with pytest.raises(NotFound) as late:
+        policies.approve(store.acting("person:late"), "m")
+    assert f"m@1 was {'approved' if approved else 'rejected'} by {heard[0].decided_by}" in late.value.message
 
 
 def test_labels_that_contradict_come_twice_never_or_for_the_future(any_store: Store) -> None:

@@ -111,6 +111,26 @@ def test_a_range_that_is_none(project: Path, store: Store) -> None:
     assert jobs.list_jobs(store) == []
 
 
+def test_rows_count_up_to_the_time_that_it_was_asked_for(project: Path, store: Store) -> None:
+    spec = pipelines.pack(load_project(project), "tiny", store.blobs.put)
+    hour = 3_600_000
+    jobs.hold_clock(store, "tiny", now=100 * hour, holder="replay")
+    first = pipelines.train(store, "tiny", spec=spec)
+    alone = pipelines.ingest(store, "tiny", spec=spec)
+    jobs.hold_clock(store, "tiny", now=150 * hour, holder="replay")
+    jobs.cancel_job(store, first.id)
+    again = jobs.retry_job(store, first.id)
+    jobs.release_clock(store, "tiny", holder="replay")
+    assert jobs.work(store, handlers(load_settings()), owner="me", job_id=alone.id) is not None
+    assert datasets.get_version(store, "tiny").time_max == 99 * hour
+    later = pipelines.ingest(store, "tiny", spec=spec, until=200 * hour)
+    assert jobs.work(store, handlers(load_settings()), owner="me", job_id=later.id) is not None
+    done = jobs.work(store, handlers(load_settings()), owner="me", job_id=again.id)
+    assert done is not None and done.state == "succeeded", done
+    learned = models.info_of(store, models.get_version(store, "tiny@1"))["trained_on"]
+    assert learned["until"] == 100 * hour and datasets.get_version(store, "tiny").time_max == 199 * hour
+
+
 @pytest.mark.parametrize("code", ["return 5", "return raw.head(1)", "raise KeyError('wind')"])
 def test_a_failing_step_is_told_in_its_own_words(project: Path, store: Store, code: str) -> None:
     (project / "tiny.py").write_text(CODE.replace("return raw[['x']]".replace("'", '"'), code))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from stead.models.lineage import link
 from stead.pipelines.tables import step_results
 from stead.runs.tables import runs as runs_table
 from stead.runtime.clock import now_ms
+from stead.runtime.ids import new_id
 from stead.store import Store, hold_bytes
 from tests.contract.traffic import DAY, hours, label, log
 
@@ -126,6 +128,27 @@ def test_old_predictions_go_by_day_with_their_labels(any_store: Store, monkeypat
     assert predictions.read_scores(store, "bikes", since=0, until=1 << 60).num_rows == 2
     predictions.refresh_performance(store)
     assert predictions.performance(store, "bikes") == sums, "sums by day stay"
+    assert care.check(store, contents=True) == [] and not care.prune(store, rules=Rules("60d")).anything
+
+
+def test_old_labels_whose_prediction_never_came_go_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    (known,) = log(store, hours(1))
+    lost = new_id()
+    with monkeypatch.context() as past:
+        then = time.time_ns() - YEARS * 1_000_000
+        past.setattr("time.time_ns", lambda: then)
+        assert label(store, [known, lost], [1.0, 2.0]) == 1
+        predictions.compact(store)
+        assert label(store, [lost], [3.0]) == 1
+    young = new_id()
+    assert label(store, [young], [4.0]) == 1
+    predictions.compact(store)
+    said = care.prune(store, rules=Rules(predictions="60d"), dry_run=True)
+    assert said.requests == 1
+    assert care.prune(store, rules=Rules(predictions="60d")).requests == 1
+    assert predictions.counts(store, "bikes").labelled == 1
+    log(store, [msgspec.structs.replace(each, id=one) for each, one in zip(hours(2), (lost, young), strict=True)])
+    assert predictions.counts(store, "bikes").labelled == 2, "the label of the young one waited for it"
     assert care.check(store, contents=True) == [] and not care.prune(store, rules=Rules("60d")).anything
 
 

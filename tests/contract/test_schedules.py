@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 from watched import DAY, HOUR, START
 
 from stead import datasets, fleet, jobs, models, monitors, policies
@@ -164,3 +165,13 @@ def test_data_that_grows_old_is_an_incident_until_rows_come(store: Store) -> Non
     assert incident.summary == "m has no rows after 2012-01-02T02:59: its last 3 ingests brought none"
     brought(8)
     assert ingested(8) == [("stale", "resolved")] and policies.list_retrainings(store) == []
+
+
+def test_where_nothing_came_a_look_at_batches_asks_for_nothing(store: Store) -> None:
+    hourly(store)
+    news, model = monitors.batch_news(store), models.get_model(store, "m")
+    asked: list[str] = []
+    sa.event.listen(store.db.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    assert monitors.observe_batches(store, model, "m", news, scheduled=False) == 0 and asked == []
+    assert monitors.observe_batches(store, model, "m", news, scheduled=True) == 0
+    assert [each for each in asked if "SELECT" in each and "FROM jobs" not in each] == []

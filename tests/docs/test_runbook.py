@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from stead.cli import runbook
 from stead.monitors.types import Kind
 from tools import docs
 
@@ -43,3 +47,25 @@ def test_each_error_to_act_on_has_an_entry() -> None:
     assert entries.keys() - {e.code for e in known} == set(), "no such code"
     assert [code for code, text in entries.items() if len(text.split()) < 6] == []
     assert list(entries) == sorted(entries)
+
+
+def test_stead_runbook_has_something_of_each_kind_and_code() -> None:
+    names = [*get_args(Kind), *(e.code.replace("…", "some") for e in docs.every_error())]
+    assert [name for name in names if not runbook.find(name)] == []
+    assert "What to do" in str(runbook.find("data")) and "stead data quarantine" in str(
+        runbook.find("batch-quarantined")
+    )
+    assert "letters, digits" in str(runbook.find("alias-invalid"))
+    assert runbook.find("nonsense") is None and not runbook.has_entry("alias-invalid")
+
+
+def test_an_error_to_act_on_names_its_entry(tmp_path: Path) -> None:
+    def stead(*asked: str, url: str = "") -> str:
+        environ = {**os.environ, "STEAD_STORE": str(tmp_path), "STEAD_URL": url}
+        return subprocess.run(
+            [sys.executable, "-m", "stead", *asked], env=environ, capture_output=True, text=True
+        ).stderr
+
+    assert "more: stead runbook server-unreachable" in stead("models", "list", url="http://127.0.0.1:9")
+    assert "more:" not in stead("models", "show", "nobody")
+    assert "did you mean 'performance'" in stead("runbook", "perfromance")

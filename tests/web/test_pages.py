@@ -16,7 +16,7 @@ from asking import Site
 from bs4 import BeautifulSoup
 from world import EVIL, World
 
-from stead import deployments, jobs, ledger, monitors, policies
+from stead import datasets, deployments, jobs, ledger, monitors, policies
 from stead.api import tokens
 from stead.cli import cli
 from stead.jobs.operations import beat, claim, give_up
@@ -552,6 +552,14 @@ def test_drift_shows_the_distributions_behind_a_cell(site: Site) -> None:
     assert data["cell"]["references"][0]["version"] == 1 and len(data["drift"]["days"]) == 46
     assert "nothing to compare yet" in site.page("/models/trips/drift").get_text()
     assert site.ask("/models/none/drift").status_code == 404
+
+
+def test_a_dataset_tells_its_batches_in_quarantine(own: Site, world: World) -> None:
+    assert own.page("/data/trips").select_one("[aria-label='In quarantine']") is None
+    said = [f"the column 'x' is text {EVIL}"]
+    datasets.put_aside(own.store, "trips", "0" * 64, rows=7, since=0, until=86_400_000, problems=said, job=None)
+    row = own.page("/data/trips").select_one("[aria-label='In quarantine'] tbody tr")
+    assert row is not None and said[0] in row.get_text() and "1 Jan 1970 to 2 Jan 1970" in row.get_text()
 
 
 def test_jobs_tells_what_runs_waits_and_fires_next(own: Site, world: World) -> None:

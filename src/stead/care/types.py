@@ -90,7 +90,7 @@ class Pruned:
 
     dry_run: bool
     requests: int
-    """Of the prediction log, with their labels and what was scored aside."""
+    """Of the prediction log, with their labels and what was scored aside; or named by labels alone, whose prediction never came."""
     runs: list[str]
     data: list[str]
     """Data versions, such as `demand@3`."""

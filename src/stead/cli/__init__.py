@@ -54,6 +54,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "monitors": ("stead.cli.watching", "What a model's monitors see: loss, broken data, drift, rows a day."),
     "drift": ("stead.cli.watching", "A model's columns by week against its reference, and the loss beside them."),
     "incidents": ("stead.cli.watching", "What is wrong with models: list, show, open, resolve."),
+    "runbook": ("stead.cli.runbook", "What to do about a kind of incident, or about an error by its code."),
     "decisions": ("stead.cli.deploying", "The ledger: who changed what, when, why."),
     "undo": ("stead.cli.deploying", "Take a decision back."),
     "predict": ("stead.cli.predicting", "Ask a model."),
@@ -152,6 +153,10 @@ def _tell(error: SteadError) -> None:
     print(f"error: {error.message}", file=sys.stderr)
     if error.hint:
         print(f"hint: {error.hint}", file=sys.stderr)
+    from stead.cli.runbook import has_entry
+
+    if has_entry(error.code):
+        print(f"more: stead runbook {error.code}", file=sys.stderr)
 
 
 def _usage_hint(error: click.ClickException) -> str | None:

@@ -32,18 +32,18 @@ def level(model: str, level: str | None, reason: str | None, dry_run: bool, as_j
     if not dry_run and project is not None and model in project.models:
         push_project(caller, model)
     preview = caller.call("policies.preview_level", model=model, level=level)
-    if not as_json:
+    if not as_json and preview.changes:
         print(f"{model}: {preview.before} → {preview.after}")
         for line in preview.changes:
             print(f"  {line}")
         for need in preview.needs:
             print(f"  {'✓' if need.met else '✗'} {need.what}" + ("" if need.met else f": {need.hint}"))
-    if dry_run:
+    if dry_run and preview.changes:
         return preview if as_json else None
     change = caller.call("policies.set_level", model=model, level=level, reason=reason)
     if as_json:
         return change
-    output.note(f"{model} is at {level}; undo: stead undo with its number in stead decisions --model {model}")
+    output.note(f"{model} is at {level}; undo: stead undo {change.decision}")
     return None
 
 

@@ -161,6 +161,7 @@ def incidents_show(number: int, as_json: bool) -> Any:
             ("opened", f"{output.when(found.event_time)} (event time) by {found.opened_by}"),
             ("resolved", found.resolved_by and f"{output.when(found.resolved_event_time)} by {found.resolved_by}"),
             ("because", found.reason),
+            ("runbook", f"stead runbook {found.kind}"),
             *((name, _fact(name, value)) for name, value in found.evidence.items()),
         ]
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from stead.datasets.tables import dataset_versions
 from stead.datasets.tables import quarantine as table
 from stead.runtime.clock import now_ms
 from stead.store import Store, checked_limit, from_row
@@ -50,3 +51,12 @@ def list_quarantine(store: Store, *, dataset: str | None = None, limit: int = 50
         query = query.where(table.c.dataset == dataset)
     with store.db.read() as tx:
         return [from_row(row, Quarantined) for row in tx.execute(query).mappings()]
+
+
+def held_back(store: Store) -> set[str]:
+    """Datasets to which no rows were added since a batch of theirs was put aside last."""
+    last = sa.select(table.c.dataset, sa.func.max(table.c.at).label("at")).group_by(table.c.dataset).subquery()
+    added = sa.select(sa.func.max(dataset_versions.c.created_at)).where(dataset_versions.c.dataset == last.c.dataset)
+    query = sa.select(last.c.dataset).where(last.c.at > sa.func.coalesce(added.scalar_subquery(), 0))
+    with store.db.read() as tx:
+        return set(tx.execute(query).scalars())

@@ -57,17 +57,18 @@ def tick(store: Store) -> Turn:
     for model in known:
         if model.name in due:
             moved += _safely(model.name, partial(monitors.observe, store, model, refreshed=clocks.get(model.name, 0)))
+    news = monitors.batch_news(store)
     for model in known:
         if model.level != "record":
-            moved += _safely(model.name, partial(_look, store, model))
+            moved += _safely(model.name, partial(_look, store, model, news))
     for deployment in deployments.canaries(store):
         moved += _safely(deployment.model, partial(_canary, store, deployment))
     for waiting in deployments.judged_now(store):
         moved += _safely(waiting[0].model, partial(_judge, store, waiting))
     for retraining in policies.open_retrainings(store):
         moved += _safely(retraining.model, partial(_advance, store, retraining))
-    news = _remember(store, clocks)
-    return Turn(moved, held=bool(clocks), hurried=bool(clocks) and (news or moved > 0))
+    followed_on = _remember(store, clocks)
+    return Turn(moved, held=bool(clocks), hurried=bool(clocks) and (followed_on or moved > 0))
 
 
 def follows(store: Store, model: str) -> Followed:
@@ -87,14 +88,15 @@ def follows(store: Store, model: str) -> Followed:
     )
 
 
-def _look(store: Store, model: models.Model) -> int:
+def _look(store: Store, model: models.Model, news: monitors.BatchNews) -> int:
     with store.db.read() as tx:
         standing = policies.find_standing(tx, model.name)
     if standing is None:
         return 0
     moved = policies.adopt(store, model, standing) + int(policies.decide(store, model) is not None)
     moved += int(policies.ingest_due(store, model) is not None)
-    return moved + monitors.observe_batches(store, model, standing.spec.dataset)
+    scheduled = bool(standing.policy.ingest)
+    return moved + monitors.observe_batches(store, model, standing.spec.dataset, news, scheduled=scheduled)
 
 
 def _canary(store: Store, deployment: deployments.Deployment) -> int:

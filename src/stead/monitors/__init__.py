@@ -5,7 +5,7 @@ comes late restates them. A monitor is a fold over days in `folding`; the loss t
 Incidents are one by cause, a batch that broke its contract among them, told to people by webhook and command; drift alone is a note.
 """
 
-from stead.monitors.batches import observe_batches
+from stead.monitors.batches import BatchNews, batch_news, observe_batches
 from stead.monitors.incidents import (
     get_incident,
     list_deliveries,
@@ -47,6 +47,7 @@ OPERATIONS = {
 __all__ = [
     "MONITORS",
     "OPERATIONS",
+    "BatchNews",
     "ColumnProfile",
     "ColumnWeek",
     "Delivery",
@@ -57,6 +58,7 @@ __all__ = [
     "MonitorDay",
     "MonitorView",
     "Monitoring",
+    "batch_news",
     "column_profile",
     "deliver",
     "drift_by_week",

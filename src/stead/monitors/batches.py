@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from stead import datasets, jobs, models
-from stead.datasets import DatasetVersion, Quarantined
+from stead.datasets import DatasetVersion
 from stead.errors import NotFound
 from stead.monitors import incidents
 from stead.monitors.folding import Finding
@@ -26,25 +28,46 @@ LATELY = 20
 """Versions from which it is known how old the newest rows were when others came in."""
 
 
-def observe_batches(store: Store, model: models.Model, dataset: str) -> int:
+class BatchNews(NamedTuple):
+    """Where a look at what ingest brought may find something: told for all models by two questions."""
+
+    open: Mapping[str, Mapping[str, dict[str, Any]]]
+    """By model, the incidents of it that are open: cause → evidence."""
+    aside: Collection[str]
+    """Datasets to which no rows were added since a batch went into quarantine."""
+
+
+def batch_news(store: Store) -> BatchNews:
+    """What `observe_batches` goes by."""
+    mine = table.c.cause.in_(CAUSES) & (table.c.state == "open")
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    with store.db.read() as tx:
+        for row in tx.execute(sa.select(table.c.model, table.c.cause, table.c.evidence).where(mine)):
+            found.setdefault(row.model, {})[row.cause] = row.evidence
+    return BatchNews(found, datasets.held_back(store))
+
+
+def observe_batches(store: Store, model: models.Model, dataset: str, news: BatchNews, *, scheduled: bool) -> int:
     """Hold the incidents of a model's dataset against what its ingests brought; how many were opened or resolved.
 
-    Asked often, so it writes only where something is new.
+    Asked often, so it reads little where nothing can be new, and writes only where something is. Rows are missed only
+    where an ingest is `scheduled`: who asks for them by hand sees that none came.
     """
-    try:
-        newest: DatasetVersion | None = datasets.get_version(store, dataset)
-    except NotFound:
-        newest = None
-    mine = (table.c.model == model.name) & table.c.cause.in_(CAUSES) & (table.c.state == "open")
-    with store.db.read() as tx:
-        known = {row.cause: row.evidence for row in tx.execute(sa.select(table.c.cause, table.c.evidence).where(mine))}
-    found = (_broken(store, dataset, newest, known.get("batch")), _stale(store, model.name, newest))
-    with store.db.read() as tx:  # what a person waved off is no news: else each turn would take the write lock for it
-        findings = {
-            finding.cause: finding
-            for finding in found
-            if finding is not None and (finding.cause in known or not incidents.waved_off(tx, model.name, finding))
-        }
+    known = news.open.get(model.name, {})
+    found = (
+        _broken(store, dataset, known.get("batch")) if "batch" in known or dataset in news.aside else None,
+        _stale(store, model.name, dataset) if "stale" in known or scheduled else None,
+    )
+    findings = {finding.cause: finding for finding in found if finding is not None}
+    if (
+        findings.keys() - known.keys()
+    ):  # what a person waved off is no news: else each turn would take the write lock for it
+        with store.db.read() as tx:
+            findings = {
+                cause: finding
+                for cause, finding in findings.items()
+                if cause in known or not incidents.waved_off(tx, model.name, finding)
+            }
     if known == {cause: finding.evidence for cause, finding in findings.items()}:
         return 0
     actor = store.acting("agent")
@@ -70,13 +93,13 @@ def observe_batches(store: Store, model: models.Model, dataset: str) -> int:
         )
 
 
-def _broken(store: Store, dataset: str, newest: DatasetVersion | None, known: dict[str, int] | None) -> Finding | None:
+def _broken(store: Store, dataset: str, known: dict[str, int] | None) -> Finding | None:
     """Batches in quarantine since rows came in last, told by the newest; since the model's clock when the first one came."""
+    newest = _newest(store, dataset)
     good = newest.created_at if newest else 0
-    bad = _aside(store, dataset, good, 1)
+    bad = [batch for batch in datasets.list_quarantine(store, dataset=dataset, limit=MOST) if batch.at > good]
     if not bad:
         return None
-    bad = _aside(store, dataset, good, MOST)
     last, came = bad[0], sum(batch.times for batch in bad)
     since = known["since"] if known else min(batch.until for batch in bad)
     said = f"{'a batch' if came == 1 else f'{came} batches'} of {dataset} went into quarantine, {last.rows} rows: {'; '.join(last.problems)}"
@@ -84,17 +107,21 @@ def _broken(store: Store, dataset: str, newest: DatasetVersion | None, known: di
     return Finding("batch", "data", "page", since, said, {**proof, "since": since, "until": last.until})
 
 
-def _aside(store: Store, dataset: str, good: int, limit: int) -> list[Quarantined]:
-    return [batch for batch in datasets.list_quarantine(store, dataset=dataset, limit=limit) if batch.at > good]
-
-
-def _stale(store: Store, model: str, newest: DatasetVersion | None) -> Finding | None:
-    """Ingests that ended well and brought no rows, time after time, while the newest rows grow older than they ever were."""
-    if newest is None or newest.time_max is None:
+def _newest(store: Store, dataset: str) -> DatasetVersion | None:
+    try:
+        return datasets.get_version(store, dataset)
+    except NotFound:
         return None
+
+
+def _stale(store: Store, model: str, dataset: str) -> Finding | None:
+    """Ingests that ended well and brought no rows, time after time, while the newest rows grow older than they ever were."""
     ended = jobs.list_jobs(store, model=model, kind="ingest", state="succeeded", limit=EMPTY)
-    empty = [job for job in ended if (job.result or {}).get("added") is False and job.created_at > newest.created_at]
+    empty = [job for job in ended if (job.result or {}).get("added") is False]
     if len(empty) < EMPTY:
+        return None
+    newest = _newest(store, dataset)
+    if newest is None or newest.time_max is None or empty[-1].created_at <= newest.created_at:
         return None
     until = int(empty[0].payload["until"])
     usual = max(_ages(datasets.list_versions(store, newest.dataset)[:LATELY]), default=0)

@@ -47,7 +47,7 @@ def announce(tx: sa.Connection, incident: Incident, event: str) -> None:
         "event": event,
         "text": _text(incident, event),
         "incident": asdict(incident),
-        "runbook": f"docs/runbook/incident-{incident.kind}.md",
+        "runbook": f"stead runbook {incident.kind}",
         "event_time": to_iso(incident.event_time if event == "opened" else incident.resolved_event_time or 0),
     }
     for route in ROUTES:

@@ -93,7 +93,7 @@ def _ingested(store: Store, shop: Workshop, spec: Spec, end: int, since: int | N
     )  # fmt: skip
     raise Refused(
         "batch-quarantined",
-        f"the rows of {spec.dataset} from {to_iso(start)} to {to_iso(end)} are in quarantine: {'; '.join(problems)}",
+        f"the rows of {spec.dataset} from {to_iso(start)[:16]} to {to_iso(end)[:16]} are in quarantine: {'; '.join(problems)}",
         hint=f"stead data quarantine; put the source right, or {spec.dataset}.contract.toml (stead data contract {spec.model}), and ingest again",
     )
 

@@ -44,7 +44,8 @@ def train(
     """Queue the training of a new version.
 
     `since` and `until` (ms, event time) bound the rows that it learns from; rows up to `until` are ingested first where
-    the project has `ingest`, unless `data` names a dataset version (`demand@3`).
+    the project has `ingest`, unless `data` names a dataset version (`demand@3`). Without `until` rows count up to the time
+    that it is asked for, whenever the job runs: the event time that a replay's clock holds, else now.
     Raises InvalidInput (`range-invalid`), NotFound (`dataset-unknown`).
     """
     if spec.model != model:
@@ -53,16 +54,11 @@ def train(
         raise InvalidInput("range-invalid", f"since {to_iso(since)} is not before until {to_iso(until)}")
     if data is not None:
         datasets.get_version(store, data)
-    held = jobs.held_at(store, model)
-    payload = {"spec": msgspec.to_builtins(spec), "since": since, "until": until, "data": data}
-    return jobs.enqueue(
-        store,
-        "train",
-        payload,
-        model=model,
-        timeout_s=spec.timeout_s,
-        event_time=event_time if event_time is not None else held,
-    )
+    at = event_time if event_time is not None else jobs.held_at(store, model)
+    payload = {
+        "spec": msgspec.to_builtins(spec), "since": since, "until": at if until is None else until, "data": data
+    }  # fmt: skip
+    return jobs.enqueue(store, "train", payload, model=model, timeout_s=spec.timeout_s, event_time=at)
 
 
 def run_training(
@@ -192,8 +188,7 @@ class _Training:
             return datasets.get_version(store, data)
         if "ingest" not in functions:
             return datasets.get_version(store, spec.dataset)
-        end = until if until is not None else jobs.model_now(store, spec.model)
-        return ingest_until(store, shop, spec, end)
+        return ingest_until(store, shop, spec, until if until is not None else self.keeper.job.created_at)
 
     def _window(self, version: datasets.DatasetVersion, since: int | None, end: int) -> tuple[int | None, int | None]:
         """Where the rows begin that are asked for, and where a shorter window begins where there is a choice."""
@@ -314,10 +309,10 @@ def ingest(store: Store, model: str, *, spec: Spec, until: int | None = None, si
 
     `since` is where a new dataset begins; an existing one goes on where it ended.
     """
-    payload = {"spec": msgspec.to_builtins(spec), "until": until, "since": since}
-    return jobs.enqueue(
-        store, "ingest", payload, model=model, timeout_s=spec.timeout_s, event_time=jobs.held_at(store, model)
-    )
+    held = jobs.held_at(store, model)
+    now = now_ms() if held is None else held
+    payload = {"spec": msgspec.to_builtins(spec), "until": now if until is None else until, "since": since}
+    return jobs.enqueue(store, "ingest", payload, model=model, timeout_s=spec.timeout_s, event_time=held)
 
 
 def ingest_in(tx: sa.Connection, spec: Spec, *, actor: str, until: int, event_time: int | None) -> jobs.Job:
@@ -342,9 +337,7 @@ def run_ingest(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> di
                 "ingest-missing", f"{spec.entry} has no function ingest(since, until)", hint="stead data add NAME FILE"
             )
         keeper.report("ingest", 2, 3)
-        until = keeper.job.payload["until"]
-        end = until if until is not None else jobs.model_now(store, spec.model)
-        version = ingest_until(store, shop, spec, end, since=keeper.job.payload["since"])
+        version = ingest_until(store, shop, spec, keeper.job.payload["until"], since=keeper.job.payload["since"])
     added = version.source.get("job") == keeper.job.id
     keeper.report(f"{version.ref}: {version.rows} rows" + ("" if added else ", no new ones came"), 3, 3)
     return {"dataset": version.dataset, "version": version.version, "rows": version.rows, "added": added}

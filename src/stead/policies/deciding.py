@@ -68,7 +68,7 @@ def _kept(tx: sa.Connection, standing: Standing, signal: Signal, *, now: int) ->
     if signal.name != "schedule" and signals.rested(tx, standing.model, now=now, rest_ms=duration_ms(policy.rest)):
         return "a signal trained it lately"
     begun = signals.begun_today(tx, standing.model, now=now)
-    return f"{begun} retrainings in 24 hours, as many as the policy allows" if begun >= policy.retrains_a_day else ""
+    return f"{_counted(begun)} in 24 hours, as many as the policy allows" if begun >= policy.retrains_a_day else ""
 
 
 def ingest_due(store: Store, model: models.Model) -> jobs.Job | None:
@@ -104,6 +104,10 @@ def ingest_due(store: Store, model: models.Model) -> jobs.Job | None:
         return job
 
 
+def _counted(number: int) -> str:
+    return f"{number} {'retraining' if number == 1 else 'retrainings'}"
+
+
 def _seen(view: signals.View, names: tuple[str, ...]) -> list[Signal]:
     return [signals.SIGNALS[name](view) for name in names if name in signals.SIGNALS]
 
@@ -137,7 +141,7 @@ def explain(store: Store, model: str) -> Explanation:
     if rests is not None:
         why.append(f"a signal trained it lately: signals rest until {signals.said_when(rests)}")
     if standing is not None and today >= standing.policy.retrains_a_day:
-        why.append(f"{today} retrainings in 24 hours, and the policy allows {standing.policy.retrains_a_day}")
+        why.append(f"{_counted(today)} in 24 hours, and the policy allows {standing.policy.retrains_a_day}")
     if standing is not None and (marked := datasets.marked_now(store, standing.spec.dataset)):
         why.append(marked)
     why += [said for schedule in timetable if (said := told(schedule))]

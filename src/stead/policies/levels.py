@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import sqlalchemy as sa
 
 from stead import deployments, ledger, models
@@ -39,7 +41,7 @@ def preview_level(store: Store, model: str, level: str) -> LevelChange:
         hint = did_you_mean(level, LEVELS) or f"one of {', '.join(LEVELS)}"
         raise InvalidInput("level-unknown", f"{level!r} is no level", hint=hint)
     before = models.get_model(store, model).level
-    needs = [] if LEVELS.index(level) <= LEVELS.index(before) else _needs(store, model, level)
+    needs = [] if level not in CHANGES or LEVELS.index(level) <= LEVELS.index(before) else _needs(store, model, level)
     return LevelChange(model, before, level, CHANGES.get(level, []), needs)
 
 
@@ -80,7 +82,7 @@ def set_level(
             raise Conflict("level-changed", f"{model} was set to {before} meanwhile", hint=f"stead level {model}")
         if level == "record":
             forget(tx, model)
-        ledger.record(
+        number = ledger.record(
             tx,
             actor=store.actor,
             action="level.changed",
@@ -92,7 +94,7 @@ def set_level(
             undo=Undo("policies.set_level", {"model": model, "level": before}),
             undoes=undoes,
         )
-    return change
+    return replace(change, decision=number)
 
 
 def _needs(store: Store, model: str, level: str) -> list[Need]:

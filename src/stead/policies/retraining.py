@@ -20,7 +20,7 @@ from stead.policies.levels import frozen_in
 from stead.policies.standing import find_standing
 from stead.policies.tables import retrainings as table
 from stead.policies.types import OPEN, Retraining, Signal, Standing
-from stead.runtime.clock import now_ms
+from stead.runtime.clock import now_ms, to_iso
 from stead.store import Store, checked_limit, from_row
 
 RECENT = 20
@@ -282,11 +282,20 @@ def _waiting(store: Store, model: str, version: int | None) -> Retraining:
     with store.db.read() as tx:
         row = tx.execute(query.limit(1)).mappings().first()
     if row is None:
-        what = f"{model}@{version}" if version is not None else f"no version of {model}"
-        raise NotFound(
-            "nothing-waits", f"{what} {'does not wait' if version else 'waits'} for approval", hint="stead approvals"
-        )
+        what = f"{model}@{version} does not wait" if version is not None else f"no version of {model} waits"
+        raise NotFound("nothing-waits", f"{what} for approval{_decided(store, model, version)}", hint="stead approvals")
     return from_row(row, Retraining)
+
+
+def _decided(store: Store, model: str, version: int | None) -> str:
+    """What a person has just been too late for."""
+    past = (r for r in list_retrainings(store, model=model, limit=RECENT) if version in (None, r.version))
+    last = next((r for r in past if r.decided_by and r.version is not None), None)
+    if last is None:
+        return ""
+    word = "rejected" if last.state == "rejected" else "approved"
+    why = f" ({last.decision_reason})" if last.decision_reason else ""
+    return f": {model}@{last.version} was {word} by {last.decided_by} at {to_iso(last.decided_at or 0)[:16]}{why}"
 
 
 def cancel_retraining(store: Store, number: int, *, reason: str | None = None, undoes: int | None = None) -> Retraining:

@@ -46,6 +46,8 @@ class LevelChange:
     after: str
     changes: list[str]
     needs: list[Need]
+    decision: int | None = None
+    """Its number in the ledger, once it is made: what `stead undo` takes back."""
 
     @property
     def ready(self) -> bool:

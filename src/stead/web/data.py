@@ -14,6 +14,9 @@ from stead.store import Store
 from stead.web import charts
 from stead.web.frame import day, number, percent, render, store_of
 
+ASIDE = 20
+"""Batches in quarantine that the page lists."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -55,6 +58,7 @@ def one(request: Request) -> Response:
         source=source(version),
         verdict=verdict(version),
         used_by=used_by(store, version.ref),
+        aside=datasets.list_quarantine(store, dataset=name, limit=ASIDE),
     )
 
 

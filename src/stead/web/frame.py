@@ -349,7 +349,7 @@ def facts(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Evidence as name and text, for reading.
 
     >>> facts({"recent_loss": 0.123456, "since": 0, "kinds": ["a"], "limit": None})
-    [('recent loss', '0.1235'), ('since', '1 Jan 1970'), ('kinds', '["a"]'), ('limit', '–')]
+    [('recent loss', '0.1235'), ('since', '1 Jan 1970'), ('kinds', 'a'), ('limit', '–')]
     """
     out = []
     for name, value in evidence.items():
@@ -357,6 +357,8 @@ def facts(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
             text = day(value)
         elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
             text = number(value)
+        elif isinstance(value, list) and all(isinstance(each, str) for each in value):
+            text = "; ".join(value)[:400]
         else:
             text = value if isinstance(value, str) else msgspec.json.encode(value).decode()[:400]
         out.append((name.replace("_", " "), text))

@@ -176,12 +176,9 @@ def acts(store: Store, incident: Incident) -> list[tuple[str, str]]:
     frozen = any(each.model in ("", model) for each in policies.list_freezes(store))
     out = []
     if incident.kind == "data":
-        out.append(
-            (
-                f"stead data quarantine {models.get_model(store, model).settings.get('dataset') or ''}".strip(),
-                "is the source broken, too: batches that were put aside",
-            )
-        )
+        dataset = models.get_model(store, model).settings.get("dataset")
+        asked = "stead data quarantine" + (f" --dataset {dataset}" if dataset else "")
+        out.append((asked, "is the source broken, too: batches that were put aside"))
         out.append((f"stead drift {model}", "the columns by week, with their distributions"))
     if incident.kind in ("performance", "estimate", "drift", "other"):
         out.append((f"stead drift {model}", "which column moved, and since when"))

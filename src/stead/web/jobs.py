@@ -109,7 +109,7 @@ def sentence(
     running: list[Row], waiting: list[Row], failed: int, schedules: list[Schedule], agents: bool
 ) -> tuple[str, str]:
     """The answer first: what runs and waits, whether anything failed for good, what comes next."""
-    bold = f"{_count(len(running), 'job runs', 'jobs run')}, {_count(len(waiting), 'waits', 'wait')}."
+    bold = f"{_count(len(running), 'job runs', 'jobs run')}, {len(waiting) or 'none'} {'waits' if len(waiting) <= 1 else 'wait'}."
     if not agents:
         bold = f"No agent runs{', so nothing is done' if waiting else ''}: stead up."
     said = f"{_count(failed, 'job', 'jobs')} failed for good in 7 days. " if failed else "Nothing failed in 7 days. "
