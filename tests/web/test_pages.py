@@ -8,10 +8,12 @@ import re
 import shlex
 from contextlib import nullcontext, suppress
 from dataclasses import replace
+from typing import get_args
 from urllib.parse import urlsplit
 
 import click
 import pytest
+import sqlalchemy as sa
 from asking import Site
 from bs4 import BeautifulSoup
 from world import EVIL, World
@@ -20,6 +22,8 @@ from stead import datasets, deployments, jobs, ledger, monitors, policies
 from stead.api import tokens
 from stead.cli import cli
 from stead.jobs.operations import beat, claim, give_up
+from stead.monitors.tables import incidents
+from stead.monitors.types import Kind
 from stead.predictions import DayLoss
 from stead.web import frame
 from stead.web.deployments import near
@@ -506,16 +510,34 @@ def test_commands_on_pages_exist(site: Site, bare: Site, world: World) -> None:
                 said |= {line for line in code.get_text().splitlines() if line.startswith("stead ")}
     assert len(said) > 8
     for line in said:
-        command: click.Command = cli
-        words = shlex.split(line)[1:]
-        while isinstance(command, click.Group) and words:
-            found = command.get_command(click.Context(command), words[0])
-            if found is None:
-                assert command.invoke_without_command, line
-                break
-            command, words = found, words[1:]
-        with suppress(click.BadParameter) if "FILE" in line else nullcontext():  # that file does not exist
-            command.make_context(line, words)
+        parsed(line)
+
+
+def parsed(line: str) -> None:
+    """Fails where the command line is none of stead's."""
+    command: click.Command = cli
+    words = shlex.split(line)[1:]
+    while isinstance(command, click.Group) and words:
+        found = command.get_command(click.Context(command), words[0])
+        if found is None:
+            assert command.invoke_without_command, line
+            break
+        command, words = found, words[1:]
+    with suppress(click.BadParameter) if "FILE" in line else nullcontext():  # that file does not exist
+        command.make_context(line, words)
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_what_an_incident_advises_can_be_typed(kind: Kind, own: Site, world: World) -> None:
+    made = monitors.open_incident(own.store, "vans", "it is odd", kind="other")
+    with own.store.db.write("monitors.incident") as tx:
+        tx.execute(sa.update(incidents).where(incidents.c.id == made.id).values(kind=kind))
+    page = own.page(f"/incidents/{made.id}")
+    said = [code.get_text().strip() for code in page.select("code.cmd, pre.code, .mono")]
+    advised = [line for line in said if line.startswith("stead ")]
+    assert f"stead runbook {kind}" in advised and len(advised) > 1
+    for line in advised:
+        parsed(line)
 
 
 def test_assets_are_light_and_kept(site: Site) -> None:
