@@ -7,8 +7,9 @@ from pathlib import Path
 from dying import Scenario, dies
 
 from stead import ledger
+from stead.config import load_settings
 from stead.runtime.recordlog import RecordLog, read_records
-from stead.store import Blobs, digest_of
+from stead.store import Blobs, digest_of, open_store
 from tests.conftest import new_store
 
 
@@ -24,10 +25,10 @@ def _put(root: Path, point: str) -> None:
 def _migrate(root: Path, point: str) -> None:
     dies(
         point,
-        "import sys; from tests.conftest import new_store; from pathlib import Path; new_store(Path(sys.argv[1]))",
+        "import os, sys; os.environ['STEAD_STORE'] = sys.argv[1]; from stead.store import open_store; open_store()",
         str(root),
     )
-    store = new_store(root)
+    store = open_store(load_settings(environ={"STEAD_STORE": str(root)}))
     assert ledger.list_entries(store) == []
     store.close()
 
