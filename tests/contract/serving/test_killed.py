@@ -41,20 +41,12 @@ from tests.conftest import free_ports
 
 sys.path.insert(0, str(Path(__file__).parent))
 from gateway_process import Running, until
-from test_circle import HOLDER, Circle
+from test_circle import CODE, HOLDER, TOML, Circle
 
 DAY = 86_400_000
 PATIENCE_S = 300.0
 """On a machine that does other things, too; on a quiet one nothing takes ten."""
-TOML = """[project]
-name = "tiny"
-requirements = ["pandas>=2.2", "pyarrow"]
-
-[models.tiny]
-code = "tiny.py"
-target = "y"
-time = "t"
-
+POLICY = """
 [models.tiny.policy]
 triggers = ["age"]
 max_age = "40d"
@@ -65,41 +57,14 @@ steps = [0.3, 0.6]
 rows = 5
 days = 1
 """
-CODE = """import os
-import pathlib
-import signal
-
-import pandas as pd
-
+DIES = """
 
 def once(what):
+    import os, pathlib
     mark = pathlib.Path("{root}") / what
     if not mark.exists():
         mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def ingest(since, until):
-    once("ingest")
-    t = pd.date_range(max(since, pd.Timestamp(2020, 1, 1)), until, freq="6h", inclusive="left", unit="us")
-    return pd.DataFrame({{"t": t, "x": t.dayofyear * 1.0, "y": t.dayofyear * 2.0 + t.hour / 6 - 1.5}})
-
-
-def features(raw):
-    return raw[["x"]]
-
-
-class Line:
-    def __init__(self, X, y):
-        self.slope = float(y.sum() / X["x"].sum())
-
-    def predict(self, X):
-        return X["x"].to_numpy() * self.slope
-
-
-def train(X, y):
-    once("train")
-    return Line(X, y)
+        os.kill(os.getpid(), 9)
 """
 ENDS = {
     "live": "deployments.switch",
@@ -148,8 +113,11 @@ class Life(Circle):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.seen: set[tuple[str, str]] = set()
-        (root / "tiny.py").write_text(CODE.format(root=root))
-        (root / "stead.toml").write_text(TOML)
+        code = CODE.replace("dayofyear * 2.0", "dayofyear * 2.0 + t.hour / 6 - 1.5")  # as far off as a label of `serve`
+        code = code.replace("    t = pd.date", '    once("ingest")\n    t = pd.date')
+        code = code.replace("    return Line", '    once("train")\n    return Line')
+        (root / "tiny.py").write_text(code + DIES.format(root=root))
+        (root / "stead.toml").write_text(TOML + POLICY)
         self.random = np.random.default_rng(0)
         self.agent: subprocess.Popen[str] | None = None
         self.over = threading.Event()
