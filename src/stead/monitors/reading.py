@@ -100,7 +100,8 @@ def _said(day: MonitorDay) -> str:
         lately = "no labels yet" if recent is None else f"{recent:.4g} lately"
         bounds = proof.get("bounds") or {}
         by = " and ".join(f"{bounds[source]:.4g} by its {name}" for source, name in NAMES.items() if source in bounds)
-        return f"{lately}, usual is at most {by}"
+        more = day.outcome != "alarm" and recent is not None and any(recent > bound for bound in bounds.values())
+        return f"{lately}, usual is at most {by}" + (": more, but not for sure yet" if more else "")
     if day.monitor == "estimate":
         if day.value is None:
             return f"unknown: {proof['reason']}"

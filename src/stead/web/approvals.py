@@ -37,7 +37,11 @@ from stead.web.frame import (
 from stead.web.ledger import Fact, facts_of
 from stead.web.models import VERDICTS, retraining_chip
 
-MEASURES = {"holdout_random": "Hold-out, random rows", "holdout_time": "Hold-out, newest rows"}
+MEASURES = {
+    "holdout_random": "Hold-out, random rows",
+    "holdout_time": "Hold-out, newest rows",
+    "holdout_recent": "Hold-out, last 28 days",
+}
 SAME_ROWS = "Same rows"
 MOVED_MEAN, MOVED_EMPTY, MOST_MOVED = 0.1, 0.01, 8
 """Columns that are named: moved by so many standard deviations, or by so large a share of empty rows; and how many at most."""

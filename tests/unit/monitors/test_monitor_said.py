@@ -1,0 +1,21 @@
+"""What a monitor's last day says in a sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from stead.monitors.reading import _said
+from stead.monitors.types import MonitorDay, Outcome
+
+
+@pytest.mark.parametrize(
+    ("recent", "outcome", "more"),
+    [(0.04, "ok", False), (0.06, "ok", True), (0.06, "alarm", False), (None, "ok", False)],
+)
+def test_a_loss_above_a_bound_without_an_alarm_says_that_it_is_not_sure(
+    recent: float | None, outcome: Outcome, more: bool
+) -> None:
+    day = MonitorDay(
+        "air", 4, "loss", 0, recent, 0.05, outcome, {"recent": recent, "bounds": {"hold-out": 0.1, "served": 0.05}}
+    )
+    assert _said(day).endswith(": more, but not for sure yet") == more
