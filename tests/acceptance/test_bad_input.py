@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,15 +31,33 @@ time = "time"
 """
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `stead init` makes of an empty folder."""
+    folder = tmp_path_factory.mktemp("template")
+    Life(folder, (0, 0)).run("init", "--name", "p")
+    return folder
+
+
 @pytest.fixture
-def life(tmp_path: Path) -> Iterator[Life]:
+def life(template: Path, tmp_path: Path) -> Iterator[Life]:
     """An empty project of the default template."""
+    yield from copied(template, tmp_path / "p")
+
+
+@pytest.fixture(scope="module")
+def refusing(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+    """A project for commands that change nothing."""
+    yield from copied(template, tmp_path_factory.mktemp("refusing") / "p")
+
+
+def copied(template: Path, folder: Path) -> Iterator[Life]:
+    shutil.copytree(template, folder)
     first, second = free_ports(2)
-    made = Life(tmp_path / "p", (first, second))
-    made.folder.mkdir()
-    made.run("init", "--name", "p")
+    made = Life(folder, (first, second))
     yield made
-    subprocess.run([sys.executable, "-m", "stead", "down"], cwd=made.folder, env=made.environ, capture_output=True)
+    if (folder / ".stead").exists():
+        subprocess.run([sys.executable, "-m", "stead", "down"], cwd=folder, env=made.environ, capture_output=True)
 
 
 @pytest.mark.parametrize(
@@ -115,17 +134,17 @@ def test_a_broken_stead_toml_is_told_with_file_line_key_and_hint(life: Life, tex
         (["up", "--port", "9", "--gateway-port", "9"], 2, "port 9 is meant for"),
     ],
 )
-def test_a_command_that_makes_no_sense(life: Life, command: list[str], code: int, said: str) -> None:
-    told = life.run(*command, code=code)
+def test_a_command_that_makes_no_sense(refusing: Life, command: list[str], code: int, said: str) -> None:
+    told = refusing.run(*command, code=code)
     assert told.startswith("error: ") and said in told
     assert "Traceback" not in told and "Error: " not in told.split("\n")[0]
 
 
-def test_errors_have_one_shape_in_json(life: Life) -> None:
+def test_errors_have_one_shape_in_json(refusing: Life) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "stead", "models", "show", "q", "--json"],
-        cwd=life.folder,
-        env=life.environ,
+        cwd=refusing.folder,
+        env=refusing.environ,
         capture_output=True,
         text=True,
     )
