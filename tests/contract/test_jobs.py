@@ -93,6 +93,17 @@ def test_a_zombie_cannot_write(any_store: Store) -> None:
     assert jobs.get_job(any_store, old.id).result == {"by": "new"}
 
 
+def test_a_try_that_failed_tells_when_the_next_one_is(any_store: Store) -> None:
+    job = jobs.enqueue(any_store, "x", {}, max_attempts=2)
+    for _ in range(2):
+        held = queue.claim(any_store, "me", ["x"])
+        assert held is not None
+        queue.give_up(any_store, held, {"message": "the index does not answer"}, retry=True)
+        due(any_store, job.id)
+    told = [text for _, _, text in jobs.job_log(any_store, job.id)]
+    assert told == ["the index does not answer (try 1 of 2, the next in 1 s)\n", "the index does not answer\n"]
+
+
 def test_a_job_whose_process_dies_each_time_is_given_up(any_store: Store) -> None:
     job = jobs.enqueue(any_store, "x", {}, max_attempts=2)
     for _ in range(2):

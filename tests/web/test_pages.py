@@ -591,7 +591,9 @@ def test_jobs_tells_what_runs_waits_and_fires_next(own: Site, world: World) -> N
     job = claim(store, "h-1", ["ingest"])
     assert job is not None
     give_up(store, job, {"code": "batch-quarantined", "message": f"rows in quarantine {EVIL}"}, retry=True)
-    running = jobs.enqueue(store, "compare", {}, model="trips")
+    running = jobs.enqueue(store, "compare", {"since": 0, "until": None, "data": "trips@1"}, model="trips")
+    facts = own.page(f"/jobs/{running.id}").select_one("dl.def")
+    assert facts is not None and "1 Jan 1970, 00:00" in facts.get_text() and "until" not in facts.get_text()
     job = claim(store, "h-1", ["compare"])
     assert job is not None
     beat(store, job, progress=jobs.Progress("asking both", 1, 4))

@@ -18,16 +18,20 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stead import __version__, jobs
 from stead.api import hot, tokens
 from stead.api.table import Operation, operations
 from stead.config import Settings
 from stead.errors import Forbidden, InvalidInput, NotFound, SteadError
+from stead.serving.http import too_large
 from stead.store import Store
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+BLOBS = "/api/v1/blobs/"
+MAX_BLOB = 1 << 30
+"""Bytes of artifacts and data come whole, and may be more than arguments."""
 
 
 def create_app(store: Store, settings: Settings) -> FastAPI:
@@ -70,7 +74,7 @@ class Guard:
             settings.host,
             *settings.names("allowed_hosts"),
         }
-        self.limit = max(settings.max_body_bytes, 1 << 30)
+        self.limit = settings.max_body_bytes
         self._deliveries = hot.Deliveries(store)
         # A store without tokens is asked for them once a second and when this process makes one, not at each request.
         self._open_until, self._open_since = 0.0, -1
@@ -94,7 +98,12 @@ class Guard:
             response = _refusal(scope, error)
             await response(scope, receive, send)
             return
-        await self.app(scope, receive, send)
+        await self.app(scope, _bounded(receive, self._limit(scope["path"])), send)
+
+    def _limit(self, path: str) -> int:
+        if path == hot.DELIVER:
+            return hot.MAX_BODY
+        return max(self.limit, MAX_BLOB) if path.startswith(BLOBS) else self.limit
 
     def _check(self, scope: Scope) -> None:
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
@@ -112,9 +121,10 @@ class Guard:
                     raise Forbidden("origin-foreign", f"requests from {value.decode('latin-1')!r} are refused")
                 if name == b"sec-fetch-site" and value == b"cross-site":
                     raise Forbidden("origin-foreign", "requests from other sites are refused")
+        limit = self._limit(scope["path"])
         for name, value in scope["headers"]:
-            if name == b"content-length" and (not value.isdigit() or int(value) > self.limit):
-                raise InvalidInput("body-too-large", f"a body of {value.decode('latin-1')} bytes is too large")
+            if name == b"content-length" and (not value.isdigit() or int(value) > limit):
+                raise too_large(limit)
 
     def _identify(self, scope: Scope) -> tuple[tokens.Role, str]:
         made = tokens.made_here
@@ -133,6 +143,22 @@ class Guard:
             )
         token = tokens.authenticate(self.store, secret)
         return token.role, f"token:{token.name}"
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
+    """`receive` that ends with 413 where a body without a told length is more than `limit`."""
+    size = 0
+
+    async def counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit:
+            # FastAPI lets only this one pass while it reads a body
+            raise HTTPException(413, str(limit))
+        return message
+
+    return counted
 
 
 def _refusal(scope: Scope, error: SteadError) -> Response:
@@ -257,9 +283,16 @@ async def _stead_error(_: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    return _json(told(request, error).as_dict(), error.status_code)
+
+
+def told(request: Request, error: HTTPException) -> SteadError:
+    """What the framework refused, as an error of ours."""
+    if error.status_code == 413:
+        return too_large(int(error.detail))
     kind = NotFound if error.status_code == 404 else InvalidInput
-    body = kind(f"http-{error.status_code}", f"{request.method} {request.url.path}: {error.detail}", hint="/api/docs")
-    return _json(body.as_dict(), error.status_code)
+    what = "there is no page" if error.status_code == 404 else error.detail
+    return kind(f"http-{error.status_code}", f"{request.method} {request.url.path}: {what}", hint="/api/docs")
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:

@@ -115,14 +115,14 @@ class _Reader:
         code = self._string(table, "code", where, "")
         resolved = (self.path.parent / code).resolve()
         if not resolved.is_relative_to(self.path.parent.resolve()):
-            self._fail(f"{where}.code", f"{code!r} lies outside the project", hint="a path relative to stead.toml")
+            self._fail(f"{where}.code", f"names {code!r}, which lies outside the project", hint="a path relative to stead.toml")
         if not resolved.is_file() or resolved.suffix != ".py":
             self._fail(
                 f"{where}.code",
-                f"there is no file {code!r}" if not resolved.is_file() else f"{code!r} is no Python file",
+                f"names {code!r}, and there is no such file" if not resolved.is_file() else f"names {code!r}, which is no Python file",
                 hint="a Python file with ingest, features and train",
             )
-        delay = self._string(table, "label_delay", where, "0h")
+        delay = table.get("label_delay", "0h")
         self._duration(delay, f"{where}.label_delay")
         overlap = self._string(table, "ingest_overlap", where, "")
         if overlap:
@@ -229,9 +229,9 @@ class _Reader:
         except (KeyError, ValueError, OSError):
             self._fail(key, f"{name!r} is no time zone", hint='"UTC" or "Europe/Berlin"')
 
-    def _duration(self, text: str, key: str) -> None:
+    def _duration(self, text: Any, key: str) -> None:
         try:
-            duration_ms(text)
+            duration_ms(text if isinstance(text, str) else repr(text))
         except InvalidInput as error:
             self._fail(key, error.message, hint=error.hint)
 
@@ -297,15 +297,15 @@ class _Reader:
         """The line where a dotted key stands, or its nearest table."""
         parts = key.split(".")
         lines = self.text.splitlines()
-        table, best = "", 1
+        table, best = "", 0
         for number, text in enumerate(lines, 1):
             header = re.match(r"\s*\[\s*([^\]]+?)\s*\]", text)
             if header:
                 table = header[1].replace('"', "")
-                if key == table or key.startswith(table + "."):
+                if key == table or key.startswith(table + ".") or (not best and table.startswith(key + ".")):
                     best = number
             elif (entry := re.match(r"\s*([A-Za-z0-9_\"'.-]+)\s*=", text)) is not None:
                 name = f"{table}.{entry[1].strip(chr(34))}".lstrip(".")
                 if name == key or (key.startswith(name + ".") and len(parts) > 1):
                     return number
-        return best
+        return best or 1

@@ -141,5 +141,6 @@ class Project:
             raise NotFound(
                 "model-unknown",
                 f"stead.toml has no model {name!r}",
-                hint=did_you_mean(name, self.models) or f"it has: {', '.join(self.models) or 'none'}",
+                hint=did_you_mean(name, self.models)
+                or (f"it has: {', '.join(self.models)}" if self.models else "write one: stead init, in another folder"),
             ) from None

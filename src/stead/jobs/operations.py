@@ -266,15 +266,17 @@ def give_up(store: Store, job: Job, error: dict[str, Any], *, retry: bool, cance
         check_fence(tx, job)
         now = now_ms()
         values: dict[str, Any] = {"error": error, "lease_owner": None, "lease_until": None}
+        text = error.get("message", "")
         if cancelled:
             values |= {"state": "cancelled", "ended_at": now}
         elif retry and job.attempt < job.max_attempts:
             wait = BACKOFF_S[min(job.attempt, len(BACKOFF_S)) - 1] * random.uniform(0.8, 1.2)
             values |= {"state": "queued", "run_after": now + int(wait * 1000)}
+            text += f" (try {job.attempt} of {job.max_attempts}, the next in {max(1, round(wait))} s)"
         else:
             values |= {"state": "failed", "ended_at": now}
         tx.execute(sa.update(jobs).where(jobs.c.id == job.id).values(values))
-        _log(tx, job.id, f"{error.get('message', '')}\n")
+        _log(tx, job.id, f"{text}\n")
 
 
 def agent_beat(store: Store, agent: str, *, host: str, pid: int, turned_at: int | None = None) -> None:

@@ -119,7 +119,10 @@ def ingest(spec: dict[str, Any]) -> None:
                 f"ingest({since}, {until}) gave {int(outside.sum())} rows outside, the first at {times[outside].iloc[0]}",
             )
         frame = frame.sort_values(spec["time"], kind="stable")
-    print(f"{len(frame)} rows from {since} to {until}")
+    told = f"{len(frame)} rows before {until}"
+    if spec["time"] and len(frame):
+        told = f"{len(frame)} rows from {times.min()} to {times.max()}"
+    print(told)
     frame.reset_index(drop=True).to_parquet(spec["outputs"]["rows"], index=False)
 
 

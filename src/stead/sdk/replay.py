@@ -91,7 +91,7 @@ def replay(
     wait_for_people: bool = False,
     on_progress: Callable[[Totals], None] | None = None,
 ) -> Totals:
-    """Send each row at its event time and each label `delay_ms` after it. Raises InvalidInput (`column-missing`, `speed-invalid`), Conflict (`clock-held`).
+    """Send each row at its event time and each label `delay_ms` after it. Raises InvalidInput (`column-missing`, `speed-invalid`, `no-rows`), Conflict (`clock-held`).
 
     `speed` is event time over wall time (3600: an hour a second); None is as fast as it goes. The rows of a tick go out
     side by side, a label in the first tick that begins when it is due. With `wait_for_people` the clock stands still while a
@@ -102,7 +102,9 @@ def replay(
     rows, times = _in_order(table, time_column, target, since, until)
     totals = Totals(rows=len(times))
     if not times:
-        return totals
+        raise InvalidInput(
+            "no-rows", "the table has no rows in that time", hint="stead data show NAME tells what its rows cover"
+        )
     holder = f"replay-{new_id()[-12:]}"
     due: list[tuple[int, dict[str, Any]]] = []
     started = time.monotonic()

@@ -274,11 +274,11 @@ async def read_body(receive: Receive, head: Head, limit: int) -> bytes | None:
         body: bytes = message.get("body", b"")
         if not message.get("more_body"):
             if len(body) > limit:
-                raise _too_large(limit)
+                raise too_large(limit)
             return body
         pieces, size = [body], len(body)
     elif head.content_length > 4 * limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     else:
         pieces, size = [], limit + 1
     while True:
@@ -294,13 +294,14 @@ async def read_body(receive: Receive, head: Head, limit: int) -> bytes | None:
         if not message.get("more_body"):
             break
         if size > 4 * limit:
-            raise _too_large(limit)
+            raise too_large(limit)
     if size > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     return b"".join(pieces)
 
 
-def _too_large(limit: int) -> SteadError:
+def too_large(limit: int) -> SteadError:
+    """413: what gateway and server say to a body over the limit."""
     return TooLarge(
         "body-too-large", f"the body has more than {limit} bytes", hint="send fewer rows, or set max_body_bytes"
     )

@@ -10,7 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stead.errors import Failed, InvalidInput, NotFound, SteadError
+from stead.api.app import told
+from stead.errors import Failed, SteadError
 from stead.web.frame import render
 
 
@@ -26,11 +27,7 @@ def install(app: FastAPI) -> None:
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        kind = NotFound if error.status_code == 404 else InvalidInput
-        what = "there is no page" if error.status_code == 404 else error.detail
-        return await stead_error(
-            request, kind(f"http-{error.status_code}", f"{request.method} {request.url.path}: {what}")
-        )
+        return await stead_error(request, told(request, error))
 
     async def bug(request: Request, error: Exception) -> Response:
         return await stead_error(

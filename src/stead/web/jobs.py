@@ -19,7 +19,7 @@ from stead.runtime.clock import now_ms
 from stead.store import Store
 from stead.web import live
 from stead.web.fleet import DAY_MS
-from stead.web.frame import back, fragment, here, need, person, render, store_of, took
+from stead.web.frame import back, fragment, here, need, person, render, store_of, took, when
 
 PAGE = 100
 LOG_CHARS = 30_000
@@ -233,7 +233,8 @@ def took_of(job: Job) -> int | None:
 def facts(job: Job) -> list[tuple[str, str]]:
     """What it was asked to do and what came of it, as name and text."""
     payload = {k: v for k, v in job.payload.items() if k != "spec" and v is not None}
-    return [(name, _text(value)) for name, value in [*payload.items(), *((job.result or {}).items())]]
+    both = payload | {k: v for k, v in (job.result or {}).items() if v is not None}
+    return [(name, _text(name, value)) for name, value in both.items()]
 
 
 def links(job: Job) -> list[tuple[str, str]]:
@@ -289,7 +290,9 @@ async def retry(request: Request) -> Response:
     return back(request, f"/jobs/{again.id}")
 
 
-def _text(value: Any) -> str:
+def _text(name: str, value: Any) -> str:
+    if name in ("since", "until") and isinstance(value, int):
+        return when(value)
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()[:300]
 
 

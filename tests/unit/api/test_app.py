@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -132,6 +132,14 @@ def test_foreign_hosts_and_origins_are_refused(url: str) -> None:
         with socket.create_connection(tuple(host.split(":"))) as raw:  # type: ignore[arg-type]
             raw.sendall(b"GET /health HTTP/1.1\r\n" + head + b"connection: close\r\n\r\n")
             assert b" 400 " in raw.makefile("rb").readline()
+
+
+def test_a_body_over_the_limit_is_refused_with_and_without_a_length(url: str) -> None:
+    ask, piece = f"{url}/api/v1/runs.list_runs", b"x" * 65_536
+    told = httpx.post(ask, content=piece * 257)
+    assert code(told) == (413, "body-too-large") and "max_body_bytes" in told.json()["error"]["hint"]
+    pieces = (piece for _ in range(257))  # without a length
+    assert code(httpx.post(ask, content=pieces)) == (413, "body-too-large")
 
 
 def test_a_server_that_is_away_is_unreachable(remote: Connect) -> None:

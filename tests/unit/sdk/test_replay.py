@@ -23,6 +23,13 @@ def test_a_speed_is_more_than_nothing(speed: float) -> None:
     assert raised.value.code == "speed-invalid"
 
 
+def test_a_time_without_rows_is_told() -> None:
+    table = pa.table({"time": pa.array([0], pa.timestamp("ms")), "y": [1.0]})
+    with pytest.raises(InvalidInput) as raised:
+        replay(cast(Any, None), table, "m", gateway="", time_column="time", target="y", delay_ms=0, since=1)
+    assert raised.value.code == "no-rows"
+
+
 class Impatient(BaseHTTPRequestHandler):
     """Answers, and closes a connection that is silent for a moment."""
 
