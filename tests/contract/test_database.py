@@ -145,3 +145,18 @@ def test_a_store_in_a_repository_is_not_for_its_git(tmp_path: Path) -> None:
     new_store(tmp_path / ".stead").close()
     status = subprocess.run(["git", "status", "--porcelain"], cwd=tmp_path, check=True, capture_output=True)
     assert status.stdout == b""
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, first: int) -> None:
+    """All of it, or all pages but the first ones."""
+    store = new_store(tmp_path)
+    with store.db.write(NAME) as tx:
+        tx.execute(sa.insert(points), [row(n) for n in range(3)])
+    store.close()
+    file = tmp_path / "stead.db"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: first * 4096] + b"x" * (len(whole) - first * 4096))
+    with pytest.raises(Failed) as raised:
+        rows(new_store(tmp_path))
+    assert raised.value.code == "database-damaged" and "stead restore" in str(raised.value.hint)

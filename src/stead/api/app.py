@@ -74,7 +74,7 @@ class Guard:
             settings.host,
             *settings.names("allowed_hosts"),
         }
-        self.limit = settings.max_body_bytes
+        self.limit = int(settings.max_body_bytes)
         self._deliveries = hot.Deliveries(store)
         # A store without tokens is asked for them once a second and when this process makes one, not at each request.
         self._open_until, self._open_since = 0.0, -1

@@ -195,7 +195,9 @@ def migrate(folder: Path | None, no_backup: bool) -> None:
 
     chosen = _here()
     if lifeline.is_up(_root(chosen)):
-        raise Conflict("already-up", f"stead is up for {_root(chosen)}, and tables are not changed under it", hint="stead down")
+        raise Conflict(
+            "already-up", f"stead is up for {_root(chosen)}, and tables are not changed under it", hint="stead down"
+        )
     store = open_any(chosen)
     try:
         before = schema_state(store.db)

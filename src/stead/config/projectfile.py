@@ -115,11 +115,15 @@ class _Reader:
         code = self._string(table, "code", where, "")
         resolved = (self.path.parent / code).resolve()
         if not resolved.is_relative_to(self.path.parent.resolve()):
-            self._fail(f"{where}.code", f"names {code!r}, which lies outside the project", hint="a path relative to stead.toml")
+            self._fail(
+                f"{where}.code", f"names {code!r}, which lies outside the project", hint="a path relative to stead.toml"
+            )
         if not resolved.is_file() or resolved.suffix != ".py":
             self._fail(
                 f"{where}.code",
-                f"names {code!r}, and there is no such file" if not resolved.is_file() else f"names {code!r}, which is no Python file",
+                f"names {code!r}, and there is no such file"
+                if not resolved.is_file()
+                else f"names {code!r}, which is no Python file",
                 hint="a Python file with ingest, features and train",
             )
         delay = table.get("label_delay", "0h")

@@ -67,7 +67,12 @@ SETTINGS: dict[str, Setting] = {
             "allowed_hosts", str, "", "Further host names, by commas, that requests to server and gateway may carry."
         ),
         Setting("workers", int, 2, "Worker processes for each environment that serves.", most=256),
-        Setting("max_body_bytes", int, 16 << 20, "Largest request body that server and gateway accept; the server takes 1 GiB of an artifact."),
+        Setting(
+            "max_body_bytes",
+            int,
+            16 << 20,
+            "Largest request body that server and gateway accept; the server takes 1 GiB of an artifact.",
+        ),
         Setting(
             "max_waiting",
             int,

@@ -132,6 +132,13 @@ class Database:
                 raise Failed("database-locked", "the database stayed locked for 30 s", hint="stead status") from error
             raise Unreachable("database-unreachable", f"{_hide(self.url)} does not answer: {text}") from error
         except (sa.exc.StatementError, OverflowError, UnicodeEncodeError) as error:
+            text = str(error.orig) if isinstance(error, sa.exc.DatabaseError) else ""
+            if "malformed" in text or "not a database" in text:
+                raise Failed(
+                    "database-damaged",
+                    f"the database {_hide(self.url)} is damaged: {text}",
+                    hint="stead down; move the store aside; stead restore BACKUPS",
+                ) from error
             refused = _value_refused(error.orig if isinstance(error, sa.exc.StatementError) else error)
             if refused is None:
                 raise
