@@ -90,6 +90,7 @@ class Judged:
         size: int = 100,
         seconds: float = 0.01,
         slices: tuple[str, ...] = (),
+        proof: bool = False,
         spoil: Any = None,
     ) -> Candidate:
         """Register a version trained on the days before `until`, whose twin is off by `error`."""
@@ -111,7 +112,7 @@ class Judged:
             }
         )
         blobs = {"rows": self._blob(rows), "holdouts": self._blob(holdouts)}
-        spec = self.spec(recipe, slices)
+        spec = self.spec(recipe, slices, proof)
         number = len(self.errors) + 1
         text = b"six==1.0 --hash=sha256:" + b"0" * 64 + b"\n"
         lock = environments.add(store, lock=store.blobs.put(text), python="3.11", platform="linux-x86_64")
@@ -131,9 +132,9 @@ class Judged:
         self.errors[version.version] = error
         return Candidate(version, spec, data.ref, blobs["rows"], blobs["holdouts"], metrics, self.answers, str)
 
-    def spec(self, recipe: str, slices: tuple[str, ...] = ()) -> Spec:
+    def spec(self, recipe: str, slices: tuple[str, ...] = (), proof: bool = False) -> Spec:
         files = {"m.py": recipe}
-        gated = GatesConfig(slices=slices)
+        gated = GatesConfig(slices=slices, proof=proof)
         return Spec("p", "m", "m.py", "m", files, "y", "t", self.loss, "0h", "m", 60, None, [], None, "", gates=gated)
 
     def again(self, number: int, recipe: str) -> Candidate:

@@ -62,6 +62,7 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
         ('max_age = "soon"', "line 6: models.p.policy.max_age 'soon' is no duration", "7d"),
         ("retrains_a_day = -1", "line 6: models.p.policy.retrains_a_day is -1", "= 1"),
         ("[models.p.rollout]\nsteps = [0.5, 0.2]", "line 7: models.p.rollout.steps must be rising", "0.1, 0.5"),
+        ("[models.p.gates]\nproof = 5", "models.p.gates.proof cannot be 5", ""),
         ('[settings]\nkeep_predictions = "3d"', "line 7: settings.keep_predictions must be 60d at least", "400d"),
     ],
 )

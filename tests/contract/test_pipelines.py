@@ -256,6 +256,33 @@ def test_the_window_is_chosen_on_the_last_28_days(project: Path, store: Store, c
     assert verdicts["metrics"] == "passed" and verdicts["challenger"] == "skipped" and len(verdicts) == 7
 
 
+ROWS = """import pandas as pd
+from sklearn.dummy import DummyRegressor
+
+
+def ingest(since, until):
+    t = pd.date_range(since, until, freq="D", inclusive="left", unit="us")
+    return pd.DataFrame({"t": t, "x": 1.0, "y": 365.0})
+
+
+def train(X, y):  # says how many rows it has learned from
+    return DummyRegressor(strategy="constant", constant=float(len(y))).fit(X, y)
+"""
+
+
+def test_the_twin_of_a_window_has_learned_from_as_many_days(project: Path, store: Store) -> None:
+    """Twelve months that end before the last 28 days: cut short at both ends it would not know the season that it is judged on."""
+    (project / "tiny.py").write_text(ROWS)
+    spec = pipelines.pack(load_project(project), "tiny", store.blobs.put)
+    pipelines.train(store, "tiny", spec=spec, until=500 * 86_400_000)
+    done = jobs.work(store, handlers(load_settings()), owner="me")
+    assert done is not None and done.state == "succeeded", done
+    info = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).info
+    assert info["window"]["losses"] == {"all": 500 - 28 - 365, "window": 0}
+    held = pq.read_table(store.blobs.path(info["judged_on"]["holdouts"])).to_pylist()
+    assert {row["prediction"] for row in held if row["split"] == "recent"} == {365}
+
+
 def test_a_window_that_is_set_is_taken(project: Path, store: Store) -> None:
     (project / "tiny.py").write_text(YEARS.replace("CHANGED", "2.0"))
     (project / "stead.toml").write_text(TOML.replace('loss = "mae"', 'loss = "mae"\nwindow = "100d"'))

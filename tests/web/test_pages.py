@@ -18,12 +18,13 @@ from asking import Site
 from bs4 import BeautifulSoup
 from world import EVIL, World
 
-from stead import datasets, deployments, jobs, ledger, monitors, policies
+from stead import datasets, deployments, gates, jobs, ledger, monitors, policies
 from stead.api import tokens
 from stead.cli import cli
 from stead.jobs.operations import beat, claim, give_up
 from stead.monitors.tables import incidents
 from stead.monitors.types import Kind
+from stead.policies.tables import retrainings
 from stead.predictions import DayLoss
 from stead.web import frame
 from stead.web.deployments import near
@@ -277,6 +278,17 @@ def test_an_approval_puts_challenger_beside_champion(site: Site, world: World) -
     assert "90 %" in said and page.select("details dl.def"), "a gate's evidence can be opened"
     told = site.page(f"/approvals/{world.rejected}")
     assert "not now" in told.select_one("aside").get_text() and not told.select("form[method=post]")  # type: ignore[union-attr]
+
+
+def test_a_refusal_says_how_a_person_overrides_it(own: Site, world: World) -> None:
+    gates.keep_verdict(own.store, "vans", 3, gates.Verdict("challenger", "failed", "not shown to be at most 5 % worse"))
+    with own.store.db.write("policies.move") as tx:
+        tx.execute(retrainings.update().where(retrainings.c.id == world.waiting).values(state="refused"))
+    page = own.page(f"/approvals/{world.waiting}")
+    assert "not shown to be at most 5 % worse" in page.get_text()
+    beside = page.select_one("aside")
+    assert beside is not None and "v1 answers as before. A person who knows better may override" in beside.get_text()
+    assert 'stead deploy vans@3 --override challenger --reason "…"' in beside.get_text()
 
 
 @pytest.mark.parametrize(("word", "state"), [("approve", "deploying"), ("reject", "rejected")])

@@ -34,6 +34,7 @@ HOLDOUT = 0.2
 GOLDEN_ROWS = 24
 LEAST_ROWS = 20
 RECENT_DAYS = 28
+RECENT_MS = RECENT_DAYS * 86_400_000
 ALL_BETTER = 0.02
 """All rows are learned from where that is better by this share on the last 28 days than the window."""
 TIMED_ROWS = 1000
@@ -192,7 +193,8 @@ def evaluate(spec: dict[str, Any]) -> None:
 def _recent(spec: dict[str, Any], module: Any) -> tuple[Any, dict[str, Any] | None]:
     """What a twin that has not seen the last 28 days says of them, and the window that was chosen by it, where there is a choice.
 
-    The shorter window is the rule; all rows where they are better by 2 % or more.
+    The shorter window is the rule; all rows where they are better by 2 % or more. Its twin learns from as many days, 28 earlier: a
+    window cut at its end only would lack the season that it is judged on, and pass for worse than any champion.
     """
     import numpy as np
 
@@ -210,7 +212,7 @@ def _recent(spec: dict[str, Any], module: Any) -> tuple[Any, dict[str, Any] | No
     twins: dict[str, Any] = {}
     losses: dict[str, float] = {}
     for name, start in [("all", None)] + ([("window", short)] if short else []):
-        rest = np.flatnonzero((times <= before) & (_ms(times) >= start if start is not None else True))
+        rest = np.flatnonzero((times <= before) & (_ms(times) >= start - RECENT_MS if start is not None else True))
         if len(rest) < LEAST_ROWS:
             continue
         twins[name] = _judged(spec, "recent", _fit(module, X, y, rest), X, y, times, test)

@@ -1,7 +1,7 @@
 """May a challenger take the champion's place? Two questions, by where the challenger comes from.
 
 A refresh of the same recipe on newer data must not be worse than a margin: newer is usually better, and asking for proof keeps stale
-champions. A changed recipe must be better, and because one can propose a recipe every week, all of them together have one error budget
+champions where days are unlike. A changed recipe must be better, and because one can propose a recipe every week, all of them together have one error budget
 for the year. Both see loss by row on the same rows, with rows of one day taken as dependent.
 """
 
@@ -18,7 +18,10 @@ from stead.stats.intervals import Difference, paired_difference
 from stead.stats.sequential import Bounds, Paired, log_evidence, paired
 
 Array = NDArray[np.float64]
-MARGIN = 0.02
+MARGIN = 0.05
+"""Proof is proof of not being worse by more than this."""
+NEAR = 0.02
+"""So much worse a refresh may be by the estimate, proof or not: else a model could decay by steps within the margin."""
 LEAST_DAYS = 14
 YEARLY_ALPHA = 0.05
 _WEEK = 168
@@ -31,8 +34,9 @@ class RefreshVerdict:
     verdict: Literal["pass", "refuse", "undecided"]
     relative: float
     """The challenger's loss over the champion's, minus 1: below 0 it is better."""
-    within: bool
-    """The estimate itself is within the margin: what one may go by when the days do not suffice for a proof."""
+    low: float
+    high: float
+    """Ends of its interval; each holds by itself with chance 1 − alpha."""
     excess: Difference
     """Loss of the challenger minus (1 + margin) × loss of the champion, with its interval."""
 
@@ -51,27 +55,29 @@ def judge_refresh(
 
     A non-inferiority test (Wellek 2010, Testing Statistical Hypotheses of Equivalence and Noninferiority, chapter 2) of the
     ratio of the losses: Σ (challenger − (1 + margin) champion), clustered by day, neighbouring days taken to go together, one-sided
-    Student's t (`intervals.paired_difference`). pass: the upper end is below 0, so that a version worse than the margin passes with
-    chance `alpha`; refuse: the lower end is above 0; undecided else, or with fewer than `least_days` days. For one look:
-    who looks again on more days should take `judge_change` or divide `alpha`.
+    Student's t (`intervals.paired_difference`). pass: the upper end is not above the margin, so that a version worse than it passes with
+    chance `alpha` at most; refuse: the estimate is above `NEAR`, or above the margin where that is less; undecided else, or with fewer
+    than `least_days` days. For one look: who looks again on more days should take `judge_change` or divide `alpha`.
 
     >>> day = np.repeat(np.arange(28), 24)
     >>> old = np.random.default_rng(0).gamma(2, 0.15, len(day))
-    >>> judge_refresh(0.9 * old, old, np.ones(len(day)), day).verdict
-    'pass'
-    >>> judge_refresh(1.2 * old, old, np.ones(len(day)), day).verdict
-    'refuse'
+    >>> [judge_refresh(share * old, old, np.ones(len(day)), day).verdict for share in (0.9, 1.01, 1.04)]
+    ['pass', 'pass', 'refuse']
     """
     excess = paired_difference(challenger, (1 + margin) * champion, weight, day, level=1 - 2 * alpha, neighbours=True)
     own, other = excess.a, excess.b / (1 + margin)
-    relative = own / other - 1 if other > 0 else (0.0 if own == 0 else math.inf)
+    relative, low, high = 0.0, 0.0, 0.0
+    if other > 0:
+        relative, low, high = own / other - 1, excess.low / other + margin, excess.high / other + margin
+    elif own > 0:
+        relative = low = high = math.inf
     verdict: Literal["pass", "refuse", "undecided"] = "undecided"
     if excess.clusters >= least_days:
-        if excess.high < 0 or (own == other == 0):
-            verdict = "pass"
-        elif excess.low > 0:
+        if relative > min(NEAR, margin):
             verdict = "refuse"
-    return RefreshVerdict(verdict, relative, relative <= margin, excess)
+        elif high <= margin:
+            verdict = "pass"
+    return RefreshVerdict(verdict, relative, low, high, excess)
 
 
 @dataclass(frozen=True)

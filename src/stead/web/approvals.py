@@ -119,6 +119,7 @@ def one(request: Request) -> Response:
         moved=moved(ours, theirs) if ours is not None and theirs is not None else None,
         earlier=earlier(store, retraining),
         waits=retraining.state == "waiting",
+        forced=override(retraining, verdicts),
         under_way=retraining.state in OPEN,
     )
 
@@ -198,6 +199,15 @@ def _compared(retraining: Retraining, measures: list[Measure], loss: str) -> str
         f"its {loss} at training ({first.name[0].lower()}{first.name[1:]}) was {figure(first.challenger)}, "
         f"{size} {than} than that of v{retraining.champion}, {figure(first.champion)}, each on its own rows"
     )
+
+
+def override(retraining: Retraining, verdicts: list[Verdict]) -> str:
+    """The command by which a person lets a refused version through; empty for any other."""
+    failed = [verdict.gate for verdict in verdicts if verdict.outcome == "failed"]
+    if retraining.state != "refused" or not failed:
+        return ""
+    forced = " ".join(f"--override {gate}" for gate in failed)
+    return f'stead deploy {retraining.model}@{retraining.version} {forced} --reason "…"'
 
 
 def _judged(verdicts: list[Verdict]) -> str:

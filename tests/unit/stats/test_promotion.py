@@ -40,23 +40,33 @@ def refreshes(relative: float, times: int, *, of_day: float = 0.05, phi: float =
 
 
 def test_a_refresh_worse_than_the_margin_passes_rarely() -> None:
-    """Worse by exactly the margin of 2 %: 4.6 % pass as proven (6.2 % with AR .4); by 3 %: 1.7 %; by 10 %: none, and 99 % are refused."""
-    assert refreshes(0.03, 300)["pass"] <= 15
-    assert refreshes(0.02, 300, phi=0.4)["pass"] <= 30
-    assert refreshes(0.10, 100)["refuse"] >= 90
+    """Worse by exactly the margin of 5 %: 4.2 % of 2,000 pass (5.8 % with AR .4); by 6 %: 1.5 % of 1,000 (2.1 % with AR .4); by 10 %: none."""
+    assert refreshes(0.05, 300)["pass"] <= 24
+    assert refreshes(0.06, 300)["pass"] <= 15
+    assert refreshes(0.06, 300, phi=0.4)["pass"] <= 15
+    assert refreshes(0.10, 100)["refuse"] >= 98
 
 
-def test_a_better_refresh_passes() -> None:
-    """5 % better: 97 %; equal: 26 % pass and none is refused, the rest lacks days for a proof and is within the margin."""
-    assert refreshes(-0.05, 200)["pass"] >= 180
-    assert refreshes(0.0, 100)["refuse"] <= 2
+def test_a_refresh_as_good_passes_as_a_rule_and_a_better_one_nearly_always() -> None:
+    """Equal: 75 % pass (68 % with AR .4), 15 % are refused by the estimate, the rest lacks days; 2 % worse: 37 %; 5 % better: 99.8 %."""
+    assert refreshes(0.0, 200)["pass"] >= 120
+    assert refreshes(-0.05, 200)["pass"] >= 190
+
+
+def test_what_is_near_but_clearly_worse_stays_out() -> None:
+    """Days that tell much do not let a model decay by steps within the margin."""
+    day = np.repeat(np.arange(28), 24)
+    old = np.random.default_rng(0).gamma(2, 1, len(day))
+    found = judge_refresh(1.04 * old, old, np.ones(len(day)), day)
+    assert found.verdict == "refuse" and 0.04 <= found.high < 0.05
+    assert judge_refresh(1.015 * old, old, np.ones(len(day)), day, margin=0.01).verdict == "refuse"
 
 
 def test_a_refresh_needs_days() -> None:
     day = np.repeat(np.arange(13), 24)
     old = np.random.default_rng(0).gamma(2, 1, len(day))
     found = judge_refresh(0.5 * old, old, np.ones(len(day)), day)
-    assert (found.verdict, found.within) == ("undecided", True)
+    assert found.verdict == "undecided"
     assert found.relative == pytest.approx(-0.5)
     same = judge_refresh(old, old, np.ones(len(day)), day, least_days=7)
     assert same.verdict == "pass"
