@@ -29,6 +29,8 @@ def main() -> None:
 
 def commands() -> str:
     """Each command as `--help` shows it."""
+    from stead.cli import cli
+
     lines = [
         "# Commands\n",
         "Data goes to standard output, all else to standard error. `--json` prints one JSON document; an error is one, too:",
@@ -37,7 +39,8 @@ def commands() -> str:
         "Times are `2012-01-31`, `2012-01-31T13:00` (UTC) or with a zone; durations are `30s`, `15m`, `24h`, `7d`, `2w`.\n",
     ]
     for path, command in every_command():
-        context = click.Context(command, info_name=" ".join(path), terminal_width=100, max_content_width=100)
+        chosen = cli.context_settings | {"terminal_width": 100, "max_content_width": 100}
+        context = click.Context(command, info_name=" ".join(path), **chosen)
         lines += [f"{'#' * len(path)} {' '.join(path)}\n", f"```text\n{command.get_help(context)}\n```\n"]
     return MADE + "\n".join(lines)
 
