@@ -127,7 +127,7 @@ def test_rows_count_up_to_the_time_that_it_was_asked_for(project: Path, store: S
     assert jobs.work(store, handlers(load_settings()), owner="me", job_id=later.id) is not None
     done = jobs.work(store, handlers(load_settings()), owner="me", job_id=again.id)
     assert done is not None and done.state == "succeeded", done
-    learned = models.info_of(store, models.get_version(store, "tiny@1"))["trained_on"]
+    learned = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).info["trained_on"]
     assert learned["until"] == 100 * hour and datasets.get_version(store, "tiny").time_max == 199 * hour
 
 

@@ -59,7 +59,7 @@ class Shell:
     def follow(
         self, *arguments: str, on_line: Callable[[str], None], meanwhile: Callable[[], object] | None = None
     ) -> Any:
-        """A long command's `--json`, its progress line by line; with `meanwhile`, what is done while it runs.
+        """A long command's `--json`, its progress line by line; with `meanwhile`, what is done from its first word on.
 
         It writes its progress into a pipe of ours: should we die, it ends, too. Raises Failed (`demo-step`).
         """
@@ -67,10 +67,11 @@ class Shell:
         process = self._begin((*arguments, "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stderr is not None and process.stdout is not None
         try:
-            if meanwhile:
-                meanwhile()
             for line in process.stderr:
                 on_line(line.rstrip("\n"))
+                if meanwhile is not None:
+                    meanwhile()
+                    meanwhile = None
             out = process.stdout.read()
         finally:
             if sys.exc_info()[0] is not None:

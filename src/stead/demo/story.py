@@ -123,7 +123,7 @@ class Story:
             version = self._tried()
             self.shell.run("retrainings", "list", "--model", "bikes", "--limit", "1")
             self.told.refused_with, self.told.refusal = self.shell.fails("deploy", f"bikes@{version}")
-            self._replay("2014-06-15", CANARY, "--speed", "43200", meanwhile=lambda: self._force(version, code, right))
+            self._replay("2014-06-15", CANARY, "--speed", "28800", meanwhile=lambda: self._force(version, code, right))
         with self._chapter("The rest of 2014: the canary is judged, then nobody acts again"):
             self._replay(CANARY, "2015-01-01")
             self.shell.run("decisions", "--model", "bikes", "--limit", "12")
