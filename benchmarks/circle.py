@@ -1,11 +1,11 @@
 """How much the demo's figures owe to chance: the whole demo once a seed, its error by quarter beside the yardsticks.
 
-    python benchmarks/circle.py [--seeds 5] [--out circle.json]
+    python benchmarks/circle.py [--seeds 5] [--out circle.json] [--report]
 
 Boosted trees on a year of hours have no chance of their own, so each seed learns from nine in ten of the rows, drawn by it,
 in every training of that run, those of the yardsticks included. A run is `stead demo` through its public commands, in a folder
 of its own, on free ports: five take half an hour on two quiet cores. Figures with date and versions go to the file that `--out`
-names after each seed; seeds that it has already are not run again.
+names after each seed; seeds that it has already are not run again. With `--report` the demo's report tells their spread from then on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from stead.demo import summary
+import msgspec
+
+from stead.demo import spread, summary
+from stead.demo.spread import Spread
 from stead.demo.story import Story
 from stead.processes import lifeline
 
@@ -73,12 +76,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("circle.json"))
+    parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
     out: Path = options.out
     runs = json.loads(out.read_text())["runs"] if out.exists() else []
-    versions = {"python": platform.python_version()} | {
-        name: version(name) for name in ("stead", "scikit-learn", "pandas")
-    }
     for seed in sorted(set(range(options.seeds)) - {each["seed"] for each in runs}):
         with tempfile.TemporaryDirectory(prefix="stead-circle-") as folder:
             runs.append(run(seed, Path(folder) / "demo"))
@@ -90,14 +91,44 @@ def main() -> None:
             sep="; ",
             flush=True,
         )
-        figures = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "versions": versions, "runs": runs}
-        out.write_text(json.dumps(figures, indent=1) + "\n")
+        out.write_text(json.dumps(figures_of(runs), indent=1) + "\n")
+    found = spread_of(runs, figures_of(runs))
     print(f"\n{'':8}  {'system: least, median, most':28}  version 1 alone, monthly (medians)")
-    for name in runs[0]["quarters"]:
-        system, once, monthly = ([each["quarters"][name][way] for each in runs] for way in range(3))
+    for name, (least, median, most) in found.system.items():
         print(
-            f"{name:8}  {min(system):.3f}  {statistics.median(system):.3f}  {max(system):.3f}          {statistics.median(once):.3f}  {statistics.median(monthly):.3f}"
+            f"{name:8}  {least:.3f}  {median:.3f}  {most:.3f}          {found.once[name][1]:.3f}  {found.monthly[name][1]:.3f}"
         )
+    print(found.said())
+    if options.report:
+        spread.FILE.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+
+
+def figures_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The runs with the day and the versions that they were made with."""
+    names = ("stead", "scikit-learn", "pandas")
+    versions = {"python": platform.python_version()} | {name: version(name) for name in names}
+    return {"date": f"{datetime.now(UTC):%Y-%m-%d}", "versions": versions, "runs": runs}
+
+
+def spread_of(runs: list[dict[str, Any]], figures: dict[str, Any]) -> Spread:
+    """Least, median and most of each way, by quarter."""
+    ways = []
+    for way in range(3):
+        values = {name: [round(each["quarters"][name][way], 4) for each in runs] for name in runs[0]["quarters"]}
+        ways.append({name: (min(v), statistics.median(v), max(v)) for name, v in values.items()})
+    bad = [each["bad"] for each in runs if each["bad"] and each["bad"]["state"] == "aborted"]
+    rows, days = ([each[name] for each in bad] or [0] for name in ("rows", "days"))
+    return Spread(
+        date=figures["date"],
+        versions=figures["versions"],
+        seeds=len(runs),
+        system=ways[0],
+        once=ways[1],
+        monthly=ways[2],
+        aborted=len(bad),
+        rows=(min(rows), max(rows)),
+        days=(min(days), max(days)),
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import msgspec
 
 from stead import __version__
 from stead.config import LEVELS
-from stead.demo import summary
+from stead.demo import spread, summary
 from stead.demo.summary import DAY, Bad, Quarter
 from stead.demo.told import Told
 from stead.deployments import Deployment
@@ -37,6 +37,7 @@ def write(told: Told, path: Path) -> Path:
     environment.filters.update(frame.FILTERS)
     days = msgspec.convert(told.days, list[DayLoss])
     quarters, stages, bad = summary.quarters(told), summary.stages(told), summary.bad(told)
+    measured = spread.load()
     steps = [(name, took) for name, took in told.seconds.items() if name != "in all"]
     text = environment.get_template("report.html").render(
         version=__version__,
@@ -46,6 +47,8 @@ def write(told: Told, path: Path) -> Path:
         totals=summary.totals(told),
         wrong=summary.right(told),
         quarters=quarters,
+        spread=measured,
+        spread_of=lambda name: _ends(measured, name),
         stages=stages,
         rows=[(name, [words(stage) for stage in stages]) for name, words in summary.ROWS],
         lanes=lanes(told, days),
@@ -60,6 +63,11 @@ def write(told: Told, path: Path) -> Path:
     )
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _ends(measured: spread.Spread, name: str) -> str:
+    found = measured.system.get(name)
+    return "–" if found is None else f"{found[0]:.3f} to {found[2]:.3f}"
 
 
 def story(told: Told) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from stead.demo import spread
 from stead.demo.told import Told
 from stead.runtime.clock import to_ms
 
@@ -17,6 +19,10 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 LEAST_ROWS = 30
 BY_LOSS = ("loss", "own")
 """Guards that look at the labelled loss: against the champion, and against the version's own offline result."""
+
+
+ACTING = "2013 Q1"
+"""The first quarter in which stead trains: before it, at `record`, nobody acts."""
 
 
 @dataclass
@@ -222,7 +228,17 @@ def against(told: Told) -> list[str]:
         out.append(
             f"It lost {_less(whole.system, whole.monthly)} a new version every month without any gate ({whole.monthly:.3f})."
         )
+    acting = _together([q for q in quarters(told)[:-1] if q.name >= ACTING])
+    if acting.system is not None and acting.monthly:
+        out.append(
+            f"In {ACTING[:4]} and after, when it was let act: {acting.system:.3f}, {_less(acting.system, acting.monthly)} every month ({acting.monthly:.3f})."
+        )
     return out
+
+
+def _together(some: Sequence[Quarter]) -> Quarter:
+    sums = ("weight", "system_sum", "once_sum", "monthly_sum", "yard_weight")
+    return Quarter("together", **{name: sum(getattr(q, name) for q in some) for name in sums})
 
 
 def _less(mine: float, other: float) -> str:
@@ -243,7 +259,7 @@ def lines(told: Told) -> list[str]:
     for q in found:
         figures = "  ".join("    –" if loss is None else f"{loss:5.3f}" for loss in (q.system, q.once, q.monthly))
         out.append(f"  {q.name:8} {figures}  {_bar((q.system or 0.0) / top, 40)}")
-    out += [f"  {text}" for text in against(told)]
+    out += [f"  {text}" for text in (*against(told), *textwrap.wrap(spread.load().said(), 110))]
     out += ["", "What each level changed:", *_table(stages(told))]
     out += ["", *(f"refused, {stage.name}: {text}" for stage in stages(told) for text in stage.refused)]
     out += ["", *_bad_lines(told), ""]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bs4 import BeautifulSoup
 
-from stead.demo import report
+from stead.demo import report, spread
 from stead.demo.told import Told
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -31,6 +31,7 @@ def test_the_report_needs_nothing_else_and_tells_all(tmp_path: Path) -> None:
         "an incident told so after 10 days",
         "challenger: it is worse",
         "Evidence against bounds",
+        spread.load().said(),
     ):
         assert wanted in said, wanted
     assert "not as it should be" not in said

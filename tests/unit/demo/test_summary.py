@@ -23,6 +23,7 @@ def test_quarters_hold_the_system_beside_its_yardsticks() -> None:
     assert (
         "53 % less than version 1 left alone (0.500)" in said[0]
         and "17 % more than a new version every month" in said[1]
+        and said[2].startswith("In 2013 and after, when it was let act: 0.")
     )
 
 
