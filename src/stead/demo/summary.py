@@ -259,7 +259,7 @@ def lines(told: Told) -> list[str]:
     for q in found:
         figures = "  ".join("    –" if loss is None else f"{loss:5.3f}" for loss in (q.system, q.once, q.monthly))
         out.append(f"  {q.name:8} {figures}  {_bar((q.system or 0.0) / top, 40)}")
-    out += [f"  {text}" for text in (*against(told), *textwrap.wrap(spread.load().said(), 110))]
+    out += [f"  {text}" for text in (*against(told), *textwrap.wrap(spread.load().said(), 110, break_on_hyphens=False))]
     out += ["", "What each level changed:", *_table(stages(told))]
     out += ["", *(f"refused, {stage.name}: {text}" for stage in stages(told) for text in stage.refused)]
     out += ["", *_bad_lines(told), ""]
