@@ -54,8 +54,7 @@ def run(seed: int, folder: Path) -> dict[str, Any]:
     story.seed = seed
     try:
         story.prepare()
-        story.ports = (lifeline.free_port(), lifeline.free_port())
-        story.shell.server = f"http://127.0.0.1:{story.ports[0]}"
+        story.serve_on((lifeline.free_port(), lifeline.free_port()))
         told = story.tell()
     finally:
         story.end()
@@ -92,7 +91,7 @@ def main() -> None:
             flush=True,
         )
         out.write_text(json.dumps(figures_of(runs), indent=1) + "\n")
-    found = spread_of(runs, figures_of(runs))
+    found = spread_of(figures_of(runs))
     print(f"\n{'':8}  {'system: least, median, most':28}  version 1 alone, monthly (medians)")
     for name, (least, median, most) in found.system.items():
         print(
@@ -110,9 +109,9 @@ def figures_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {"date": f"{datetime.now(UTC):%Y-%m-%d}", "versions": versions, "runs": runs}
 
 
-def spread_of(runs: list[dict[str, Any]], figures: dict[str, Any]) -> Spread:
+def spread_of(figures: dict[str, Any]) -> Spread:
     """Least, median and most of each way, by quarter."""
-    ways = []
+    runs, ways = figures["runs"], []
     for way in range(3):
         values = {name: [round(each["quarters"][name][way], 4) for each in runs] for name in runs[0]["quarters"]}
         ways.append({name: (min(v), statistics.median(v), max(v)) for name, v in values.items()})

@@ -83,8 +83,9 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        limit = self._limit(scope["path"])
         try:
-            self._check(scope)
+            self._check(scope, limit)
             scope.setdefault("state", {})
             if time.monotonic() < self._open_until and self._open_since == tokens.made_here:
                 who: tuple[tokens.Role, str] = ("admin", self.store.actor)
@@ -98,14 +99,14 @@ class Guard:
             response = _refusal(scope, error)
             await response(scope, receive, send)
             return
-        await self.app(scope, _bounded(receive, self._limit(scope["path"])), send)
+        await self.app(scope, _bounded(receive, limit), send)
 
     def _limit(self, path: str) -> int:
         if path == hot.DELIVER:
             return hot.MAX_BODY
         return max(self.limit, MAX_BLOB) if path.startswith(BLOBS) else self.limit
 
-    def _check(self, scope: Scope) -> None:
+    def _check(self, scope: Scope, limit: int) -> None:
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         if len(hosts) != 1:
             raise InvalidInput("host-invalid", "a request needs exactly one Host header")
@@ -121,7 +122,6 @@ class Guard:
                     raise Forbidden("origin-foreign", f"requests from {value.decode('latin-1')!r} are refused")
                 if name == b"sec-fetch-site" and value == b"cross-site":
                     raise Forbidden("origin-foreign", "requests from other sites are refused")
-        limit = self._limit(scope["path"])
         for name, value in scope["headers"]:
             if name == b"content-length" and (not value.isdigit() or int(value) > limit):
                 raise too_large(limit)

@@ -49,7 +49,7 @@ class Story:
         self.say = say
         self.shell = Shell(folder, say)
         self.told = Told()
-        self.ports = (7700, 7701)
+        self.serve_on((7700, 7701))
         self.stage = ""
         self.heard = 0
         self.started = time.monotonic()
@@ -68,12 +68,12 @@ class Story:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / MARK).write_text("made by `stead demo`; may be deleted\n")
         if not self.keep_up:
-            self.ports = (lifeline.free_port(), lifeline.free_port())
-            for port, wanted in ((0, 7700), (1, 7701)):
-                with suppress(Exception):
-                    lifeline.check_port("127.0.0.1", wanted, "server")
-                    self.ports = (wanted, self.ports[1]) if port == 0 else (self.ports[0], wanted)
-        self.shell.server = f"http://127.0.0.1:{self.ports[0]}"
+            self.serve_on((_free(7700), _free(7701)))
+
+    def serve_on(self, ports: tuple[int, int]) -> None:
+        """Where server and gateway will answer."""
+        self.ports = ports
+        self.shell.server = f"http://127.0.0.1:{ports[0]}"
 
     def tell(self) -> Told:
         """The whole way."""
@@ -242,3 +242,11 @@ class Story:
         started = time.monotonic()
         yield
         self.told.seconds[title] = time.monotonic() - started
+
+
+def _free(wanted: int) -> int:
+    """The port that is wanted, or any where somebody has it."""
+    with suppress(Exception):
+        lifeline.check_port("127.0.0.1", wanted, "server")
+        return wanted
+    return lifeline.free_port()

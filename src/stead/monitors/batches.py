@@ -59,9 +59,8 @@ def observe_batches(store: Store, model: models.Model, dataset: str, news: Batch
         _stale(store, model.name, dataset) if "stale" in known or scheduled else None,
     )
     findings = {finding.cause: finding for finding in found if finding is not None}
-    if (
-        findings.keys() - known.keys()
-    ):  # what a person waved off is no news: else each turn would take the write lock for it
+    if findings.keys() - known.keys():
+        # what a person waved off is no news: else each turn would take the write lock for it
         with store.db.read() as tx:
             findings = {
                 cause: finding

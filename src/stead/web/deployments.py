@@ -85,7 +85,6 @@ def one(request: Request) -> Response:
         loss_chart=loss_chart(deployment.model, days, deployment.version) if days else "",
         coverage_chart=coverage_chart(deployment.model, days) if days else "",
         by_version=by_version(days),
-        own=next((row for row in by_version(days) if row[0] == deployment.version), None),
         was_live=sorted({d.version for d in all_of_model if d.state in WAS_LIVE} - {deployment.version}, reverse=True),
         events=events(store, deployment, over=not is_live and deployment.state not in UNDER_WAY),
         event_chip=chip_of,
@@ -173,10 +172,10 @@ def takeovers(days: list[DayLoss]) -> list[charts.Mark]:
     for at in sorted(most):
         if not changes or changes[-1][1] != most[at].version:
             changes.append((at, most[at].version))
-    near = (max(most) - min(most)) * 0.06 if most else 0
+    close = (max(most) - min(most)) * 0.06 if most else 0
     marks: list[charts.Mark] = []
     for at, version in changes:
-        if marks and at - marks[-1].x <= near:
+        if marks and at - marks[-1].x <= close:
             first = marks[-1].label.partition(" ")[0]
             marks[-1] = charts.Mark(marks[-1].x, f"{first} … v{version}")
         else:
