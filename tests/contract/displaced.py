@@ -42,12 +42,14 @@ class Displaced(Watched):
             operations.switch(tx, self.store, asked)
         return deployments.get_deployment(self.store, asked.id)
 
-    def both(self, first: int, end: int, *, loss: float, answering: int = 2, late: bool = False) -> list[Label]:
+    def both(
+        self, first: int, end: int, *, loss: float, answering: int = 2, late: bool = False, noise: float = 0.05
+    ) -> list[Label]:
         """Days on which one version answers and the other scores aside; `loss` is version 2's, by that of version 1."""
         labels, answered, aside = [], [], []
         for place in range(first * 24, end * 24):
             usual = float(self.random.gamma(4, 0.25))
-            scores = {1: 10.0 + usual, 2: 10.0 + loss * usual + float(self.random.normal(0, 0.05))}
+            scores = {1: 10.0 + usual, 2: 10.0 + loss * usual + float(self.random.normal(0, noise))}
             identity = new_id()
             for version, score in scores.items():
                 made = Logged(

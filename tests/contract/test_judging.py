@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,28 @@ def test_an_abort_is_judged_the_other_way_round(store: Store) -> None:
     assert (
         entry.action == "deployment.aborted" and entry.undo is not None and entry.undo.operation == "deployments.deploy"
     )
+
+
+def test_a_retraining_that_changed_nothing_is_undecided(store: Store) -> None:
+    """Both versions answer alike: the swap did no harm, and the retraining was of no use."""
+    world = Displaced(store, judge_days=10)
+    world.swap()
+    promoted = judgement(store)
+    with store.db.write("policies.decide") as tx:
+        entry = ledger.record(
+            tx, actor="agent", action="retraining.begun", model="m", subject="m", summary="trained again"
+        )
+        ledger.await_judgement(tx, replace(promoted, entry=entry, kind="retraining"))
+    world.both(0, 11, loss=1.0, noise=0.0)
+    world.judge()
+    verdicts = {each.kind: each for each in ledger.list_judgements(store, model="m")}
+    assert verdicts["promotion"].verdict == "right" and verdicts["retraining"].verdict == "undecided"
+    assert (verdicts["retraining"].low, verdicts["retraining"].difference, verdicts["retraining"].high) == (0, 0, 0)
+    assert verdicts["retraining"].said.endswith(
+        "lost as much as version 1 on the same 240 rows of 10 days: no difference"
+    )
+    told = next(each for each in ledger.list_entries(store, model="m") if each.subject == f"decision {entry}")
+    assert told.summary.startswith(f"the retraining of decision {entry} is undecided: ")
 
 
 def test_what_fails_is_not_kept_running_to_be_judged(store: Store) -> None:

@@ -5,7 +5,8 @@ version that was taken back does, `judge_days` of the rollout's plan by the mode
 same rows with the day as the unit, by an interval that holds at every look (`stats.sequential.paired`), and computed anew
 from the log whenever a day is due or a late label came; so it can be looked at often and be stopped anywhere. A decision is
 right or wrong where the interval lies on one side of the plan's margin, else undecided: a promotion is wrong where harm beyond the
-margin is shown, an abort is wrong where such harm is excluded. The retraining behind it is right where its version lost less at all.
+margin is shown, an abort is wrong where such harm is excluded. The retraining behind it is right where its version lost less at all,
+and undecided where it lost as much.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sqlalchemy as sa
 from stead import jobs, ledger, models, predictions, serving
 from stead.deployments import operations
 from stead.deployments.evidence import DAY, due_until, paired_losses
-from stead.deployments.types import UNDER_WAY, Deployment
+from stead.deployments.types import Deployment
 from stead.ledger import Judgement
 from stead.runtime.clock import now_ms
 from stead.stats import sequential
@@ -73,14 +74,16 @@ def judge(store: Store, waiting: Sequence[Judgement]) -> bool:
     deployment = operations.get_deployment(store, first.deployment)
     model = models.get_model(store, first.model)
     now = jobs.model_now(store, model.name)
-    until = first.until if _scores(store, deployment) else min(first.until, max(now, first.since))
-    upto = max(min(until, due_until(model, now)), first.since)
     with store.db.read() as tx:
+        route = serving.route_in(tx, model.name)
+        until = first.until if _scores(route, deployment) else min(first.until, max(now, first.since))
+        upto = max(min(until, due_until(model, now)), first.since)
         refresh = predictions.refreshed_in(tx, model.name, since=first.since, until=upto)
-    over = now >= until
+        over = now >= until
+        ends = over and _only_judged(tx, route, deployment)
     closes = over and due_until(model, now) >= until + DAY
     old = [each for each in waiting if (each.seen, each.refresh, each.until) != (upto, refresh, until)]
-    if not old and not closes and not (over and _aside(store, deployment)):
+    if not old and not closes and not ends:
         return False
     found = _measure(store, deployment, model, since=first.since, until=upto)
     made = [
@@ -92,7 +95,7 @@ def judge(store: Store, waiting: Sequence[Judgement]) -> bool:
         for each in waiting
     ]  # fmt: skip
     with store.db.write("deployments.judge") as tx:
-        ended = over and _end_shadow(tx, store, deployment)
+        ended = ends and _end_shadow(tx, store, deployment)
         for each in made:
             if ledger.write_judgement(tx, each) and closes:
                 _tell(tx, each)
@@ -116,8 +119,10 @@ def _verdict(kind: str, found: Found, margin: float) -> Literal["right", "wrong"
     """Where the interval lies: beyond the margin the version does harm, below it does none."""
     if found.low is None or found.high is None:
         return "undecided"
-    margin = 0.0 if kind == "retraining" else margin
-    harmful, harmless = found.low > margin, found.high <= margin
+    if kind == "retraining":
+        harmful, harmless = found.low > 0, found.high < 0  # no difference is neither
+    else:
+        harmful, harmless = found.low > margin, found.high <= margin
     if not harmful and not harmless:
         return "undecided"
     return "right" if harmless != (kind == "abort") else "wrong"
@@ -127,6 +132,8 @@ def _said(deployment: Deployment, found: Found, *, closed: bool) -> str:
     if found.difference is None:
         return "no labelled row was scored by both versions" if closed else operations.AWAITED
     rows = f"the same {found.rows:,} rows of {found.days} days"
+    if found.difference == 0:
+        return f"version {deployment.version} lost as much as version {deployment.previous} on {rows}: no difference"
     word = "more" if found.difference > 0 else "less"
     said = f"version {deployment.version} lost {abs(found.difference):.1%} {word} than version {deployment.previous} on {rows}"
     if found.low is None or found.high is None:
@@ -134,9 +141,8 @@ def _said(deployment: Deployment, found: Found, *, closed: bool) -> str:
     return f"{said}, between {found.low:+.1%} and {found.high:+.1%}"
 
 
-def _scores(store: Store, deployment: Deployment) -> bool:
+def _scores(route: serving.Route | None, deployment: Deployment) -> bool:
     """Whether both versions of a deployment score the rows that come."""
-    route = serving.get_route(store, deployment.model)
     if route is None:
         return False
     return {deployment.version, deployment.previous} <= {*(arm.version for arm in route.arms), *route.shadow}
@@ -147,28 +153,20 @@ def _loser(deployment: Deployment) -> int | None:
     return deployment.version if deployment.state == "aborted" else deployment.previous
 
 
-def _aside(store: Store, deployment: Deployment) -> bool:
-    with store.db.read() as tx:
-        return _ends_in(tx, deployment) is not None
-
-
-def _ends_in(tx: sa.Connection, deployment: Deployment) -> serving.Route | None:
-    """The route in which a deployment's other version still scores for nothing but the judgement."""
-    route = serving.route_in(tx, deployment.model)
+def _only_judged(tx: sa.Connection, route: serving.Route | None, deployment: Deployment) -> bool:
+    """Whether a deployment's other version still scores, for nothing but the judgement."""
     if route is None or _loser(deployment) not in route.shadow:
-        return None
+        return False
     busy = operations.under_way_in(tx, deployment.model)
-    if busy is not None and busy.shares and busy.state in UNDER_WAY:
-        return None  # a canary has both score, and lets go of them itself
-    if _loser(deployment) in {arm.version for arm in route.arms}:
-        return None
-    return route
+    if busy is not None and busy.shares:
+        return False  # a canary has both score, and lets go of them itself
+    return _loser(deployment) not in {arm.version for arm in route.arms}
 
 
 def _end_shadow(tx: sa.Connection, store: Store, deployment: Deployment) -> bool:
     """Let the version that was kept for the judgement score no more; it stays warm where a roll-back needs it."""
-    route = _ends_in(tx, deployment)
-    if route is None:
+    route = serving.route_in(tx, deployment.model)
+    if route is None or not _only_judged(tx, route, deployment):
         return False
     gone = _loser(deployment)
     left = [version for version in route.shadow if version != gone]
