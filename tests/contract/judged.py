@@ -90,7 +90,7 @@ class Judged:
         size: int = 100,
         seconds: float = 0.01,
         slices: tuple[str, ...] = (),
-        proof: bool = False,
+        margin: float = 0.1,
         spoil: Any = None,
     ) -> Candidate:
         """Register a version trained on the days before `until`, whose twin is off by `error`."""
@@ -112,7 +112,7 @@ class Judged:
             }
         )
         blobs = {"rows": self._blob(rows), "holdouts": self._blob(holdouts)}
-        spec = self.spec(recipe, slices, proof)
+        spec = self.spec(recipe, slices, margin)
         number = len(self.errors) + 1
         text = b"six==1.0 --hash=sha256:" + b"0" * 64 + b"\n"
         lock = environments.add(store, lock=store.blobs.put(text), python="3.11", platform="linux-x86_64")
@@ -132,9 +132,9 @@ class Judged:
         self.errors[version.version] = error
         return Candidate(version, spec, data.ref, blobs["rows"], blobs["holdouts"], metrics, self.answers, str)
 
-    def spec(self, recipe: str, slices: tuple[str, ...] = (), proof: bool = False) -> Spec:
+    def spec(self, recipe: str, slices: tuple[str, ...] = (), margin: float = 0.1) -> Spec:
         files = {"m.py": recipe}
-        gated = GatesConfig(slices=slices, proof=proof)
+        gated = GatesConfig(slices=slices, margin=margin)
         return Spec("p", "m", "m.py", "m", files, "y", "t", self.loss, "0h", "m", 60, None, [], None, "", gates=gated)
 
     def again(self, number: int, recipe: str) -> Candidate:

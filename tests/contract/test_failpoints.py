@@ -28,11 +28,13 @@ def _points() -> dict[str, Any]:
 
 
 POINTS = _points()
+nursery = importlib.import_module("dying").nursery
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("name", POINTS)
 def test_killed_there_nothing_is_lost_or_doubled(name: str, when: str, tmp_path: Path) -> None:
+    nursery()
     POINTS[name](tmp_path, f"{name}:{when}")
 
 

@@ -62,7 +62,11 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
         ('max_age = "soon"', "line 6: models.p.policy.max_age 'soon' is no duration", "7d"),
         ("retrains_a_day = -1", "line 6: models.p.policy.retrains_a_day is -1", "= 1"),
         ("[models.p.rollout]\nsteps = [0.5, 0.2]", "line 7: models.p.rollout.steps must be rising", "0.1, 0.5"),
-        ("[models.p.gates]\nproof = 5", "models.p.gates.proof cannot be 5", ""),
+        (
+            "[models.p.gates]\nmargin = -0.1",
+            "line 7: models.p.gates.margin is -0.1, and must be above 0",
+            "margin = 0.1",
+        ),
         ('[settings]\nkeep_predictions = "3d"', "line 7: settings.keep_predictions must be 60d at least", "400d"),
     ],
 )

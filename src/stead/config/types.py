@@ -85,8 +85,8 @@ class GatesConfig:
 
     slices: tuple[str, ...] = ()
     """Raw columns; on no value of theirs may a version be clearly worse than the champion."""
-    proof: bool = False
-    """A refresh must be shown not to be more than 5 % worse; else it passes by the estimate where the days tell no more."""
+    margin: float = 0.1
+    """A refresh must be shown not to be worse than the champion by more than this share of its loss."""
     size: float = 4.0
     """So many times the champion's bytes and time to answer are allowed."""
 

@@ -73,9 +73,8 @@ def metrics(store: Store, candidate: Candidate) -> Verdict:
 def challenger(store: Store, candidate: Candidate) -> Verdict:
     """The candidate against the champion on the last 28 days, by twins that have not seen them, clustered by day.
 
-    A refresh of the champion's recipe must not be worse by more than 2 % by the estimate. Where `proof` is asked for it must also be
-    shown not to be worse by more than 5 %; by default it need not: where days are unlike that refuses what is a fifth better than a champion
-    grown stale (docs/statistics.md has the price). A refresh that was refused comes back with the next training, on other days. A
+    A refresh of the champion's recipe must be shown not to be worse by more than the margin, 10 % unless `stead.toml` sets another, and not be
+    worse by more than 2 % by the estimate. One that was refused comes back with the next training, on other days. A
     changed recipe must be better, within an error budget of 5 % a year; without proof it is refused, and its evidence goes on.
     """
     champion = find_champion(store, candidate.version.model)
@@ -93,7 +92,7 @@ def challenger(store: Store, candidate: Candidate) -> Verdict:
         f"{evidence['loss']:.4g} against {evidence['champion_loss']:.4g} of {champion.ref} on {evidence['days']} days"
     )
     if refresh:
-        return _refresh(found, evidence, losses, candidate.spec.gates.proof)
+        return _refresh(found, evidence, losses, candidate.spec.gates.margin)
     proposed = judge_recipe(store, candidate.version.model, candidate.spec.recipe, its, found)
     change = proposed.verdict
     evidence |= {
@@ -114,13 +113,12 @@ def challenger(store: Store, candidate: Candidate) -> Verdict:
     return Verdict("challenger", "failed", f"the changed recipe {said}: {losses}", evidence)
 
 
-def _refresh(found: Beside, evidence: dict[str, Any], losses: str, proof: bool) -> Verdict:
-    judged = promotion.judge_refresh(found.challenger, found.champion, found.weight, found.day)
+def _refresh(found: Beside, evidence: dict[str, Any], losses: str, margin: float) -> Verdict:
+    judged = promotion.judge_refresh(found.challenger, found.champion, found.weight, found.day, margin=margin)
     evidence |= {
         "verdict": judged.verdict,
         "relative": _finite(judged.relative),
-        "margin": promotion.MARGIN,
-        "proof": proof,
+        "margin": margin,
         "low": _finite(judged.excess.low),
         "high": _finite(judged.excess.high),
     }
@@ -128,17 +126,15 @@ def _refresh(found: Beside, evidence: dict[str, Any], losses: str, proof: bool) 
         said = f"{judged.excess.clusters} days are too few to judge by, {promotion.LEAST_DAYS} are needed: {losses}"
         return Verdict("challenger", "skipped", said, evidence)
     here, least, most = (_percent(each) for each in (judged.relative, judged.low, judged.high))
-    limit, near = (f"{100 * each:g} %" for each in (promotion.MARGIN, promotion.NEAR))
+    limit, near = (f"{100 * each:g} %" for each in (margin, min(margin, promotion.NEAR)))
     if judged.verdict == "pass":
         outcome, said = "passed", f"not more than {limit} worse: {here}, at most {most}"
-    elif judged.verdict == "undecided" and not proof:
-        outcome, said = "passed", f"not more than {near} worse by the estimate: {here}, perhaps {most}"
     elif judged.verdict == "undecided":
         outcome, said = (
             "failed",
             f"not shown to be at most {limit} worse, the days are too few or too unlike: {here}, perhaps {most}",
         )
-    elif judged.low > promotion.MARGIN:
+    elif judged.low > margin:
         outcome, said = "failed", f"clearly more than {limit} worse: {here}, at least {least}"
     else:
         outcome, said = "failed", f"more than {near} worse by the estimate: {here}"

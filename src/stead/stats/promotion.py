@@ -1,7 +1,7 @@
 """May a challenger take the champion's place? Two questions, by where the challenger comes from.
 
-A refresh of the same recipe on newer data must not be worse than a margin: newer is usually better, and asking for proof keeps stale
-champions where days are unlike. A changed recipe must be better, and because one can propose a recipe every week, all of them together have one error budget
+A refresh of the same recipe on newer data must not be worse than a margin: newer is usually better, and asking for more than that keeps stale
+champions. A changed recipe must be better, and because one can propose a recipe every week, all of them together have one error budget
 for the year. Both see loss by row on the same rows, with rows of one day taken as dependent.
 """
 
@@ -18,10 +18,10 @@ from stead.stats.intervals import Difference, paired_difference
 from stead.stats.sequential import Bounds, Paired, log_evidence, paired
 
 Array = NDArray[np.float64]
-MARGIN = 0.05
-"""Proof is proof of not being worse by more than this."""
+MARGIN = 0.1
+"""A refresh is shown not to be worse by more than this share: half of it keeps stale champions where days are unlike (docs/statistics.md)."""
 NEAR = 0.02
-"""So much worse a refresh may be by the estimate, proof or not: else a model could decay by steps within the margin."""
+"""So much worse a refresh may be by the estimate: else a model could decay by steps within the margin."""
 LEAST_DAYS = 14
 YEARLY_ALPHA = 0.05
 _WEEK = 168

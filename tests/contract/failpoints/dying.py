@@ -25,6 +25,7 @@ from stead import care, datasets, deployments, fleet, gates, jobs, models, monit
 from stead.runtime import failpoints
 if os.path.isdir("/proc/self/task"):
     assert len(os.listdir("/proc/self/task")) == 1, "a process with threads cannot be forked"
+print("ready", flush=True)
 for line in sys.stdin:
     asked = json.loads(line)
     child = os.fork()
@@ -52,26 +53,32 @@ _NO_THREADS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
 
 @cache
-def _nursery() -> subprocess.Popen[str]:
-    """A process that has imported everything and forks one for each script: most of a script's time were its imports."""
+def nursery() -> subprocess.Popen[str]:
+    """A process that has imported everything and forks one for each script: most of a script's time were its imports.
+
+    Begin it before a clock is held: where the machine is busy the imports take longer than a holder may be silent.
+    """
     path = os.pathsep.join([str(CONTRACT), str(CONTRACT.parent.parent), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", _NURSERY],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **_NO_THREADS},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
 
 
 def dies(point: str, script: str, *arguments: str) -> str:
     """Run a script with a point armed; it must be killed there. Returns what it had printed."""
-    nursery = _nursery()
-    assert nursery.stdin is not None
-    assert nursery.stdout is not None
+    begun = nursery()
+    assert begun.stdin is not None
+    assert begun.stdout is not None
     with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
         asked = {"point": point, "script": script, "arguments": arguments, "out": out.name, "err": err.name}
-        print(json.dumps(asked), file=nursery.stdin, flush=True)
-        code = int(nursery.stdout.readline())
+        print(json.dumps(asked), file=begun.stdin, flush=True)
+        code = int(begun.stdout.readline())
         assert code == -signal.SIGKILL, f"{point} was not reached: {err.read()[-2000:]}"
         return out.read()

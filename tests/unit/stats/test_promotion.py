@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from stead.stats.promotion import (
+    MARGIN,
     Budget,
     hour_of_week,
     judge_change,
@@ -22,7 +23,9 @@ from stead.stats.promotion import (
 from stead.stats.sequential import Paired, observe_day
 
 
-def refreshes(relative: float, times: int, *, of_day: float = 0.05, phi: float = 0.0) -> Counter[str]:
+def refreshes(
+    relative: float, times: int, *, of_day: float = 0.05, phi: float = 0.0, margin: float = 0.05
+) -> Counter[str]:
     """28 days of 24 rows: the challenger's loss is `relative` above the champion's, days differ by `of_day` (AR 1), rows by .3."""
     rng = np.random.default_rng(2)
     day = np.repeat(np.arange(28), 24)
@@ -35,16 +38,20 @@ def refreshes(relative: float, times: int, *, of_day: float = 0.05, phi: float =
             days[n] = phi * days[n - 1] + math.sqrt(1 - phi**2) * days[n]
         noise = np.repeat(days, 24)
         new = old * (1 + relative) * (1 + noise) * np.exp(0.3 * rng.normal(size=len(day)) - 0.045)
-        found[judge_refresh(new, old, weight, day).verdict] += 1
+        found[judge_refresh(new, old, weight, day, margin=margin).verdict] += 1
     return found
 
 
 def test_a_refresh_worse_than_the_margin_passes_rarely() -> None:
-    """Worse by exactly the margin of 5 %: 4.2 % of 2,000 pass (5.8 % with AR .4); by 6 %: 1.5 % of 1,000 (2.1 % with AR .4); by 10 %: none."""
+    """Worse by exactly a margin of 5 %: 4.2 % of 2,000 pass (5.8 % with AR .4); by 6 %: 1.5 % of 1,000 (2.1 % with AR .4); by 10 %: none.
+
+    At the default margin, worse by exactly 10 %: none where days differ by 5 %, 3 % where they differ by 20 %.
+    """
     assert refreshes(0.05, 300)["pass"] <= 24
     assert refreshes(0.06, 300)["pass"] <= 15
     assert refreshes(0.06, 300, phi=0.4)["pass"] <= 15
     assert refreshes(0.10, 100)["refuse"] >= 98
+    assert refreshes(0.10, 300, of_day=0.2, margin=MARGIN)["pass"] <= 20
 
 
 def test_a_refresh_as_good_passes_as_a_rule_and_a_better_one_nearly_always() -> None:
