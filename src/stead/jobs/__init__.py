@@ -3,6 +3,7 @@
 A job is done at least once. Each claim raises its fence, and every write of a keeper checks it, so a zombie cannot write.
 """
 
+from stead.jobs.children import Hosts
 from stead.jobs.clocks import clock_holders, held_at, held_clocks, held_in, hold_clock, model_now, release_clock
 from stead.jobs.keeper import Handler, Keeper, work
 from stead.jobs.limits import Limits
@@ -48,6 +49,7 @@ __all__ = [
     "OPERATIONS",
     "Agent",
     "Handler",
+    "Hosts",
     "Job",
     "JobCancelled",
     "Keeper",

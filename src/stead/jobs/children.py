@@ -8,6 +8,8 @@ import os
 import selectors
 import signal
 import subprocess
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +17,9 @@ from typing import Any
 
 Hear = Callable[[str], None]
 """Gets what a command says, by whole lines, and an empty text at least five times a second; may raise to end it."""
+REST_S = 60.0
+MOST_HOSTS = 3
+"""A host that rests keeps its libraries in memory: some 200 MB."""
 
 
 class Child:
@@ -61,7 +66,7 @@ class Child:
 
 
 class Host(Child):
-    """A process that has loaded what steps need and runs each of them apart, so that it is loaded once for all of a job's.
+    """A process that has loaded what steps need and runs each of them apart, so that it is loaded once for many.
 
     It reads one request a line and tells the exit code of each on a pipe of its own.
     """
@@ -85,6 +90,17 @@ class Host(Child):
         line, newline, self._codes = self._codes.partition(b"\n")
         return int(line) if newline else process.wait()
 
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def alone(self) -> bool:
+        """Whether it runs and no process of its steps is there any more; only Linux tells."""
+        own = str(self._process.pid)
+        if not self.running or not Path("/proc/self/stat").is_file():
+            return False
+        return all(each == own or _session(each) != own for each in os.listdir("/proc") if each.isdigit())
+
     def _ended(self) -> bool:
         with suppress(BlockingIOError):
             self._codes += os.read(self._told, 256)
@@ -93,6 +109,57 @@ class Host(Child):
     def close(self) -> None:
         super().close()
         os.close(self._told)
+
+
+class Hosts:
+    """Hosts by command and environment, for one thread. They go on from job to job until they have rested for `REST_S`, or newer ones need the place."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[tuple[str, ...], tuple[Host, float]] = {}
+
+    def step(self, command: Sequence[str], env: Mapping[str, str], request: Mapping[str, Any], hear: Hear) -> int:
+        """Have a host run a step, a new one where none is there; where `hear` raises, that host is ended with its step."""
+        key = (*command, *(f"{k}={v}" for k, v in sorted(env.items())))
+        if key in self._hosts and not self._hosts[key][0].running:
+            self._end(key)
+        host = (
+            self._hosts.pop(key)[0] if key in self._hosts else Host(command, cwd=Path(tempfile.gettempdir()), env=env)
+        )
+        try:
+            code = host.step(request, hear)
+        except BaseException:
+            host.close()
+            raise
+        self._hosts[key] = host, time.monotonic()
+        return code
+
+    def part(self) -> None:
+        """At a job's end: those whose steps left processes behind end with these."""
+        for key, (host, _) in list(self._hosts.items()):
+            if not host.alone():
+                self._end(key)
+
+    def tidy(self) -> None:
+        """End those that have rested for long, and the oldest of too many."""
+        now = time.monotonic()
+        for place, (key, (_, since)) in enumerate(reversed(list(self._hosts.items()))):
+            if place >= MOST_HOSTS or now - since > REST_S:
+                self._end(key)
+
+    def _end(self, key: tuple[str, ...]) -> None:
+        self._hosts.pop(key)[0].close()
+
+    def close(self) -> None:
+        for key in list(self._hosts):
+            self._end(key)
+
+
+def _session(pid: str) -> str:
+    """The session of a process, empty where it has ended (proc(5))."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[3]
+    except OSError:
+        return ""
 
 
 def _lines(fd: int, *, ended: Callable[[], bool], also: int | None = None) -> Iterator[str]:

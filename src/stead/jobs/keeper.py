@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 import traceback
@@ -15,7 +14,7 @@ import sqlalchemy as sa
 
 from stead.errors import Failed, SteadError
 from stead.jobs import operations
-from stead.jobs.children import Child, Hear, Host
+from stead.jobs.children import Child, Hear, Hosts
 from stead.jobs.limits import KILLED, Limits
 from stead.jobs.operations import JobCancelled, LeaseLost
 from stead.jobs.types import Job, Progress
@@ -30,7 +29,13 @@ class Keeper:
     """What a handler has of its job. Its writes are fenced; `check` raises JobCancelled or LeaseLost."""
 
     def __init__(
-        self, store: Store, job: Job, *, echo: Callable[[str], None] | None = None, limits: Limits | None = None
+        self,
+        store: Store,
+        job: Job,
+        *,
+        hosts: Hosts | None = None,
+        echo: Callable[[str], None] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.store = store
         self.job = job
@@ -39,7 +44,8 @@ class Keeper:
         self.secrets: tuple[str, ...] = ()
         """Values that its processes were given; no log and no error of the job has them."""
         self._echo = echo
-        self._hosts: dict[tuple[str, ...], Host] = {}
+        self._hosts = hosts or Hosts()
+        self._hosts_end = hosts is None
         self._text: list[str] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -98,8 +104,7 @@ class Keeper:
             raise
 
     def close(self) -> None:
-        for host in self._hosts.values():
-            host.close()
+        (self._hosts.close if self._hosts_end else self._hosts.part)()
         self._stop.set()
         self._wake.set()
         self._thread.join(timeout=10)
@@ -143,19 +148,12 @@ class Keeper:
         env: Mapping[str, str],
         on_tick: Callable[[], None] | None = None,
     ) -> None:
-        """Have a host run a step: the first request to `command` in `env` starts it, and it lives as long as the job.
+        """Have a host of `command` in `env` run a step.
 
         Raises what `run` raises.
         """
-        key = (*command, *(f"{k}={v}" for k, v in sorted(env.items())))
-        host = self._hosts.get(key)
-        if host is None:
-            host = self._hosts[key] = Host(self.limits.around(command), cwd=Path(tempfile.gettempdir()), env=env)
-        try:
-            self._follow(name, lambda hear: host.step(request, hear), on_tick)
-        except BaseException:
-            self._hosts.pop(key).close()
-            raise
+        limited = self.limits.around(command)
+        self._follow(name, lambda hear: self._hosts.step(limited, env, request, hear), on_tick)
 
     def _follow(self, name: str, finish: Callable[[Hear], int], on_tick: Callable[[], None] | None) -> None:
         tail = ""
@@ -189,14 +187,18 @@ def work(
     *,
     owner: str,
     job_id: str | None = None,
+    hosts: Hosts | None = None,
     echo: Callable[[str], None] | None = None,
     limits: Limits | None = None,
 ) -> Job | None:
-    """Claim one due job and do it; returns it as it is afterwards, or None where nothing was due."""
+    """Claim one due job and do it; returns it as it is afterwards, or None where nothing was due.
+
+    Its steps run in `hosts`, which go on to the next job where they are given, and end with it where not.
+    """
     job = operations.claim(store, owner, list(handlers), job_id=job_id)
     if job is None:
         return None
-    keeper = Keeper(store.acting(job.requested_by), job, echo=echo, limits=limits)
+    keeper = Keeper(store.acting(job.requested_by), job, hosts=hosts, echo=echo, limits=limits)
     try:
         result = handlers[job.kind](keeper.store, keeper)
         keeper.flush()

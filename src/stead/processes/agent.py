@@ -75,10 +75,13 @@ class Agent:
         self._threads.append(thread)
 
     def _lane(self, kinds: tuple[str, ...]) -> None:
-        mine = {kind: self.handlers[kind] for kind in kinds}
+        mine, hosts = {kind: self.handlers[kind] for kind in kinds}, jobs.Hosts()
         while not self.stopping.is_set():
-            if self._quietly(lambda: jobs.work(self.store, mine, owner=self.id, limits=self.limits)) is None:
+            done = self._quietly(lambda: jobs.work(self.store, mine, owner=self.id, hosts=hosts, limits=self.limits))
+            hosts.tidy()
+            if done is None:
                 self.stopping.wait(POLL_S)
+        hosts.close()
 
     def _circle(self) -> None:
         pause = TURN_S

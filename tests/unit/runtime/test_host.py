@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import stead
 from stead import environments
-from stead.jobs.children import Host
+from stead.jobs import children
+from stead.jobs.children import Host, Hosts
 
 CODE = """import library
 
@@ -37,22 +41,31 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def host(place: Path) -> Iterator[Host]:
-    paths = [str(Path(stead.__file__).parents[1]), str(place / "libraries")]
-    env = environments.variables(extra={"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"})
-    running = Host([sys.executable, "-m", "stead.runtime.host"], cwd=place, env=env)
+    running = Host(COMMAND, cwd=place, env=environment(place))
     yield running
     running.close()
 
 
+COMMAND = [sys.executable, "-m", "stead.runtime.host"]
+
+
+def environment(place: Path) -> dict[str, str]:
+    paths = [str(Path(stead.__file__).parents[1]), str(place / "libraries")]
+    return environments.variables(extra={"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"})
+
+
 def ask(host: Host, place: Path, *, cwd: Path | None = None) -> tuple[int, str]:
-    described = {
+    said: list[str] = []
+    return host.step(described(place, cwd=cwd), said.append), "".join(said)
+
+
+def described(place: Path, *, cwd: Path | None = None) -> dict[str, Any]:
+    spec = {
         "step": "describe", "entry": "own.py", "module": "own", "code": str(place / "code"), "files": ["own.py"],
         "outputs": {"functions": str(place / "functions")},
     }  # fmt: skip
-    (place / "spec.json").write_text(json.dumps(described))
-    said: list[str] = []
-    request = {"spec": str(place / "spec.json"), "cwd": str(cwd or place), "env": {"STEAD_STEP": "describe"}}
-    return host.step(request, said.append), "".join(said)
+    (place / "spec.json").write_text(json.dumps(spec))
+    return {"spec": str(place / "spec.json"), "cwd": str(cwd or place), "env": {"STEAD_STEP": "describe"}}
 
 
 def test_libraries_are_loaded_once_and_own_code_in_each_step(place: Path, host: Host) -> None:
@@ -86,3 +99,49 @@ def test_a_library_that_starts_threads_is_loaded_anew_for_each_step(place: Path,
 def test_a_host_that_is_killed_says_so(place: Path, host: Host) -> None:
     (place / "code" / "own.py").write_text("import os\nos.kill(os.getppid(), 9)\nimport time\ntime.sleep(60)\n")
     assert ask(host, place)[0] == -9
+
+
+WHO = "import os\nprint(os.getppid())\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a step left behind")
+def test_hosts_go_on_from_job_to_job_and_end_with_what_a_step_left(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = Hosts()
+
+    def job(code: str, **env: str) -> tuple[int, str]:
+        (place / "code" / "own.py").write_text(code + "def train(X, y): ...\n")
+        said: list[str] = []
+        assert hosts.step(COMMAND, environment(place) | env, described(place), said.append) == 0
+        return int("".join(said).split()[-1]), "".join(said)
+
+    first, _ = job(WHO)
+    hosts.part()
+    hosts.tidy()
+    assert job(WHO)[0] == first
+    assert job(WHO, OTHER="variables")[0] != first
+    left = "import subprocess\nprint(subprocess.Popen(['sleep', '60']).pid)\n" + WHO
+    again, said = job(left)
+    sleeping = int(said.split()[0])
+    assert again == first and Path(f"/proc/{sleeping}").exists()
+    hosts.part()
+    assert not Path(f"/proc/{first}").exists() and ended(sleeping)
+    second, _ = job(WHO)
+    assert second != first
+    os.kill(second, signal.SIGKILL)
+    while not ended(second):
+        time.sleep(0.01)
+    assert job(WHO)[0] != second
+    monkeypatch.setattr(children, "REST_S", 0.0)
+    hosts.tidy()
+    third, _ = job(WHO)
+    hosts.close()
+    assert not Path(f"/proc/{third}").exists()
+
+
+def ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
