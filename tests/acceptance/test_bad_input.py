@@ -162,10 +162,10 @@ def test_a_label_of_an_unknown_prediction_is_kept(life: Life) -> None:
 
 def test_a_port_in_use_and_a_second_up(life: Life) -> None:
     with socket.create_server(("127.0.0.1", life.ports[0])):
-        told = life.run("up", "--background", code=1)
+        told = life.run("up", "--background", code=2)
         assert f"port {life.ports[0]}" in told and "--port" in told
     with socket.create_server(("127.0.0.1", life.ports[1])):
-        told = life.run("up", "--background", code=1)
+        told = life.run("up", "--background", code=2)
         assert f"port {life.ports[1]}" in told and "--gateway-port" in told
     life.run("up", "--background")
     told = life.run("up", code=1)
@@ -221,7 +221,7 @@ def test_no_network_is_one_clear_error(life: Life) -> None:
 
 def test_a_disk_that_is_full_for_a_moment(life: Life, tmp_path: Path) -> None:
     """A file size limit stands for it: the command says so, and the same command works when there is room."""
-    life.run("status")
+    life.run("sync")
     big = tmp_path / "big.csv"
     big.write_text("a,b\n" + "\n".join(f"{i},{i * 7919 % 10007}" for i in range(400_000)))
     script = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000)); from stead.cli import main; sys.argv = ['stead', 'data', 'add', 'd', sys.argv[1]]; main()"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -10,7 +12,7 @@ import msgspec
 
 from stead.config import Settings, find_project, load_project, load_settings
 from stead.errors import InvalidInput, Unreachable, from_dict
-from stead.store import Store, digest_of, open_store
+from stead.store import Store, digest_of, is_made, open_store
 
 T = TypeVar("T")
 
@@ -39,7 +41,9 @@ def connect(settings: Settings | None = None) -> Caller:
     if settings is None:
         root = find_project()
         settings = load_settings(load_project(root) if root else None)
-    return Remote(settings) if settings.url else Embedded(open_store(settings), settings)
+    if settings.url:
+        return Remote(settings)
+    return Embedded(open_store(settings), settings) if is_made(settings) else Unmade(settings)
 
 
 class Embedded:
@@ -64,6 +68,35 @@ class Embedded:
 
     def close(self) -> None:
         self.store.close()
+
+
+class Unmade(Embedded):
+    """Where there is no store yet: what only reads is answered by an empty one, and the first change makes the store."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def store(self) -> Store:  # type: ignore[override]
+        return open_store(self.settings)
+
+    @cached_property
+    def _nothing(self) -> Store:
+        self._folder = tempfile.TemporaryDirectory(prefix="stead-")  # goes with this caller
+        empty = {"store": self._folder.name, "database": "", "blobs": ""}
+        return open_store(Settings({**self.settings.values, **empty}, self.settings.where))
+
+    def call(self, operation: str, /, **arguments: Any) -> Any:
+        from stead.api import table
+
+        described = table.operation(operation)
+        made = "store" in self.__dict__ or is_made(self.settings)
+        store = self.store if made or not described.reads else self._nothing
+        return described.function(store, **arguments)
+
+    def close(self) -> None:
+        for name in self.__dict__.keys() & {"store", "_nothing"}:
+            getattr(self, name).close()
 
 
 class Remote:

@@ -28,7 +28,8 @@ def check(store: Store, *, contents: bool = False) -> list[Problem]:
 
 
 def check_store(store: Store, *, contents: bool = False, progress: Progress = lambda *_: None) -> list[Problem]:
-    """`check`, with progress."""
+    """`check`, with progress. Raises Failed (`database-damaged`)."""
+    store.db.check()
     problems = []
     there = {each.digest for each in store.blobs.all()}
     altered = set(_altered(store, there, progress)) if contents else set()

@@ -41,9 +41,11 @@ def backup(folder: Path, keep: int | None, as_json: bool) -> Any:
     FOLDER holds many backups; bytes that an earlier one has are not copied again.
     """
     from stead import care
-    from stead.store import open_store
+    from stead.store import is_made, open_store
 
-    store = open_store(_here())
+    if not is_made(chosen := _here()):
+        raise Failed("backup-empty", f"there is no store {_root(chosen)} yet")
+    store = open_store(chosen)
     try:
         with output.Bar(only_bar=True) as bar:
             made = care.back_up(store, folder, keep=keep or 0, progress=_shown(bar))

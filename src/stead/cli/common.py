@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from stead.policies import Standing
 
 
+LOOK_S = 1.0
+
+
 def project_or_none() -> Project | None:
     root = find_project()
     return load_project(root) if root else None
@@ -97,7 +100,7 @@ def _reachable(gateway: str, server: str | None) -> str:
 
 def ensure_up(caller: Caller) -> str | None:
     """Start `stead up` in the background where nothing runs for this store; returns a line that says so, or None."""
-    if caller.url is not None or caller.call("serving.gateways", alive=True):
+    if caller.url is not None or (_up_here(caller) and caller.call("serving.gateways", alive=True)):
         return None
     from stead.processes.supervisor import start_in_background
 
@@ -105,9 +108,27 @@ def ensure_up(caller: Caller) -> str | None:
     return f"started stead in the background: pages at {state['server']}, gateway at {state['gateway']} (stead status, stead down)"
 
 
+def _agent_runs(caller: Caller) -> bool:
+    return _up_here(caller) and bool(caller.call("jobs.agent_alive"))
+
+
+def _up_here(caller: Caller) -> bool:
+    """Whether what a store says of its processes can be so: one on SQLite that was copied tells of those of the other one."""
+    from stead.api import Embedded
+    from stead.processes import lifeline
+
+    if not isinstance(caller, Embedded) or not caller.store.db.is_sqlite:
+        return True
+    return lifeline.is_up(caller.store.root)
+
+
 def follow(caller: Caller, job: Job) -> Job:
     """Show a job's progress and log until it ends; do it here where no agent runs. Raises the error that it ended with."""
-    done = _do_here(caller, job) if caller.url is None and not caller.call("jobs.agent_alive") else _watch(caller, job)
+    done: Job | None = None
+    with Bar(only_bar=True) as bar:
+        while done is None:
+            here = caller.url is None and not _agent_runs(caller)
+            done = _do_here(caller, job, bar) if here else _watch(caller, job, bar)
     if done.state == "cancelled":
         raise Failed("job-cancelled", f"job {done.id[-12:]} was cancelled")
     if done.state == "failed":
@@ -121,26 +142,33 @@ def _kind(job: Job) -> str:
     return str((job.error or {}).get("kind", "Failed"))
 
 
-def _watch(caller: Caller, job: Job) -> Job:
-    after = 0
-    with Bar(only_bar=True) as bar:
-        try:
-            while True:
-                current: Job = caller.call("jobs.get_job", job_id=job.id)
-                for seq, _, text in caller.call("jobs.job_log", job_id=job.id, after=after):
-                    after = seq
-                    _show_log(bar, text)
-                if current.progress:
-                    bar.show(current.progress.doing, current.progress.done, current.progress.total)
-                if current.ended_at is not None:
-                    return current
-                time.sleep(0.1)
-        except KeyboardInterrupt:
-            bar.line(f"the job goes on: stead jobs show {job.id[-12:]}; stead jobs cancel {job.id[-12:]}")
-            raise
+def _watch(caller: Caller, job: Job, bar: Bar) -> Job | None:
+    """What an agent makes of a job; None where it is to be done here, since no agent is left."""
+    after, looked, alone = 0, time.monotonic(), False
+    try:
+        while True:
+            current: Job = caller.call("jobs.get_job", job_id=job.id)
+            for seq, _, text in caller.call("jobs.job_log", job_id=job.id, after=after):
+                after = seq
+                _show_log(bar, text)
+            if current.progress:
+                bar.show(current.progress.doing, current.progress.done, current.progress.total)
+            if current.ended_at is not None:
+                return current
+            if not alone and time.monotonic() - looked > LOOK_S:
+                looked, alone = time.monotonic(), not _agent_runs(caller)
+                if alone and caller.url is None:
+                    bar.line("no agent runs any more: the job goes on here")
+                    return None
+                if alone:
+                    bar.line(f"no agent runs at {caller.url}: the job waits for one")
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        bar.line(f"the job goes on: stead jobs show {job.id[-12:]}; stead jobs cancel {job.id[-12:]}")
+        raise
 
 
-def _do_here(caller: Caller, job: Job) -> Job:
+def _do_here(caller: Caller, job: Job, bar: Bar) -> Job:
     from stead import jobs
     from stead.api import Embedded
     from stead.processes.handlers import handlers
@@ -148,14 +176,13 @@ def _do_here(caller: Caller, job: Job) -> Job:
     assert isinstance(caller, Embedded)
     owner = f"command-{os.getpid()}"
     mine, limits = handlers(caller.settings), jobs.Limits.of(caller.settings)
-    with Bar(only_bar=True) as bar:
-        echo = partial(_show_log, bar)
-        while True:
-            worked = jobs.work(caller.store, mine, owner=owner, job_id=job.id, echo=echo, limits=limits)
-            current = worked or jobs.get_job(caller.store, job.id)
-            if current.ended_at is not None:
-                return current
-            time.sleep(0.2)
+    echo = partial(_show_log, bar)
+    while True:
+        worked = jobs.work(caller.store, mine, owner=owner, job_id=job.id, echo=echo, limits=limits)
+        current = worked or jobs.get_job(caller.store, job.id)
+        if current.ended_at is not None:
+            return current
+        time.sleep(0.2)
 
 
 def _show_log(bar: Bar, text: str) -> None:

@@ -15,7 +15,7 @@ import click
 
 from stead.cli import output
 from stead.cli.common import project_or_none, settings
-from stead.config import FILE, checked_name
+from stead.config import FILE, Settings, checked_name
 from stead.errors import Conflict, Failed, NotFound, SteadError, did_you_mean
 
 
@@ -185,14 +185,28 @@ def _places() -> list[Check]:
     except SteadError as error:
         rows.append(("project", False, error.message, "training by `stead train`", error.hint or ""))
     try:
-        from stead.store import open_store
-
-        store = open_store(settings())
-        kind = "SQLite" if store.db.is_sqlite else "PostgreSQL"
-        rows.append(("store", True, f"{kind}, {store.root}", "everything", ""))
-        store.blobs.has("0" * 64)
-        rows.append(("bytes", True, store.blobs.location, "models, data, artifacts", ""))
-        store.close()
+        rows += _store(settings())
     except SteadError as error:
         rows.append(("store", False, error.message, "everything", error.hint or ""))
     return rows
+
+
+def _store(chosen: Settings) -> list[Check]:
+    from stead.api import connect
+    from stead.store import is_made, open_store
+
+    if chosen.url:
+        connect(chosen).call("serving.gateways")
+        return [("store", True, f"the server {chosen.url}", "everything", "")]
+    if not is_made(chosen):
+        return [("store", True, f"none yet; the first change makes {chosen.store}", "everything", "")]
+    store = open_store(chosen)
+    store.db.check()
+    store.blobs.has("0" * 64)
+    kind = "SQLite" if store.db.is_sqlite else "PostgreSQL"
+    found: list[Check] = [
+        ("store", True, f"{kind}, {store.root}", "everything", ""),
+        ("bytes", True, store.blobs.location, "models, data, artifacts", ""),
+    ]
+    store.close()
+    return found

@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ def only_one(root: Path) -> Iterator[None]:
             raise Conflict(
                 "already-up", f"stead is up for {root} already: {who}", hint="stead status; stead down"
             ) from None
+        (folder / "up.json").unlink(missing_ok=True)  # of one that was killed
         yield
     finally:
         os.close(handle)
@@ -106,18 +107,35 @@ def read_state(root: Path) -> dict[str, Any] | None:
 
 def check_port(host: str, port: int, what: str) -> None:
     """Raises InvalidInput (`port-in-use`) where another program has the port."""
+    check_ports(host, {what: port})
+
+
+def check_ports(host: str, ports: Mapping[str, int], *, command: str = "stead up") -> None:
+    """Raises InvalidInput (`port-in-use`) where another program has a port of `server` or `gateway`; the hint names free ones."""
+    taken = {what: why for what, port in ports.items() if (why := _taken(host, port))}
+    if not taken:
+        return
+    said = [f"port {ports[what]} of {host} cannot be used for the {what}: {why}" for what, why in taken.items()]
+    free = {what: _free_near(host, ports[what], ports.values()) for what in taken}
+    options = [f"{'--port' if what == 'server' else '--gateway-port'} {port}" for what, port in free.items()]
+    raise InvalidInput("port-in-use", "; ".join(said), hint=" ".join([command, *options]))
+
+
+def _free_near(host: str, port: int, other: Collection[int]) -> int:
+    near = (each for each in range(port + 10, 1 << 16, 10) if each not in other and not _taken(host, each))
+    return next(near, None) or free_port()
+
+
+def _taken(host: str, port: int) -> str | None:
+    """Why a port cannot be listened on; None where it can."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host.strip("[]"), port))
         except OSError as error:
-            option = "--port" if what == "server" else "--gateway-port"
-            raise InvalidInput(
-                "port-in-use",
-                f"port {port} of {host} cannot be used for the {what}: {error.strerror}",
-                hint=f"stead up {option} {port + 10}",
-            ) from None
+            return error.strerror
+    return None
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -128,8 +128,7 @@ class Supervisor:
                 f"port {self.settings.port} is meant for the server and for the gateway",
                 hint=f"stead up --gateway-port {self.settings.port + 1}",
             )
-        lifeline.check_port(self.settings.host, self.settings.port, "server")
-        lifeline.check_port(self.settings.host, self.settings.gateway_port, "gateway")
+        lifeline.check_ports(self.settings.host, _ports(self.settings))
 
     def _start(self, child: Child) -> None:
         child.log.parent.mkdir(parents=True, exist_ok=True)
@@ -240,24 +239,29 @@ class Supervisor:
 def start_in_background(settings: Settings) -> dict[str, Any]:
     """Start `stead up` in a session of its own and return its state when it is ready.
 
-    Where it is up already, that state. Raises what `Supervisor.run` raises.
+    Where it is up already, or somebody else starts it at this moment, that state. Raises what `Supervisor.run` raises.
     """
     root = Path(settings.store).expanduser()
-    if (state := lifeline.read_state(root)) is not None:
-        return state
-    (root / "run").mkdir(parents=True, exist_ok=True)
     log = root / "run" / "up.log"
-    with open(log, "wb") as out:
-        process = _spawn(settings, out)
+    process: subprocess.Popen[bytes] | None = None
     deadline = time.monotonic() + READY_S + 10
     while time.monotonic() < deadline:
-        state = lifeline.read_state(root)
-        if state is not None and state["pid"] == process.pid:
+        if (state := lifeline.read_state(root)) is not None:
             return state
-        if process.poll() is not None:
-            raise _told(log)
+        if not lifeline.is_up(root):
+            if process is None:
+                lifeline.check_ports(settings.host, _ports(settings), command="stead up --background")
+                log.parent.mkdir(parents=True, exist_ok=True)
+                with open(log, "wb") as out:
+                    process = _spawn(settings, out)
+            elif process.poll() is not None:
+                raise _told(log)
         time.sleep(0.05)
     raise Unreachable("start-failed", "stead up was not ready in time", hint=f"see {log}")
+
+
+def _ports(settings: Settings) -> dict[str, int]:
+    return {"server": settings.port, "gateway": settings.gateway_port}
 
 
 def _spawn(settings: Settings, out: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -6,7 +6,7 @@ The seam for other databases and clouds is here and nowhere else: `Database` run
 from stead.store.blobs import Blobs, digest_of
 from stead.store.database import Database, Row, checked_limit, from_row, metadata
 from stead.store.holds import hold_bytes, may_delete
-from stead.store.opening import migrate, open_store, schema_state
+from stead.store.opening import is_made, migrate, open_store, schema_state
 from stead.store.types import Store
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "digest_of",
     "from_row",
     "hold_bytes",
+    "is_made",
     "may_delete",
     "metadata",
     "migrate",

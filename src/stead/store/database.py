@@ -114,6 +114,15 @@ class Database:
         with self._translated(), self.engine.connect() as tx:
             yield tx
 
+    def check(self) -> None:
+        """Read all of a SQLite file. Raises Failed (`database-damaged`) with what is wrong first."""
+        if not self.is_sqlite:
+            return
+        with self.read() as tx:
+            said = str(tx.exec_driver_sql("pragma quick_check(1)").scalar())
+        if said != "ok":
+            raise damaged(f"the database {self.url} is damaged: {' '.join(said.split())}")
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -134,11 +143,7 @@ class Database:
         except (sa.exc.StatementError, OverflowError, UnicodeEncodeError) as error:
             text = str(error.orig) if isinstance(error, sa.exc.DatabaseError) else ""
             if "malformed" in text or "not a database" in text:
-                raise Failed(
-                    "database-damaged",
-                    f"the database {_hide(self.url)} is damaged: {text}",
-                    hint="stead down; move the store aside; stead restore BACKUPS",
-                ) from error
+                raise damaged(f"the database {_hide(self.url)} is damaged: {text}") from error
             refused = _value_refused(error.orig if isinstance(error, sa.exc.StatementError) else error)
             if refused is None:
                 raise
@@ -190,6 +195,11 @@ def checked_limit(limit: int, most: int = 10_000) -> int:
     if not 0 < limit <= most:
         raise InvalidInput("limit-invalid", f"limit must be 1 to {most}, not {limit}")
     return limit
+
+
+def damaged(message: str) -> Failed:
+    """Rows are lost: what is wrong, and the way back."""
+    return Failed("database-damaged", message, hint="stead down; move the store aside; stead restore BACKUPS")
 
 
 def _value_refused(error: BaseException | None) -> InvalidInput | None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from stead.config import Settings, load_settings
 from stead.errors import Failed
 from stead.store.blobs import Blobs
-from stead.store.database import Database
+from stead.store.database import Database, damaged
 from stead.store.types import Store
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
+FILE = "stead.db"
 RESTORING = "restoring"
 """A file in the store's folder while a backup is being restored into it."""
 
@@ -29,9 +30,13 @@ RESTORING = "restoring"
 def open_store(settings: Settings | None = None, *, create: bool = True) -> Store:
     """The store that the settings name; made where it is new.
 
-    Raises Failed (`schema-old`, `schema-new`) where its tables belong to another version of stead, or `store-restoring` where
-    a backup was begun to be restored into it and is not whole.
+    Raises Failed (`schema-old`, `schema-new`) where its tables belong to another version of stead, `store-restoring` where
+    a backup was begun to be restored into it and is not whole, or `database-damaged` where the rows of what it holds are gone.
     """
+    settings = settings or load_settings()
+    root = Path(settings.store).expanduser()
+    if not settings.database and _holds(root) and not _has_bytes(root / FILE):
+        raise _emptied(root)  # before SQLite opens it: that would throw away its write-ahead log
     store = open_any(settings)
     try:
         _bring_up(store, create)
@@ -50,12 +55,33 @@ def _bring_up(store: Store, create: bool) -> None:
             hint=f"stead restore {mark.read_text(encoding='utf-8').strip()}",
         )
     state = schema_state(store.db)
+    if state == "empty" and store.db.is_sqlite and _holds(store.root) and schema_state(store.db) == "empty":
+        raise _emptied(store.root)
     if state == "empty" and create:
         migrate(store.db)
     elif state == "old":
         raise Failed("schema-old", f"the store {store.root} was made by an earlier stead", hint="stead migrate")
     elif state == "new":
         raise Failed("schema-new", f"the store {store.root} was made by a newer stead", hint="pip install -U stead")
+
+
+def _holds(root: Path) -> bool:
+    """Whether a store's folder has bytes or predictions, which are kept only where there are tables."""
+    mark = root / RESTORING
+    return not mark.exists() and any(True for path in ("blobs/??/*", "log/**/*.log") for _ in root.glob(path))
+
+
+def _has_bytes(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
+
+
+def _emptied(root: Path) -> Failed:
+    return damaged(f"the store {root} holds models, data or predictions, and its database {FILE} is missing or empty")
+
+
+def is_made(settings: Settings) -> bool:
+    """Whether there may be a store: its folder is there, or its database is elsewhere."""
+    return bool(settings.database) or Path(settings.store).expanduser().exists()
 
 
 def open_any(settings: Settings | None = None) -> Store:
@@ -70,7 +96,7 @@ def open_any(settings: Settings | None = None) -> Store:
     if not (ignore := root / ".gitignore").exists():
         with suppress(OSError):
             ignore.write_text("*\n", encoding="utf-8")  # a store in a project is not for its git
-    database = settings.database or f"sqlite:///{root / 'stead.db'}"
+    database = settings.database or f"sqlite:///{root / FILE}"
     db = Database(database)
     blobs = Blobs(settings.blobs or root / "blobs", cache=root / "cache" / "blobs")
     return Store(db=db, blobs=blobs, root=root, actor=f"person:{settings.user or _login()}")
