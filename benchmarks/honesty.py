@@ -2,7 +2,7 @@
 
 `python benchmarks/honesty.py [--quick] [--seed N]`. The truth is known: simulated streams, or two fits of one recipe on real rides and air. A canary
 is looked at after every batch; it is judged from 30 labelled rows in its arm on. Each line is a count with Wilson's 95 % interval. Rules beside:
-`z > 1.96` at each look, the asymptotic confidence sequence with rows as the unit (as ville has it), savvi's multinomial test.
+`z > 1.96` at each look, the asymptotic confidence sequence with rows as the unit (as ville has it), savvi's multinomial test, river's ADWIN and Page–Hinkley.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 HOUR = DAY // 24
 ROWS = 30
 MARGIN = 0.02
-SAVVI = "savvi==0.3.1"
+SAVVI, RIVER = "savvi==0.3.1", "river==0.26.1"
 HERE = Path(__file__).parent
 
 
@@ -154,25 +154,25 @@ def errors(rng: np.random.Generator, few: int) -> None:
             failed.append(parts.tolist())
         what = f"15 → {wrong:.0%} wrong, a tenth of the requests: taken back".replace("%", " %")
         tell_canaries(what, found, "rows", "requests")
-        if (peer := savvi(failed)) is not None:
-            tell(what, SAVVI.replace("==", " "), (math.inf if k is None else (k + 1) * 500 for k in peer), "requests")
+        if (said := peer("savvi_errors.py", failed, SAVVI, "matplotlib")) is not None:
+            tell(what, SAVVI.replace("==", " "), (math.inf if k is None else (k + 1) * 500 for k in said), "requests")
 
 
-def savvi(failed: list[Any]) -> list[int | None] | None:
-    """What savvi says, from an environment of its own; None where it cannot be installed."""
-    home = data.cache() / "savvi"
+def peer(script: str, asked: Any, *requirements: str) -> Any:
+    """What another library says, from an environment of its own; None where it cannot be installed."""
+    home = data.cache() / script.removesuffix(".py")
     uv = [sys.executable, "-m", "uv"]
     python = home / "bin" / "python"
     if not python.exists():
         subprocess.run([*uv, "venv", "-q", str(home)], check=True)
     if subprocess.run(
-        [*uv, "pip", "install", "-q", "--python", str(python), SAVVI, "matplotlib"], capture_output=True
+        [*uv, "pip", "install", "-q", "--python", str(python), *requirements], capture_output=True
     ).returncode:
         return None
     done = subprocess.run(
-        [str(python), str(HERE / "peers" / "savvi_errors.py")], input=json.dumps(failed), text=True, capture_output=True, check=True
+        [str(python), str(HERE / "peers" / script)], input=json.dumps(asked), text=True, capture_output=True, check=True
     )  # fmt: skip
-    return json.loads(done.stdout)  # type: ignore[no-any-return]
+    return json.loads(done.stdout)
 
 
 def real(rng: np.random.Generator, few: int) -> None:
@@ -357,10 +357,11 @@ def refreshes(rng: np.random.Generator, few: int) -> None:
 def monitors(rng: np.random.Generator, few: int) -> None:
     """Healthy years of daily losses after 28 days that were judged: pages of the risk test; a doubled loss beside."""
     for phi, season in ((0.0, 0.0), (0.4, 0.0), (0.4, 0.1)):
-        pages, naive, late = [], [], []
+        pages, naive, late, streams = [], [], [], []
         for z in correlated(rng, (200 // few, 28 + 365), phi):
             wave = 1 + season * np.sin(2 * np.pi * (np.arange(len(z)) + rng.integers(365)) / 365)
             loss = 0.3 * np.exp(0.2 * z - 0.02) * wave
+            streams.append(loss.tolist())
             reference = risk.risk_reference(loss[:28], np.ones(28))
             pages.append(opened(risk.replay(reference, ((each, 1.0) for each in loss[28:]))))
             late.append(opened(risk.replay(reference, ((2 * each, 1.0) for each in loss[28:]))))
@@ -370,6 +371,12 @@ def monitors(rng: np.random.Generator, few: int) -> None:
         tell(f"{kind}, healthy: paged in a model-year", "stead", pages)
         tell(f"{kind}, healthy: paged in a model-year", "a day over mean + 1.96 sd", naive)
         tell(f"{kind}, doubled: paged", "stead", late, "days")
+        doubled = [each[:28] + [2 * loss for loss in each[28:]] for each in streams]
+        for what, these in (("healthy: paged in a model-year", streams), ("doubled: paged", doubled)):
+            said = peer("river_drift.py", {"reference": 28, "streams": these}, RIVER)
+            for detector, first in (said or {}).items():
+                days = (math.inf if day is None else float(day) for day in first)
+                tell(f"{kind}, {what}", f"{detector} of {RIVER.replace('==', ' ')}", days, "days")
 
 
 def opened(states: list[risk.RiskState]) -> float:
