@@ -536,7 +536,7 @@ def parsed(line: str) -> None:
             break
         command, words = found, words[1:]
     with suppress(click.BadParameter) if "FILE" in line else nullcontext():  # that file does not exist
-        command.make_context(line, words)
+        command.make_context(line, words, **cli.context_settings)
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))

@@ -10,6 +10,7 @@ import click
 
 from stead.cli import output
 from stead.cli.common import connect, ensure_up, follow, gateway_url, split_ref
+from stead.config import ROLLOUTS
 
 
 @click.command()
@@ -20,11 +21,18 @@ from stead.cli.common import connect, ensure_up, follow, gateway_url, split_ref
     metavar="GATE",
     help="Let it pass although this gate refuses; needs --reason; may be given several times.",
 )
+@click.option(
+    "--plan", type=click.Choice(ROLLOUTS), help="How it takes over, instead of the model's own plan in stead.toml."
+)
 @click.option("--reason", help="Kept in the ledger.")
 @click.option("--no-wait", is_flag=True, help="Return when the deployment is asked for.")
 @output.json_option
-def deploy(ref: str, override: tuple[str, ...], reason: str | None, no_wait: bool, as_json: bool) -> Any:
+def deploy(
+    ref: str, override: tuple[str, ...], plan: str | None, reason: str | None, no_wait: bool, as_json: bool
+) -> Any:
     """Let a version (the newest by default) take over the model's route: warm it, check it, swap; no request fails.
+
+    By a plan other than a swap it first shows what it does: as a canary, in an A/B test or as a shadow.
 
     Starts stead in the background where it does not run.
     """
@@ -33,7 +41,9 @@ def deploy(ref: str, override: tuple[str, ...], reason: str | None, no_wait: boo
     caller.call("models.get_model", name=model)
     if said := ensure_up(caller):
         output.note(said)
-    deployment = caller.call("deployments.deploy", model=model, version=version, override=list(override), reason=reason)
+    deployment = caller.call(
+        "deployments.deploy", model=model, version=version, override=list(override), plan=plan, reason=reason
+    )
     if no_wait:
         return deployment
     deployment = _follow_deployment(caller, deployment)
@@ -167,7 +177,7 @@ def deployments_list(model: str | None, limit: int, as_json: bool) -> Any:
 @click.argument("number", type=int)
 @output.json_option
 def deployments_show(number: int, as_json: bool) -> Any:
-    """One deployment, step by step, with the verdicts of its gates."""
+    """One deployment, step by step, with the verdicts of its gates; of a canary the rows, days and guards that it stands on."""
     caller = connect()
     found = caller.call("deployments.get_deployment", number=number)
     verdicts = list(caller.call("gates.list_verdicts", model=found.model, version=found.version))
@@ -180,7 +190,22 @@ def deployments_show(number: int, as_json: bool) -> Any:
         print(f"  {output.when(step.at)}  {step.state:10} {step.note}")
     for verdict in verdicts:
         print(f"  gate {verdict.gate}: {verdict.outcome}: {verdict.summary}")
+    if found.shares:
+        _evidence(found, caller.call("models.get_model", name=found.model).loss)
     return None
+
+
+def _evidence(deployment: Any, loss: str) -> None:
+    """On what a canary stands: rows, days and guards, as its page tells them."""
+    from stead.deployments import telling
+
+    print(f"  {telling.stands(deployment)}")
+    for name, value, note in telling.figures(deployment, loss, output.when):
+        print(f"    {name}: {value} ({note})")
+    seen = telling.guards(deployment)
+    if seen:
+        rows = [(each.name, each.verdict, each.seen, each.interval or None, each.bound) for each in seen]
+        output.table(("guard", "verdict", "seen", "95 % interval", "bound"), rows, right=(2, 3))
 
 
 @deployments.command("cancel")

@@ -97,6 +97,7 @@ def status(as_json: bool) -> Any:
     gateways = caller.call("serving.gateways", alive=True)
     routes = caller.call("serving.list_routes")
     open_jobs = caller.call("jobs.open_jobs")
+    canaries = caller.call("deployments.canaries")
     incidents = caller.call("monitors.list_incidents", state="open")
     age = caller.call("jobs.loop_age")
     result = {
@@ -106,6 +107,7 @@ def status(as_json: bool) -> Any:
         "processes": state,
         "gateways": gateways,
         "routes": routes,
+        "canaries": canaries,
         "jobs": open_jobs,
         "incidents": incidents,
     }
@@ -133,6 +135,11 @@ def status(as_json: bool) -> Any:
         )
         rows.append((route.model, live, ", ".join(f"v{v}" for v in route.warm) or "–", health))
     output.table(("model", "live", "kept warm", "state"), rows, empty="no model is deployed (stead deploy MODEL)")
+    if canaries:
+        from stead.deployments import telling
+
+        for each in canaries:
+            print(f"  deployment {each.id} {each.model}, {telling.kind(each)}: {telling.stands(each)}")
     for incident in incidents:
         print(f"  incident {incident.id} {incident.model}, {incident.severity}: {incident.summary}")
     for job in open_jobs:

@@ -71,7 +71,7 @@ class RolloutConfig:
     days: int = 2
     """Days of the model's clock that a step lasts at least."""
     margin: float = 0.02
-    """Harm that is still taken: a loss higher by this share of the champion's."""
+    """Harm that is still taken: a loss higher by this share of the champion's. An A/B test takes none."""
     guards: tuple[str, ...] = ("errors", "latency", "outputs", "shift", "loss")
     """What takes a canary back when it breaks."""
     judge_days: int = 28

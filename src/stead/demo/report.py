@@ -9,6 +9,7 @@ import msgspec
 
 from stead import __version__
 from stead.config import LEVELS
+from stead.config.units import figure
 from stead.demo import spread, summary
 from stead.demo.summary import DAY, Bad, Quarter
 from stead.demo.told import Told
@@ -76,7 +77,7 @@ def story(told: Told) -> list[str]:
     out = []
     if whole.system is not None:
         beside = " ".join(summary.against(told))
-        out.append(f"Over three years the error of what answered was {frame.figure(whole.system)}. {beside}".strip())
+        out.append(f"Over three years the error of what answered was {figure(whole.system)}. {beside}".strip())
     out += filter(None, map(_stage, summary.stages(told)))
     if (bad := summary.bad(told)) is not None:
         out.append(

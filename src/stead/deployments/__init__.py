@@ -22,7 +22,7 @@ from stead.deployments.rollout import run_deployment
 from stead.deployments.types import UNDER_WAY, WAS_LIVE, Deployment, Step
 
 OPERATIONS = {
-    "read": ("get_deployment", "list_deployments", "live_deployment", "under_way"),
+    "read": ("canaries", "get_deployment", "list_deployments", "live_deployment", "under_way"),
     "write": ("deploy", "rollback", "cancel_deployment", "withdraw"),
 }
 GUARDED = {"deploy": {"override": "approve"}}

@@ -6,6 +6,7 @@ so two agents that look at once move once, and one that dies has moved or has no
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from stead.deployments import operations
 from stead.deployments.evidence import SHIFT, Evidence, gather
 from stead.deployments.tables import deployments
 from stead.deployments.types import Deployment, Share
-from stead.runtime.clock import now_ms
+from stead.runtime.clock import now_ms, to_iso
 from stead.store import Store, from_row
 
 ERRORS = 0.001
@@ -73,7 +74,7 @@ def judge(evidence: Evidence, deployment: Deployment) -> Decision:
     """What follows from the evidence: a broken guard ends it, full evidence with every guard holding moves it on.
 
     Guards may break at any look, since their intervals hold at all of them. The loss is judged only with `rows` labelled rows
-    in the new version's arm. An A/B asks for a version that is better, not for one that does no harm.
+    in the new version's arm. An A/B asks for a version that is better at all, not for one that does no harm.
     """
     plan = deployment.plan
     if (broken := _broken(evidence, deployment)) is not None:
@@ -85,16 +86,16 @@ def judge(evidence: Evidence, deployment: Deployment) -> Decision:
     if evidence.days < plan.days:
         needs.append(f"{evidence.days} of {plan.days} days")
     if "loss" in plan.guards and not needs and evidence.loss.high is None:
-        needs.append("losses in seven blocks of time")
+        needs.append("losses in more blocks of time (seven, or more where neighbours go together)")
     if needs:
-        return Decision(
-            "hold", f"waits for evidence: {', '.join(needs)}{_soon(evidence, plan.rows, plan.days, counted)}"
-        )
+        why = _past(evidence, deployment) or _soon(evidence, plan.rows, plan.days, counted)
+        return Decision("hold", f"waits for evidence: {', '.join(needs)}{why}")
     proven = evidence.loss.high is not None and evidence.loss.high < 0
     if plan.kind == "ab" and not proven:
-        more = f", about {evidence.more_days:.0f} days more at this difference" if evidence.more_days else ""
+        more = f", about {_days(evidence.more_days)} more at this difference" if evidence.more_days else ""
         return Decision("hold", f"neither is shown to be better{more}")
     said = "harm beyond the margin is excluded" if proven else "least evidence is reached and every guard holds"
+    said = "it is shown to be better" if plan.kind == "ab" else said
     return Decision("advance", said)
 
 
@@ -153,12 +154,28 @@ def _counted(evidence: Evidence, plan: RolloutConfig) -> int:
     return evidence.rows if plan.kind == "shadow" else evidence.arm_rows
 
 
+def _past(evidence: Evidence, deployment: Deployment) -> str:
+    """That what comes lies mostly before the canary's beginning, so that waiting is in vain, and what to do."""
+    if evidence.past <= evidence.requests:
+        return ""
+    return (
+        f"; {evidence.past:,} requests came whose event times lie before it began ({to_iso(deployment.shares[0].event_time)[:16]}),"
+        f" and none of them counts. If they are a replay of the past: stead deployments cancel {deployment.id}, and deploy while the"
+        " replay runs, so that it begins by the replay's clock"
+    )
+
+
 def _soon(evidence: Evidence, rows: int, days: int, counted: int) -> str:
     """How long still at today's traffic."""
     if not evidence.days or not counted:
         return ""
     left = max(days - evidence.days, (rows - counted) / (counted / evidence.days))
-    return f"; about {left:.0f} days more at this traffic"
+    return f"; about {_days(left)} more at this traffic"
+
+
+def _days(number: float) -> str:
+    whole = max(1, math.ceil(number))
+    return f"{whole} day{'s' if whole > 1 else ''}"
 
 
 def _advance(tx: sa.Connection, store: Store, deployment: Deployment, decision: Decision, told: dict[str, Any]) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stead import models, predictions
-from stead.config import duration_ms
+from stead.config import RolloutConfig, duration_ms
 from stead.deployments.types import Deployment
 from stead.stats import counts, losses, sequential, shift
 from stead.store import Store
@@ -79,6 +79,10 @@ class Evidence:
     """Labelled rows that both scored."""
     arm_rows: int
     """Those of them that the new version answered."""
+    requests: int
+    """Requests of both arms since it began."""
+    past: int
+    """Requests that came since and count for nothing: their event times lie before its beginning."""
     answered: int
     failed: int
     """Requests of the new version's arm, and how many of them failed."""
@@ -86,7 +90,7 @@ class Evidence:
     """Of the present version, on the rows of both."""
     second_loss: float | None
     loss: Interval
-    """Harm beyond the margin, blocks of event time as the unit."""
+    """Harm beyond the margin, which an A/B test has none of; blocks of event time as the unit."""
     block: int
     """Length of a block, milliseconds."""
     own: Interval
@@ -121,15 +125,17 @@ def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
     found = _losses(deployment, model, pairs, until)
     total = float(found.weight.sum())
     scale = float(found.first.sum()) / total if total > 0 else math.nan
-    loss = harm(found, deployment.plan.margin, block)
+    loss = harm(found, margin_of(deployment.plan), block)
     own = beyond_own(offline, found, until)
-    arms = _arms(store, deployment, begun.event_time)
+    arms = _arms(store, deployment)
     more = sequential.more_rows(loss) if math.isfinite(loss.standard_error) else math.nan
     a_block = (until - begun.event_time) / DAY / loss.rows if loss.rows else math.nan
     return Evidence(
         days=len(np.unique(found.day[found.day < until // DAY])),
         rows=len(found.weight),
         arm_rows=int(found.arm.sum()),
+        requests=arms.requests,
+        past=arms.past,
         answered=arms.answered,
         failed=arms.failed,
         first_loss=_finite(scale),
@@ -146,6 +152,11 @@ def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
         until=until,
         more_days=_finite(more * a_block),
     )
+
+
+def margin_of(plan: RolloutConfig) -> float:
+    """Harm that is still taken; an A/B test takes none: it asks which version is better at all."""
+    return 0.0 if plan.kind == "ab" else plan.margin
 
 
 def block_of(span: int) -> int:
@@ -224,13 +235,17 @@ class _Arms:
     splits: list[tuple[tuple[int, int], tuple[float, float]]]
     latency: Any
     other_latency: Any
+    requests: int
+    past: int
     answered: int
     failed: int
 
 
-def _arms(store: Store, deployment: Deployment, since: int) -> _Arms:
+def _arms(store: Store, deployment: Deployment) -> _Arms:
     """Requests by arm, step by step: those that came while the step was in force."""
-    table = predictions.read_requests(store, deployment.model, since=since)
+    begun = deployment.shares[0]
+    came = predictions.read_requests(store, deployment.model, came=begun.at)
+    table = came.filter(came["event_time"].to_numpy() >= begun.event_time)
     version, status, latency, at = (
         table[name].to_numpy() for name in ("version", "status", "latency_us", "received_at")
     )
@@ -246,7 +261,7 @@ def _arms(store: Store, deployment: Deployment, since: int) -> _Arms:
     good = status < 400
     return _Arms(
         steps, splits, latency[mine & good].astype(float), latency[other & good].astype(float),
-        int(mine.sum()), int((mine & bad).sum()),
+        int((mine | other).sum()), len(came) - len(table), int(mine.sum()), int((mine & bad).sum()),
     )  # fmt: skip
 
 

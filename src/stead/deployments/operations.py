@@ -227,7 +227,7 @@ def list_deployments(store: Store, *, model: str | None = None, limit: int = 50)
 
 
 def canaries(store: Store) -> list[Deployment]:
-    """Deployments whose version has a share of the traffic, oldest first."""
+    """Deployments whose version has a share of the traffic or scores aside, oldest first: canaries, shadows, A/B tests."""
     with store.db.read() as tx:
         rows = tx.execute(sa.select(deployments).where(deployments.c.state == "canary").order_by(deployments.c.id))
         return [from_row(row, Deployment) for row in rows.mappings()]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stead import environments, models
+from stead.config.units import points
 from stead.gates.beside import DAY, Beside, beside, find_champion, recent
 from stead.gates.recipes import judge_recipe
 from stead.gates.stored import stored
@@ -125,7 +126,7 @@ def _refresh(found: Beside, evidence: dict[str, Any], losses: str, margin: float
     if judged.excess.clusters < promotion.LEAST_DAYS:
         said = f"{judged.excess.clusters} days are too few to judge by, {promotion.LEAST_DAYS} are needed: {losses}"
         return Verdict("challenger", "skipped", said, evidence)
-    here, least, most = (_percent(each) for each in (judged.relative, judged.low, judged.high))
+    here, least, most = (points(each) for each in (judged.relative, judged.low, judged.high))
     limit, near = (f"{100 * each:g} %" for each in (margin, min(margin, promotion.NEAR)))
     if judged.verdict == "pass":
         outcome, said = "passed", f"not more than {limit} worse: {here}, at most {most}"
@@ -139,10 +140,6 @@ def _refresh(found: Beside, evidence: dict[str, Any], losses: str, margin: float
     else:
         outcome, said = "failed", f"more than {near} worse by the estimate: {here}"
     return Verdict("challenger", outcome, f"{said} ({losses})", evidence)
-
-
-def _percent(share: float) -> str:
-    return f"{round(100 * share, 1) + 0:+.1f} %".replace("-", "−").replace("inf", "∞")
 
 
 def _evidence(found: Beside, champion: models.Version, refresh: bool) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from stead import datasets, deployments, jobs, ledger, models, pipelines
 from stead.config import duration_ms
+from stead.deployments import telling
 from stead.policies import signals
 from stead.policies.levels import frozen_in
 from stead.policies.proxy import observe_proxy
@@ -133,7 +134,11 @@ def explain(store: Store, model: str) -> Explanation:
             for name, look in signals.SIGNALS.items()
             for found in (look(signals.View(store, standing, live, now)),)
         ]
-    why = [f"{known.level}: " + (", ".join(triggers) or "no trigger") + " may train it again"]
+    rollout = deployments.under_way(store, model)
+    why = (
+        [] if rollout is None or rollout.state != "canary" else [f"deployment {rollout.id}: {telling.stands(rollout)}"]
+    )
+    why += [f"{known.level}: " + (", ".join(triggers) or "no trigger") + " may train it again"]
     if standing is None:
         why.append("its code was not handed over: stead push")
     if live is None:
@@ -151,7 +156,7 @@ def explain(store: Store, model: str) -> Explanation:
         now=now,
         frozen=None if frozen is None else frozen.reason or f"frozen by {frozen.by}",
         signals=seen,
-        next=_next(known.level, frozen is not None, seen, timetable, under_way),
+        next=_next(known.level, frozen is not None, seen, timetable, under_way, rollout),
         why=why,
         open=under_way,
         schedules=timetable,
@@ -172,8 +177,15 @@ def told(schedule: Schedule) -> str:
 
 
 def _next(
-    level: str, frozen: bool, seen: list[Signal], timetable: Sequence[Schedule], under_way: Sequence[object]
+    level: str,
+    frozen: bool,
+    seen: list[Signal],
+    timetable: Sequence[Schedule],
+    under_way: Sequence[object],
+    rollout: deployments.Deployment | None,
 ) -> str:
+    if rollout is not None and rollout.state == "canary":
+        return f"goes on with deployment {rollout.id}, {telling.kind(rollout)} of version {rollout.version}, as its evidence says"
     if level == "record":
         return "nothing by itself: at record people act"
     if frozen:

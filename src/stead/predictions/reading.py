@@ -15,6 +15,7 @@ from stead.predictions.index import StoredSegment, look
 from stead.predictions.segment import Kind
 from stead.predictions.tail import Answer, is_prediction_id, request_and_row
 from stead.predictions.types import Counts, Prediction
+from stead.runtime.ids import first_id
 from stead.store import Store, checked_limit
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 MOST = 10_000
+_LAST_ID = "g"
+"""Above every id."""
 _ID = "case when p.rows > 1 then p.request || '.' || p.row else p.request end"
 
 
@@ -258,15 +261,14 @@ def _view_scores(con: DuckDBPyConnection, store: Store, model: str, bounds: tupl
         union(con, name, paths(store, view.stored), tail)
 
 
-def read_requests(store: Store, model: str, *, since: int) -> pa.Table:
-    """The requests that were answered or failed from an event time on: version, status, latency_us, received_at."""
-    bounds = (int(since), 1 << 62)
-    view = look(store, "predictions", models=[model], events=bounds)
+def read_requests(store: Store, model: str, *, came: int) -> pa.Table:
+    """The requests that came from a moment of the wall clock on, answered or failed: version, status, latency_us, received_at, event_time."""
+    view = look(store, "predictions", models=[model], ids=(first_id(int(came)), _LAST_ID))
     with connect() as con:
         view_predictions(con, store, view.stored, frames.of_raw(view.raw, "predictions"))
         table: pa.Table = con.sql(
-            f"""select version, status, latency_us, received_at from predictions
-            where model = $model and row = 0 and event_time >= {bounds[0]}""",
+            f"""select version, status, latency_us, received_at, event_time from predictions
+            where model = $model and row = 0 and received_at >= {int(came)}""",
             params={"model": model},
         ).to_arrow_table()
         return table

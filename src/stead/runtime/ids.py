@@ -6,6 +6,15 @@ import os
 import time
 
 
+def first_id(at: int) -> str:
+    """Lower than every identifier that was made from a moment on, milliseconds, and higher than those before.
+
+    >>> first_id(0) < first_id(1_700_000_000_000) < new_id()
+    True
+    """
+    return f"{at << 80:032x}"
+
+
 def new_id() -> str:
     """A new identifier: 48 bits of milliseconds, then 74 random bits.
 

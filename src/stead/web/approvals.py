@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stead import datasets, deployments, environments, gates, ledger, models, policies, predictions, runs
+from stead.config.units import figure, lasting, number, percent, points
 from stead.environments import Difference
 from stead.errors import NotFound
 from stead.gates import Verdict
@@ -19,21 +20,7 @@ from stead.runtime.clock import now_ms
 from stead.store import Store
 from stead.web import charts
 from stead.web.fleet import mean_loss, recent
-from stead.web.frame import (
-    back,
-    day,
-    facts,
-    figure,
-    form_of,
-    lasting,
-    need,
-    number,
-    percent,
-    points,
-    render,
-    store_of,
-    when,
-)
+from stead.web.frame import back, day, facts, form_of, need, render, store_of, when
 from stead.web.ledger import Fact, facts_of
 from stead.web.models import VERDICTS, retraining_chip
 

@@ -8,11 +8,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from stead import environments, runs
+from stead.config.units import number
 from stead.errors import NotFound
 from stead.runs import Comparison, Run
 from stead.store import Store
 from stead.web import curves
-from stead.web.frame import here, number, render, store_of
+from stead.web.frame import here, render, store_of
 
 
 @dataclass(frozen=True)

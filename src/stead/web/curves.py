@@ -11,11 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stead import runs
+from stead.config.units import number
 from stead.errors import InvalidInput
 from stead.runs import Run, Series
 from stead.store import Store
 from stead.web import charts
-from stead.web.frame import as_json, number, store_of
+from stead.web.frame import as_json, store_of
 
 POINTS = 300
 """Stretches a curve is thinned to in the page; each gives its least and greatest value."""

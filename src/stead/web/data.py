@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stead import datasets, models
+from stead.config.units import number, percent
 from stead.datasets import DatasetVersion
 from stead.store import Store
 from stead.web import charts
-from stead.web.frame import day, number, percent, render, store_of
+from stead.web.frame import day, render, store_of
 
 ASIDE = 20
 """Batches in quarantine that the page lists."""

@@ -9,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stead import deployments, gates, ledger, models, predictions, serving
+from stead.config.units import figure
 from stead.deployments import UNDER_WAY, WAS_LIVE, Deployment
 from stead.predictions import DayLoss
 from stead.store import Store
 from stead.web import canary, charts
 from stead.web.fleet import DAY_MS, WORSE, expected, mean_loss, recent
-from stead.web.frame import back, figure, form_of, need, render, store_of
+from stead.web.frame import back, form_of, need, render, store_of
 from stead.web.ledger import chip as chip_of
 
 CHIPS = {

@@ -12,13 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stead import models, monitors, policies
+from stead.config.units import number, percent
 from stead.errors import NotFound
 from stead.monitors import ColumnProfile, ColumnWeek, Expected, LossDay, ModelDrift, Monitoring
 from stead.policies import Retraining
 from stead.store import Store
 from stead.web import charts, live, matrix
 from stead.web.fleet import DAY_MS
-from stead.web.frame import BROKEN, day, fragment, here, number, percent, render, store_of
+from stead.web.frame import BROKEN, day, fragment, here, render, store_of
 from stead.web.incidents import since_of
 
 WEEKS = (4, 12, 52)

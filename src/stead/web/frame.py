@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from stead import __version__, jobs, models, monitors, policies
 from stead.api import tokens
 from stead.api.tokens import Role
-from stead.config import size_text
+from stead.config.units import figure, number, percent, size_text, took
 from stead.errors import InvalidInput
 from stead.runtime.clock import now_ms
 from stead.store import Store
@@ -222,64 +222,6 @@ def clock(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%H:%M")
 
 
-def number(value: Any, digits: int = 4) -> str:
-    """A figure for reading: significant digits, thousands apart, – for nothing.
-
-    >>> number(0.123456), number(12345), number(1e300), number(None)
-    ('0.1235', '12,345', '1e+300', '–')
-    """
-    if value is None or value != value:
-        return "–"
-    if isinstance(value, int) or (abs(value) >= 1e3 and float(value).is_integer() and abs(value) < 1e15):
-        return f"{int(value):,}"
-    return f"{value:,.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:.{digits}g}"
-
-
-def figure(value: float | None) -> str:
-    """A loss: three decimals where it is small, so that a column lines up.
-
-    >>> figure(0.36), figure(12.345), figure(1234.5), figure(None)
-    ('0.360', '12.35', '1,234', '–')
-    """
-    if value is None or value != value:
-        return "–"
-    size = abs(value)
-    if 0 < size < 0.001:
-        return f"{value:.2e}"
-    return f"{value:.3f}" if size < 10 else f"{value:.2f}" if size < 1000 else f"{value:,.0f}"
-
-
-def took(ms: int | float | None) -> str:
-    """A duration in the unit that reads best.
-
-    >>> took(420), took(65_000), took(None)
-    ('0.4 s', '1 min 5 s', '–')
-    """
-    if ms is None:
-        return "–"
-    seconds = ms / 1000
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
-
-
-def lasting(ms: int) -> str:
-    """A longer while, in days and hours.
-
-    >>> lasting(77 * 3_600_000), lasting(5_400_000), lasting(21_600_000), lasting(259_200_000)
-    ('3 d 5 h', '1 h 30 min', '6 h', '3 d')
-    """
-    hours, rest = divmod(ms, 3_600_000)
-    said = f"{hours // 24} d {hours % 24} h" if hours >= 48 else f"{hours} h" if hours and not rest else took(ms)
-    return said.removesuffix(" 0 h")
-
-
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}".replace("%", " %")
-
-
 def short(identity: str) -> str:
     """The end of an id: ids are ordered by time, so that beginnings are alike; every command takes the end.
 
@@ -296,20 +238,6 @@ def person(actor: str) -> str:
     ('ann', 'token:ci')
     """
     return actor.removeprefix("person:")
-
-
-def points(value: float) -> str:
-    """A share with its sign.
-
-    >>> points(0.0123), points(-0.5)
-    ('+1.2 %', '−50.0 %')
-    """
-    return f"{value * 100:+.1f} %".replace("-", "−")
-
-
-def milliseconds(value: float) -> str:
-    """Microseconds, as milliseconds."""
-    return f"{value / 1000:.3g} ms"
 
 
 BROKEN = {

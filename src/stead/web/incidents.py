@@ -10,27 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stead import deployments, jobs, ledger, models, monitors, policies, predictions
+from stead.config.units import figure, lasting, number, points
 from stead.monitors import Incident, MonitorDay
 from stead.monitors.folding import CAUSES
 from stead.monitors.references import NAMES
 from stead.store import Store
 from stead.web import charts
 from stead.web.fleet import DAY_MS
-from stead.web.frame import (
-    back,
-    columns_of,
-    day,
-    facts,
-    figure,
-    form_of,
-    lasting,
-    need,
-    number,
-    points,
-    render,
-    store_of,
-    when,
-)
+from stead.web.frame import back, columns_of, day, facts, form_of, need, render, store_of, when
 from stead.web.ledger import chip as entry_chip
 
 SHOWN_DAYS = 60

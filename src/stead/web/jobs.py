@@ -13,13 +13,14 @@ from starlette.responses import Response
 
 from stead import jobs, policies
 from stead.api import tokens
+from stead.config.units import took
 from stead.jobs import ENDED, Job
 from stead.policies import Retraining, Schedule
 from stead.runtime.clock import now_ms
 from stead.store import Store
 from stead.web import live
 from stead.web.fleet import DAY_MS
-from stead.web.frame import back, fragment, here, need, person, render, store_of, took, when
+from stead.web.frame import back, fragment, here, need, person, render, store_of, when
 
 PAGE = 100
 LOG_CHARS = 30_000

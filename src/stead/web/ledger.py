@@ -13,24 +13,11 @@ from starlette.responses import Response
 
 from stead import ledger, models
 from stead.api.undoing import undo
+from stead.config.units import figure, milliseconds, percent, points
 from stead.deployments.evidence import SHIFT
 from stead.ledger import Judgement
 from stead.web import charts
-from stead.web.frame import (
-    back,
-    columns_of,
-    day,
-    facts,
-    figure,
-    form_of,
-    here,
-    milliseconds,
-    need,
-    percent,
-    points,
-    render,
-    store_of,
-)
+from stead.web.frame import back, columns_of, day, facts, form_of, here, need, render, store_of
 
 PAGE = 60
 READ = 1000

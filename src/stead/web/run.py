@@ -12,12 +12,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from stead import environments, jobs, models, runs
+from stead.config.units import number
 from stead.errors import NotFound
 from stead.runs import Run
 from stead.runtime.clock import now_ms
 from stead.store import Store
 from stead.web import curves, live
-from stead.web.frame import fragment, number, render, store_of
+from stead.web.frame import fragment, render, store_of
 from stead.web.runs import CHIPS
 
 MOST_CURVES = 30

@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stead import runs
+from stead.config.units import number, took
 from stead.errors import InvalidInput
 from stead.runs import Run
 from stead.web import charts
-from stead.web.frame import here, number, render, store_of, took
+from stead.web.frame import here, render, store_of
 
 PAGE = 100
 METRICS = 4

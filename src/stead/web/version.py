@@ -7,12 +7,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stead import deployments, environments, gates, models
+from stead.config.units import figure
 from stead.environments import Difference
 from stead.errors import NotFound
 from stead.models import Edge, LoggedModel, Version
 from stead.store import Store
 from stead.web import charts
-from stead.web.frame import day, figure, render, store_of
+from stead.web.frame import day, render, store_of
 from stead.web.models import VERDICTS, state_of
 
 EXAMPLE = "input_example.json"

@@ -1,0 +1,129 @@
+"""What a canary has shown, in words and figures: what its page and its command tell alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from stead.config.units import figure, lasting, milliseconds, number, percent, points
+from stead.deployments.canary import ERRORS, SLOWER, SPLIT
+from stead.deployments.evidence import OWN_TOLERANCE, SHIFT, margin_of
+from stead.deployments.types import Deployment
+
+Verdict = Literal["broken", "over", "holds", "waits"]
+"""A guard is over its bound and not broken while there are too few rows to judge by."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """One guard: what it sees, with the interval that holds at every look, against its bound."""
+
+    name: str
+    verdict: Verdict
+    seen: str
+    interval: str
+    bound: str
+    ends: tuple[float | None, float | None, float | None] | None = None
+    """Low end, estimate, high end; None where the guard has no interval."""
+    limit: float | None = None
+
+
+UNSEEN = "nobody has looked at its evidence yet; the agent looks by itself"
+
+
+def said(deployment: Deployment) -> str:
+    """What the last look at a canary said."""
+    return str(((deployment.evidence or {}).get("decision") or {}).get("said") or UNSEEN)
+
+
+def stands(deployment: Deployment) -> str:
+    """Where a canary stands, in a line; of one that has ended, what it was decided by."""
+    does_ = does(deployment) if deployment.state == "canary" else f"as {kind(deployment)}"
+    return f"{does_}: {said(deployment)}"
+
+
+def kind(deployment: Deployment) -> str:
+    """What it is, of the rollouts with evidence."""
+    return {"shadow": "a shadow", "ab": "an A/B test"}.get(deployment.plan.kind or "", "a canary")
+
+
+def does(deployment: Deployment) -> str:
+    """Its present step."""
+    share = deployment.shares[-1].share
+    answers = f"answers {share:.0%} of the requests".replace("%", " %")
+    return f"v{deployment.version} {answers if share else 'scores every row aside'}"
+
+
+def counted(deployment: Deployment) -> int:
+    """Labelled rows that count as evidence: those that the version answered; of a shadow, which answers none, those it scored."""
+    seen = deployment.evidence or {}
+    return int(seen.get("rows" if deployment.plan.kind == "shadow" else "arm_rows") or 0)
+
+
+def figures(deployment: Deployment, loss: str, when: Callable[[int], str]) -> list[tuple[str, str, str]]:
+    """On how much a canary stands, and what it costs: name, figure, what it is held against; `when` writes a moment."""
+    seen, plan = deployment.evidence, deployment.plan
+    if not seen:
+        return []
+    rows = f"of {plan.rows} that are needed; {number(seen['rows'])} scored by both"
+    versions = f"v{deployment.version} against {figure(seen['first_loss'])} of v{deployment.previous}"
+    asked = f"of {number(seen['requests'])} since it began; " if "requests" in seen else ""
+    past = f"; {number(seen['past'])} of an earlier time do not count" if seen.get("past") else ""
+    out = [
+        ("Labelled rows", number(counted(deployment)), rows),
+        ("Event days", number(seen["days"]), f"of {plan.days}; counted up to {when(seen['until'])}"),
+        (f"Loss, {loss}", figure(seen["second_loss"]), versions),
+        ("Requests", number(seen["answered"]), f"{asked}failed: {number(seen['failed'])}{past}"),
+    ]
+    if deployment.state == "canary" and (more := seen["more_days"]):
+        out.append(("Days to a proof", f"{max(1, round(more))}", "at this difference, by the interval of the loss"))
+    return out
+
+
+def guards(deployment: Deployment) -> list[Guard]:
+    """Each guard of the plan."""
+    seen, names, margin = deployment.evidence, deployment.plan.guards, margin_of(deployment.plan)
+    if not seen:
+        return []
+    ended = bool((seen.get("decision") or {}).get("guard"))
+    out = []
+    if "loss" in names and "loss" in seen:  # a canary of an earlier stead has other intervals
+        wanted = f"no more than {percent(margin)} worse" if margin else "not worse; wins where all of it is better"
+        whole = {end: value if value is None else value + margin for end, value in seen["loss"].items()}
+        text = f"{wanted}; the unit is {lasting(seen['block'])} of rows"
+        out.append(_guard("Loss", whole, margin, text, ended, points))
+        own = f"at most {OWN_TOLERANCE:g} times its own offline result"
+        out.append(_guard("Loss beyond its own", seen["own"], 0.0, own, ended, figure))
+    if "errors" in names:
+        text = f"no more than {percent(ERRORS)} more"
+        out.append(_guard("Failed requests", seen["errors"], ERRORS, text, ended, points))
+    if "latency" in names:
+        usual = seen["other_latency"]["high"]
+        bound = SLOWER * usual if usual is not None else None
+        text = f"at most {SLOWER:g} times the usual{f', {milliseconds(bound)}' if bound is not None else ''}"
+        out.append(_guard("95 % of answers within", seen["latency"], bound, text, ended, milliseconds))
+    if "outputs" in names:
+        out.append(Guard("Unusable outputs", _held(seen["unusable"] == 0), number(seen["unusable"]), "", "none"))
+    if "shift" in names and "shift" in seen:
+        text = f"at most {percent(SHIFT)} of what rows drawn at random are apart"
+        out.append(_guard("Outputs apart", seen["shift"], SHIFT, text, ended, percent))
+    split = seen["split"]
+    out.append(Guard("Split by the shares", _held(split >= SPLIT), f"p {split:.2g}", "", f"p at least {SPLIT:g}"))
+    return out
+
+
+def _held(holds: bool) -> Verdict:
+    return "holds" if holds else "broken"
+
+
+def _guard(
+    name: str, seen: Mapping[str, Any], bound: float | None, text: str, ended: bool, unit: Callable[[float], str]
+) -> Guard:
+    low, value, high = seen["low"], seen["estimate"], seen["high"]
+    known = low is not None or high is not None
+    told = f"{unit(low) if low is not None else 'open'} to {unit(high) if high is not None else 'open'}"
+    over = low is not None and bound is not None and low > bound
+    verdict: Verdict = ("broken" if ended else "over") if over else "holds" if known else "waits"
+    shown = unit(value) if value is not None else "–"
+    return Guard(name, verdict, shown, told if known else "", text, (low, value, high) if known else None, bound)

@@ -1,0 +1,122 @@
+"""What a rollout stands on and waits for, as commands tell it: rows that do not count, rows and days that do, an A/B test."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from stead import deployments, jobs, policies
+from stead.cli import cli
+from stead.deployments import telling
+from stead.deployments.canary import begin
+from stead.runtime.clock import to_iso
+from stead.store import Store
+
+sys.path.insert(0, str(Path(__file__).parent))
+from displaced import Displaced
+from watched import DAY, START
+
+
+def canary(world: Displaced, plan: str = "canary") -> int:
+    """Version 2 gets its first step where the model's clock stands."""
+    asked = deployments.deploy(world.store, "m", version=2, plan=plan)
+    with world.store.db.write("deployments.step") as tx:
+        begin(tx, world.store, asked, "every gate passed")
+    for job in jobs.open_jobs(world.store, kind="deploy"):
+        jobs.cancel_job(world.store, job.id)
+    return asked.id
+
+
+def by_the_wall(world: Displaced) -> None:
+    with world.store.db.read() as tx:
+        holder = jobs.clock_holders(tx)["m"][1]
+    jobs.release_clock(world.store, "m", holder=holder)
+
+
+@pytest.mark.parametrize("plan", ["canary", "shadow"])
+def test_rows_of_the_past_do_not_count_and_everything_says_so(
+    store: Store, plan: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = Displaced(store)
+    by_the_wall(world)
+    number = canary(world, plan)
+    world.hold(0)
+    world.both(0, 5, loss=0.5, answering=1)
+    held = deployments.observe(store, number)
+    assert held.state == "canary" and held.evidence is not None
+    assert (held.evidence["past"], held.evidence["requests"], held.evidence["rows"]) == (120, 0, 0)
+    said = held.evidence["decision"]["said"]
+    assert "120 requests came whose event times lie before it began" in said and "none of them counts" in said
+    assert f"stead deployments cancel {number}" in said and "while the replay runs" in said
+    assert said in policies.explain(store, "m").why[0]
+    monkeypatch.setenv("STEAD_STORE", str(store.root))
+    for command in (["deployments", "show", str(number)], ["explain", "m"], ["status"]):
+        assert said in CliRunner().invoke(cli, command, catch_exceptions=False).output
+
+
+def test_a_few_stragglers_among_rows_that_count_are_no_reason_to_warn(store: Store) -> None:
+    world = Displaced(store)
+    world.hold(1)
+    number = canary(world)
+    world.both(0, 5, loss=1.0, answering=1)
+    held = deployments.observe(store, number)
+    assert held.evidence is not None and (held.evidence["past"], held.evidence["requests"]) == (24, 96)
+    assert (
+        "24 of an earlier time do not count"
+        in {name: note for name, _, note in telling.figures(held, "mae", str)}["Requests"]
+    )
+    assert "lie before" not in held.evidence["decision"]["said"]
+
+
+def test_what_a_canary_stands_on_is_told_while_it_runs_and_when_it_has_ended(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEAD_STORE", str(store.root))
+    world = Displaced(store)
+    number = canary(world)
+    world.both(0, 3, loss=1.4, answering=1)
+    world.both(3, 4, loss=1.4, answering=2)
+
+    def shown() -> str:
+        return CliRunner().invoke(cli, ["deployments", "show", str(number)], catch_exceptions=False).output
+
+    assert "nobody has looked at its evidence yet" in shown()
+    deployments.observe(store, number)
+    assert "v2 answers 25 % of the requests: waits for evidence: 24 of 30 labelled rows; about 1 day more" in shown()
+    world.both(4, 13, loss=1.4, answering=1)
+    world.both(13, 16, loss=1.4, answering=2)
+    ended = deployments.observe(store, number)
+    assert ended.state == "aborted" and ended.evidence is not None
+    text = shown()
+    assert (
+        "as a canary: its loss is" in text and "Labelled rows: 96 (of 30 that are needed; 384 scored by both)" in text
+    )
+    assert f"Event days: 16 (of 2; counted up to {to_iso(START + 16 * DAY)[:10]} 00:00:00)" in text
+    loss = next(line for line in text.splitlines() if line.startswith("Loss "))
+    assert "broken" in loss and " to +" in loss and "no more than 2.0 % worse" in loss
+    assert any(line.startswith("Split by the shares") for line in text.splitlines())
+    told = json.loads(CliRunner().invoke(cli, ["deployments", "show", str(number), "--json"]).output)
+    assert (told["deployment"]["evidence"]["arm_rows"], told["deployment"]["evidence"]["days"]) == (96, 16)
+
+
+@pytest.mark.parametrize(("loss", "state"), [(0.99, "canary"), (0.7, "switched"), (1.3, "aborted")])
+def test_an_ab_test_asks_which_version_is_better_at_all(store: Store, loss: float, state: str) -> None:
+    """A canary with the margin of 2 % would let a version take over that is as good; an A/B test goes on."""
+    world = Displaced(store)
+    number = canary(world, "ab")
+    world.both(0, 15, loss=loss, answering=1, noise=0.3)
+    world.both(15, 20, loss=loss, answering=2, noise=0.3)
+    done = deployments.observe(store, number)
+    assert done.evidence is not None
+    if state == "canary":
+        assert done.state == "canary" and "neither is shown to be better" in done.evidence["decision"]["said"]
+        seen = next(each for each in telling.guards(done) if each.name == "Loss")
+        assert seen.verdict == "holds" and seen.bound.startswith("not worse; wins where all of it is better")
+    elif state == "aborted":
+        assert done.state == "aborted" and done.error is not None and done.error["code"] == "guard-loss"
+    else:
+        assert done.state in ("switching", "live") and done.evidence["decision"]["said"] == "it is shown to be better"
