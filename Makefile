@@ -25,6 +25,7 @@ bench:
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/tracking.py
 	$(BIN)/python benchmarks/honesty.py
+	$(BIN)/python benchmarks/refreshes.py
 
 docs:
 	@$(PYTHON) tools/prepare.py test
