@@ -294,6 +294,24 @@ def test_a_window_that_is_set_is_taken(project: Path, store: Store) -> None:
     assert info["trained_on"]["since"] == 400 * 86_400_000 and "window" not in info
 
 
+def test_the_twin_of_a_set_window_has_learned_from_as_many_days(project: Path, store: Store) -> None:
+    """A window of 40 days: the twin learns from the 40 before the last 28, the model from the last 40, and each row is where it was."""
+    (project / "tiny.py").write_text(ROWS)
+    (project / "stead.toml").write_text(TOML.replace('loss = "mae"', 'loss = "mae"\nwindow = "40d"'))
+    spec = pipelines.pack(load_project(project), "tiny", store.blobs.put)
+    pipelines.train(store, "tiny", spec=spec, until=500 * 86_400_000)
+    done = jobs.work(store, handlers(load_settings()), owner="me")
+    assert done is not None and done.state == "succeeded", done
+    info = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).info
+    held = pq.read_table(store.blobs.path(info["judged_on"]["holdouts"])).to_pylist()
+    learned = {
+        name: {row["prediction"] for row in held if row["split"] == name} for name in ("recent", "time", "random")
+    }
+    assert learned == {"recent": {40}, "time": {32}, "random": {32}}
+    assert [row["row"] for row in held if row["split"] == "recent"] == list(range(12, 40))
+    assert pq.read_table(store.blobs.path(info["judged_on"]["rows"])).num_rows == 40
+
+
 KNOWN = """import numpy as np
 import pandas as pd
 

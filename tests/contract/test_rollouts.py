@@ -6,18 +6,21 @@ import json
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
-from stead import deployments, jobs, policies
+from stead import deployments, jobs, models, policies
 from stead.cli import cli
 from stead.deployments import telling
 from stead.deployments.canary import begin
+from stead.predictions import PredictionLog
 from stead.runtime.clock import to_iso
 from stead.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent))
 from displaced import Displaced
+from traffic import request
 from watched import DAY, START
 
 
@@ -120,3 +123,45 @@ def test_an_ab_test_asks_which_version_is_better_at_all(store: Store, loss: floa
         assert done.state == "aborted" and done.error is not None and done.error["code"] == "guard-loss"
     else:
         assert done.state in ("switching", "live") and done.evidence["decision"]["said"] == "it is shown to be better"
+
+
+def asked(store: Store, version: int, number: int, key: str | None = None) -> None:
+    """Requests that a version answered as a canary's first step is in force."""
+    log = PredictionLog(store, f"gateway-{version}-{key}")
+    log.append(
+        [msgspec.structs.replace(request([1.0], model="m", version=version, at=START), key=key) for _ in range(number)]
+    )
+    log.close()
+
+
+def test_the_split_is_judged_by_keys_not_by_how_much_each_asks(store: Store) -> None:
+    """Three clients that ask much all fall to version 1, as four in ten such trios do; as many requests without a key may not."""
+    world = Displaced(store)
+    number = canary(world)
+    for key in ("shop", "app", "desk"):
+        asked(store, 1, 200, key)
+    held = deployments.observe(store, number)
+    assert held.state == "canary" and held.evidence is not None and held.evidence["split"] > 0.5
+    asked(store, 1, 600)
+    broken = deployments.observe(store, number)
+    assert broken.state == "aborted" and broken.error is not None and broken.error["code"] == "guard-split"
+
+
+def test_each_step_of_a_canary_lasts_its_own_days(store: Store) -> None:
+    world = Displaced(store)
+    with store.db.write("policies.level") as tx:
+        models.set_settings_in(tx, "m", rollout={"kind": "canary", "steps": [0.25, 0.5], "rows": 10, "days": 2})
+    number = canary(world)
+    world.both(0, 6, loss=0.9, answering=1)
+    world.both(6, 8, loss=0.9, answering=2)
+    assert [round(each.share, 2) for each in deployments.observe(store, number).shares] == [0.25, 0.5]
+    held = deployments.observe(store, number)
+    assert held.state == "canary" and len(held.shares) == 2 and held.evidence is not None
+    assert "0 of 10 labelled rows, 0 of 2 days" in held.evidence["decision"]["said"]
+    notes = {name: note for name, _, note in telling.figures(held, "mae", str)}
+    assert notes["Labelled rows"].startswith("0 of 10 at this step") and notes["Event days"].startswith(
+        "0 of 2 at this"
+    )
+    world.both(8, 9, loss=0.9, answering=1)
+    world.both(9, 10, loss=0.9, answering=2)
+    assert deployments.observe(store, number).state in ("switching", "live")

@@ -50,14 +50,9 @@ def deploy(
     if as_json:
         return deployment
     if deployment.state == "canary":
-        share = (
-            f"{deployment.shares[-1].share:.0%} of the requests"
-            if deployment.shares[-1].share
-            else "none yet, and scores all aside"
-        )
-        print(
-            f"{model}@{deployment.version} answers {share}; what it shows decides: stead deployments show {deployment.id}"
-        )
+        from stead.deployments import telling
+
+        print(f"{model}: {telling.does(deployment)}; what it shows decides: stead deployments show {deployment.id}")
         return None
     print(f"{model}@{deployment.version} answers; it took {_took(deployment)}")
     for line in _example(caller, model):

@@ -67,7 +67,7 @@ class RolloutConfig:
     steps: tuple[float, ...] = (0.25,)
     """Shares of the traffic, one after the other; the last step is followed by the whole."""
     rows: int = 30
-    """Labelled rows that the new version's arm must have before a step decides anything."""
+    """Labelled rows that the new version's arm must have at a step before the next begins."""
     days: int = 2
     """Days of the model's clock that a step lasts at least."""
     margin: float = 0.02

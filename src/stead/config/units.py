@@ -111,10 +111,10 @@ def lasting(ms: int) -> str:
 def percent(value: float | None) -> str:
     """A share.
 
-    >>> percent(0.0123), percent(None)
-    ('1.2 %', '–')
+    >>> percent(0.0123), percent(-0.5), percent(None)
+    ('1.2 %', '−50.0 %', '–')
     """
-    return "–" if value is None else f"{value:.1%}".replace("%", " %")
+    return "–" if value is None else f"{value:.1%}".replace("%", " %").replace("-", "−")
 
 
 def points(value: float) -> str:

@@ -74,21 +74,20 @@ def judge(evidence: Evidence, deployment: Deployment) -> Decision:
     """What follows from the evidence: a broken guard ends it, full evidence with every guard holding moves it on.
 
     Guards may break at any look, since their intervals hold at all of them. The loss is judged only with `rows` labelled rows
-    in the new version's arm. An A/B asks for a version that is better at all, not for one that does no harm.
+    in the new version's arm. Each step asks for its own rows and days. An A/B asks for a version that is better at all, not for one that does no harm.
     """
     plan = deployment.plan
     if (broken := _broken(evidence, deployment)) is not None:
         return broken
     needs = []
-    counted = _counted(evidence, plan)
-    if counted < plan.rows:
-        needs.append(f"{counted} of {plan.rows} labelled rows")
-    if evidence.days < plan.days:
-        needs.append(f"{evidence.days} of {plan.days} days")
+    if evidence.step_rows < plan.rows:
+        needs.append(f"{evidence.step_rows} of {plan.rows} labelled rows")
+    if evidence.step_days < plan.days:
+        needs.append(f"{evidence.step_days} of {plan.days} days")
     if "loss" in plan.guards and not needs and evidence.loss.high is None:
         needs.append("losses in more blocks of time (seven, or more where neighbours go together)")
     if needs:
-        why = _past(evidence, deployment) or _soon(evidence, plan.rows, plan.days, counted)
+        why = _past(evidence, deployment) or _soon(evidence, plan)
         return Decision("hold", f"waits for evidence: {', '.join(needs)}{why}")
     proven = evidence.loss.high is not None and evidence.loss.high < 0
     if plan.kind == "ab" and not proven:
@@ -165,11 +164,12 @@ def _past(evidence: Evidence, deployment: Deployment) -> str:
     )
 
 
-def _soon(evidence: Evidence, rows: int, days: int, counted: int) -> str:
+def _soon(evidence: Evidence, plan: RolloutConfig) -> str:
     """How long still at today's traffic."""
+    counted = _counted(evidence, plan)
     if not evidence.days or not counted:
         return ""
-    left = max(days - evidence.days, (rows - counted) / (counted / evidence.days))
+    left = max(plan.days - evidence.step_days, (plan.rows - evidence.step_rows) / (counted / evidence.days))
     return f"; about {_days(left)} more at this traffic"
 
 

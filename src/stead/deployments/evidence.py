@@ -83,6 +83,9 @@ class Evidence:
     """Requests of both arms since it began."""
     past: int
     """Requests that came since and count for nothing: their event times lie before its beginning."""
+    step_days: int
+    step_rows: int
+    """Days and rows that count since the present step began."""
     answered: int
     failed: int
     """Requests of the new version's arm, and how many of them failed."""
@@ -105,7 +108,7 @@ class Evidence:
     shift: Interval
     """How far outputs of both are apart on the same row, as a share of what they are on rows drawn at random; no labels needed."""
     split: float
-    """Always-valid p-value of "requests went to the arms by the shares"."""
+    """Always-valid p-value of "requests went to the arms by the shares"; those of one key count once."""
     until: int
     """Event time up to which rows count."""
     more_days: float | None
@@ -128,14 +131,18 @@ def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
     loss = harm(found, margin_of(deployment.plan), block)
     own = beyond_own(offline, found, until)
     arms = _arms(store, deployment)
+    over, step = found.time < until // DAY * DAY, found.time >= deployment.shares[-1].event_time
+    counted = step if deployment.plan.kind == "shadow" else step & found.arm
     more = sequential.more_rows(loss) if math.isfinite(loss.standard_error) else math.nan
     a_block = (until - begun.event_time) / DAY / loss.rows if loss.rows else math.nan
     return Evidence(
-        days=len(np.unique(found.day[found.day < until // DAY])),
+        days=len(np.unique(found.day[over])),
         rows=len(found.weight),
         arm_rows=int(found.arm.sum()),
         requests=arms.requests,
         past=arms.past,
+        step_days=len(np.unique(found.day[over & step])),
+        step_rows=int(counted.sum()),
         answered=arms.answered,
         failed=arms.failed,
         first_loss=_finite(scale),
@@ -249,6 +256,7 @@ def _arms(store: Store, deployment: Deployment) -> _Arms:
     version, status, latency, at = (
         table[name].to_numpy() for name in ("version", "status", "latency_us", "received_at")
     )
+    first = table["first"].to_numpy(zero_copy_only=False)  # a key is drawn once, however much it asks
     mine, other, bad = version == deployment.version, version == deployment.previous, status >= 500
     steps, splits = [], []
     ends = [share.at for share in deployment.shares[1:]] + [1 << 62]
@@ -257,7 +265,8 @@ def _arms(store: Store, deployment: Deployment) -> _Arms:
         n, m = int((now & mine).sum()), int((now & other).sum())
         if 0 < share.share < 1 and n + m:
             steps.append(counts.Step(share.share, int((now & mine & bad).sum()), n, int((now & other & bad).sum()), m))
-            splits.append(((n, m), (share.share, 1 - share.share)))
+            drawn = int((now & mine & first).sum()), int((now & other & first).sum())
+            splits.append((drawn, (share.share, 1 - share.share)))
     good = status < 400
     return _Arms(
         steps, splits, latency[mine & good].astype(float), latency[other & good].astype(float),

@@ -66,16 +66,20 @@ def figures(deployment: Deployment, loss: str, when: Callable[[int], str]) -> li
     seen, plan = deployment.evidence, deployment.plan
     if not seen:
         return []
-    rows = f"of {plan.rows} that are needed; {number(seen['rows'])} scored by both"
+    later = len(deployment.shares) > 1 and "step_rows" in seen
+    rows = f"{seen['step_rows']} of {plan.rows} at this step" if later else f"of {plan.rows} that are needed"
+    days = f"{seen['step_days']} of {plan.days} at this step" if later else f"of {plan.days}"
     versions = f"v{deployment.version} against {figure(seen['first_loss'])} of v{deployment.previous}"
     asked = f"of {number(seen['requests'])} since it began; " if "requests" in seen else ""
     past = f"; {number(seen['past'])} of an earlier time do not count" if seen.get("past") else ""
     out = [
-        ("Labelled rows", number(counted(deployment)), rows),
-        ("Event days", number(seen["days"]), f"of {plan.days}; counted up to {when(seen['until'])}"),
+        ("Labelled rows", number(counted(deployment)), f"{rows}; {number(seen['rows'])} scored by both"),
+        ("Event days", number(seen["days"]), f"{days}; counted up to {when(seen['until'])}"),
         (f"Loss, {loss}", figure(seen["second_loss"]), versions),
         ("Requests", number(seen["answered"]), f"{asked}failed: {number(seen['failed'])}{past}"),
     ]
+    if plan.kind == "shadow" and "requests" in seen:
+        out[-1] = ("Requests", number(seen["requests"]), f"v{deployment.previous} answered all of them{past}")
     if deployment.state == "canary" and (more := seen["more_days"]):
         out.append(("Days to a proof", f"{max(1, round(more))}", "at this difference, by the interval of the loss"))
     return out
@@ -95,10 +99,11 @@ def guards(deployment: Deployment) -> list[Guard]:
         out.append(_guard("Loss", whole, margin, text, ended, points))
         own = f"at most {OWN_TOLERANCE:g} times its own offline result"
         out.append(_guard("Loss beyond its own", seen["own"], 0.0, own, ended, figure))
-    if "errors" in names:
+    answers = deployment.plan.kind != "shadow"
+    if "errors" in names and answers:
         text = f"no more than {percent(ERRORS)} more"
         out.append(_guard("Failed requests", seen["errors"], ERRORS, text, ended, points))
-    if "latency" in names:
+    if "latency" in names and answers:
         usual = seen["other_latency"]["high"]
         bound = SLOWER * usual if usual is not None else None
         text = f"at most {SLOWER:g} times the usual{f', {milliseconds(bound)}' if bound is not None else ''}"
@@ -108,8 +113,10 @@ def guards(deployment: Deployment) -> list[Guard]:
     if "shift" in names and "shift" in seen:
         text = f"at most {percent(SHIFT)} of what rows drawn at random are apart"
         out.append(_guard("Outputs apart", seen["shift"], SHIFT, text, ended, percent))
-    split = seen["split"]
-    out.append(Guard("Split by the shares", _held(split >= SPLIT), f"p {split:.2g}", "", f"p at least {SPLIT:g}"))
+    if answers:
+        split = seen["split"]
+        bound = f"p at least {SPLIT:g}; a key counts once"
+        out.append(Guard("Split by the shares", _held(split >= SPLIT), f"p {split:.2g}", "", bound))
     return out
 
 

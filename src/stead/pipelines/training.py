@@ -22,6 +22,7 @@ from stead.pipelines.steps import Workshop, restore
 from stead.pipelines.types import Candidate, Judge, Spec, Subject
 from stead.runtime import journal
 from stead.runtime.clock import now_ms, to_iso
+from stead.runtime.step import RECENT_MS
 from stead.store import Store
 
 STEPS = 8
@@ -120,7 +121,7 @@ class _Training:
                 keeper.log(f"warning: {version.marked_for}\n")
             keeper.report("features", 3, STEPS)
             end = until if until is not None else (version.time_max or 0) + 1
-            since, shorter = self._window(version, since, end)
+            since, window_params = self._window(version, since, end)
             rows = self._rows(version, since, until)
             made = shop.run("features", inputs={"rows": rows}, outputs=["features", "target"]).digests
             learning = {"rows": rows, "features": made["features"], "target": made["target"]}
@@ -129,12 +130,13 @@ class _Training:
                 "evaluate",
                 inputs=learning,
                 outputs=["holdouts", "figures", "window"],
-                params={"window": shorter} if shorter else {},
+                params=window_params,
                 logs=False,
             ).digests
-            window = json.loads(self._blob(judged["window"]))
+            given = window_params.get("only", False)
+            window = None if given else json.loads(self._blob(judged["window"]))
             metrics = self._judge(judged, window)
-            chosen = window["since"] if window else None
+            chosen = window_params["window"] if given else window["since"] if window else None
             keeper.report("train", 5, STEPS)
             params = {"since": chosen} if chosen else {}
             trained = shop.run("train", inputs=learning, outputs=["model", "info"], params=params).digests
@@ -190,14 +192,20 @@ class _Training:
             return datasets.get_version(store, spec.dataset)
         return ingest_until(store, shop, spec, until if until is not None else self.keeper.job.created_at)
 
-    def _window(self, version: datasets.DatasetVersion, since: int | None, end: int) -> tuple[int | None, int | None]:
-        """Where the rows begin that are asked for, and where a shorter window begins where there is a choice."""
+    def _window(
+        self, version: datasets.DatasetVersion, since: int | None, end: int
+    ) -> tuple[int | None, dict[str, Any]]:
+        """Where the rows begin that are read, and for `evaluate` where a window begins: one that is set, or that there is a choice of.
+
+        The rows of a set one begin 28 days earlier: its twin learns from as many days.
+        """
         if since is not None or self.spec.window == "all" or version.time_min is None:
-            return since, None
+            return since, {}
         if self.spec.window:
-            return end - duration_ms(self.spec.window), None
+            begin = end - duration_ms(self.spec.window)
+            return begin - RECENT_MS, {"window": begin, "only": True}
         short = end - WINDOW_MS
-        return None, short if short - version.time_min >= LONGER_MS else None
+        return None, {"window": short} if short - version.time_min >= LONGER_MS else {}
 
     def _pass(self, version: models.Version, data: str, rows: str, holdouts: str, metrics: dict[str, float]) -> None:
         """Let the gates judge what was registered."""

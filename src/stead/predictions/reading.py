@@ -262,12 +262,16 @@ def _view_scores(con: DuckDBPyConnection, store: Store, model: str, bounds: tupl
 
 
 def read_requests(store: Store, model: str, *, came: int) -> pa.Table:
-    """The requests that came from a moment of the wall clock on, answered or failed: version, status, latency_us, received_at, event_time."""
+    """The requests that came from a moment of the wall clock on, answered or failed: version, status, latency_us, received_at, event_time.
+
+    `first` tells those that are the first of their key, and those without one.
+    """
     view = look(store, "predictions", models=[model], ids=(first_id(int(came)), _LAST_ID))
     with connect() as con:
         view_predictions(con, store, view.stored, frames.of_raw(view.raw, "predictions"))
         table: pa.Table = con.sql(
-            f"""select version, status, latency_us, received_at, event_time from predictions
+            f"""select version, status, latency_us, received_at, event_time,
+                row_number() over (partition by coalesce(key, request) order by request) = 1 as first from predictions
             where model = $model and row = 0 and received_at >= {int(came)}""",
             params={"model": model},
         ).to_arrow_table()

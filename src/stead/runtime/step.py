@@ -157,7 +157,7 @@ def evaluate(spec: dict[str, Any]) -> None:
     """Fit twins without a part of the rows and predict that part: the last 28 days, a random fifth, the last fifth in time.
 
     The last 28 days are what a version is judged on against the champion, and where the parameter `window` (ms) begins a
-    shorter window, what the window is chosen by. The random fifth tells how well the model fits a world that stands still,
+    shorter window, what the window is chosen by; with `only` there is no choice. The random fifth tells how well the model fits a world that stands still,
     the last fifth what to expect after today.
     """
     import numpy as np
@@ -165,7 +165,8 @@ def evaluate(spec: dict[str, Any]) -> None:
 
     module = _module(spec)
     recent, window = _recent(spec, module)
-    since = window["since"] if window else None
+    given = spec["params"].get("window") if spec["params"].get("only") else None
+    since = window["since"] if window else given
     X, y = _learning(spec, since)
     times = _times(_rows(spec, since), spec["time"]) if spec["time"] else None
     n = len(X)
@@ -208,10 +209,10 @@ def _recent(spec: dict[str, Any], module: Any) -> tuple[Any, dict[str, Any] | No
     if before - times.min() < timedelta(days=RECENT_DAYS - 1):
         return None, None
     test = np.flatnonzero(times > before)
-    short = spec["params"].get("window")
+    short, only = spec["params"].get("window"), spec["params"].get("only", False)
     twins: dict[str, Any] = {}
     losses: dict[str, float] = {}
-    for name, start in [("all", None)] + ([("window", short)] if short else []):
+    for name, start in ([] if only else [("all", None)]) + ([("window", short)] if short else []):
         rest = np.flatnonzero((times <= before) & (_ms(times) >= start - RECENT_MS if start is not None else True))
         if len(rest) < LEAST_ROWS:
             continue
@@ -221,7 +222,7 @@ def _recent(spec: dict[str, Any], module: Any) -> tuple[Any, dict[str, Any] | No
         print(f"last {RECENT_DAYS} days, learned from {name}: {len(rest)} rows to learn from, {len(test)} to judge on")
     if "window" not in twins:
         return twins.get("all"), None
-    chosen = "all" if losses["all"] <= losses["window"] * (1 - ALL_BETTER) else "window"
+    chosen = "all" if not only and losses["all"] <= losses["window"] * (1 - ALL_BETTER) else "window"
     window = {"chosen": chosen, "since": short if chosen == "window" else None, "losses": losses}
     print(f"learns from {chosen}: " + ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items()))
     found = twins[chosen]

@@ -94,8 +94,8 @@ def _stages(deployment: Deployment, seen: Mapping[str, Any]) -> list[Stage]:
     """The steps that were begun, those to come, and the whole."""
     plan, begun = deployment.plan, deployment.shares
     to_come = plan.steps[len(begun) :] if plan.kind not in ("shadow", "ab") else ()
-    rows = telling.counted(deployment) / plan.rows if plan.rows else 1.0
-    part = min(1.0, rows, (seen.get("days") or 0) / plan.days if plan.days else 1.0)
+    rows = (seen.get("step_rows") or 0) / plan.rows if plan.rows else 1.0
+    part = min(1.0, rows, (seen.get("step_days") or 0) / plan.days if plan.days else 1.0)
     stages = [
         Stage(_share(each.share) if each.share else "aside", "done", f"since {when(each.event_time)}", 1.0)
         for each in begun[:-1]
