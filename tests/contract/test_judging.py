@@ -133,6 +133,26 @@ def test_a_retraining_that_changed_nothing_is_undecided(store: Store) -> None:
     assert told.summary.startswith(f"the retraining of decision {entry} is undecided: ")
 
 
+def test_a_version_that_another_judgement_needs_goes_on_scoring(store: Store) -> None:
+    """Version 2 was taken back, was let take over all the same, and is displaced by 3: the judgement of its abort has ended."""
+    world = Displaced(store)
+    asked = deployments.deploy(store, "m", version=2, plan="canary")
+    with store.db.write("deployments.step") as tx:
+        begin(tx, store, asked, "gates passed")
+    running = deployments.get_deployment(store, asked.id)
+    with store.db.write("deployments.step") as tx:
+        _abort(tx, store, running, Decision("abort", "its loss is high", "loss"), {})
+    world.live()
+    world.swap(2)
+    world.both(0, 2, loss=1.0)
+    world.swap(3)
+    world.judge()
+    world.judge()
+    assert world.shadow() == [2]
+    by_deployment = {each.deployment: each.until for each in ledger.list_judgements(store, model="m")}
+    assert by_deployment[asked.id] == START + 2 * DAY and max(by_deployment.values()) == START + 30 * DAY
+
+
 def test_what_fails_is_not_kept_running_to_be_judged(store: Store) -> None:
     world = Displaced(store)
     asked = deployments.deploy(store, "m", version=2, plan="canary")
@@ -152,7 +172,7 @@ def test_a_roll_back_ends_the_rows_that_count(store: Store) -> None:
         from stead.deployments import operations
 
         back = operations._insert(tx, store, "m", 1, 2, kind="rollback", overrides=[], reason=None)
-        operations.switch(tx, store, operations._get(tx, back))
+        operations.switch(tx, store, operations.get_in(tx, back))
     world.judge()
     cut = judgement(store)
     assert (cut.until, cut.verdict, cut.closed) == (START + 9 * DAY, "wrong", False)

@@ -217,13 +217,14 @@ def _step(tx: sa.Connection, store: Store, deployment: Deployment, share: float,
     begun = [*deployment.shares, Share(share, now, held if held is not None else now)]
     key = deployments.c.id == deployment.id
     tx.execute(sa.update(deployments).where(key).values(shares=msgspec.to_builtins(begun)))
-    operations.advance(tx, deployment, "canary", f"{share:.0%} of the traffic: {note}")
+    gets = f"gets {share:.0%} of the traffic" if share else "scores every row aside"
+    operations.advance(tx, deployment, "canary", f"{gets}: {note}")
     operations.record_end(
         tx,
         "agent",
         deployment,
         "canary.step",
-        f"{deployment.model}@{deployment.version} gets {share:.0%} of the traffic: {note}",
+        f"{deployment.model}@{deployment.version} {gets}: {note}",
         None,
         {"share": share, "revision": revision, "said": note},
         undo=ledger.Undo("deployments.cancel_deployment", {"number": deployment.id}),

@@ -80,7 +80,7 @@ def judge(store: Store, waiting: Sequence[Judgement]) -> bool:
         upto = max(min(until, due_until(model, now)), first.since)
         refresh = predictions.refreshed_in(tx, model.name, since=first.since, until=upto)
         over = now >= until
-        ends = over and _only_judged(tx, route, deployment)
+        ends = over and _only_judged(tx, route, deployment, now)
     closes = over and due_until(model, now) >= until + DAY
     old = [each for each in waiting if (each.seen, each.refresh, each.until) != (upto, refresh, until)]
     if not old and not closes and not ends:
@@ -95,7 +95,7 @@ def judge(store: Store, waiting: Sequence[Judgement]) -> bool:
         for each in waiting
     ]  # fmt: skip
     with store.db.write("deployments.judge") as tx:
-        ended = ends and _end_shadow(tx, store, deployment)
+        ended = ends and _end_shadow(tx, store, deployment, now)
         for each in made:
             if ledger.write_judgement(tx, each) and closes:
                 _tell(tx, each)
@@ -153,20 +153,26 @@ def _loser(deployment: Deployment) -> int | None:
     return deployment.version if deployment.state == "aborted" else deployment.previous
 
 
-def _only_judged(tx: sa.Connection, route: serving.Route | None, deployment: Deployment) -> bool:
-    """Whether a deployment's other version still scores, for nothing but the judgement."""
+def _only_judged(tx: sa.Connection, route: serving.Route | None, deployment: Deployment, now: int) -> bool:
+    """Whether a deployment's other version still scores, for nothing but the judgement of this one."""
     if route is None or _loser(deployment) not in route.shadow:
         return False
     busy = operations.under_way_in(tx, deployment.model)
     if busy is not None and busy.shares:
         return False  # a canary has both score, and lets go of them itself
-    return _loser(deployment) not in {arm.version for arm in route.arms}
+    others = {
+        each.deployment
+        for each in ledger.open_judgements(tx)
+        if each.model == deployment.model and each.deployment != deployment.id and each.until > now
+    }
+    kept = {_loser(operations.get_in(tx, number)) for number in others}
+    return _loser(deployment) not in kept | {arm.version for arm in route.arms}
 
 
-def _end_shadow(tx: sa.Connection, store: Store, deployment: Deployment) -> bool:
+def _end_shadow(tx: sa.Connection, store: Store, deployment: Deployment, now: int) -> bool:
     """Let the version that was kept for the judgement score no more; it stays warm where a roll-back needs it."""
     route = serving.route_in(tx, deployment.model)
-    if route is None or not _only_judged(tx, route, deployment):
+    if route is None or not _only_judged(tx, route, deployment, now):
         return False
     gone = _loser(deployment)
     left = [version for version in route.shadow if version != gone]

@@ -86,7 +86,7 @@ def rollback(
         if live is None or live.version == target:
             raise Conflict("already-live", f"{model}@{target} is live")
         number = _insert(tx, store, model, target, live.version, kind="rollback", overrides=[], reason=reason)
-        made = switch(tx, store, _get(tx, number), undoes=undoes)
+        made = switch(tx, store, get_in(tx, number), undoes=undoes)
     serving.wait_applied(store, made, timeout_s=10)
     return get_deployment(store, number)
 
@@ -201,7 +201,7 @@ def withdraw(
 def cancel_deployment(store: Store, number: int, *, reason: str | None = None, undoes: int | None = None) -> Deployment:
     """Stop a deployment that is under way; the present version goes on answering. Raises Conflict (`deployment-ended`)."""
     with store.db.write("deployments.cancel") as tx:
-        deployment = _get(tx, number)
+        deployment = get_in(tx, number)
         if deployment.state not in UNDER_WAY:
             raise Conflict("deployment-ended", f"deployment {number} has ended: {deployment.state}")
         let_go(tx, store, deployment)
@@ -214,7 +214,7 @@ def cancel_deployment(store: Store, number: int, *, reason: str | None = None, u
 def get_deployment(store: Store, number: int) -> Deployment:
     """One deployment. Raises NotFound (`deployment-unknown`)."""
     with store.db.read() as tx:
-        return _get(tx, number)
+        return get_in(tx, number)
 
 
 def list_deployments(store: Store, *, model: str | None = None, limit: int = 50) -> list[Deployment]:
@@ -281,7 +281,7 @@ def _request(
         number = request_in(
             tx, store, model, version, kind=kind, overrides=overrides, reason=reason, undoes=undoes, plan=plan
         )
-        return _get(tx, number)
+        return get_in(tx, number)
 
 
 def request_in(
@@ -349,7 +349,7 @@ def request_in(
     tx.execute(sa.update(deployments).where(deployments.c.id == number).values(job=job.id))
     for verdict in refused:
         said = f"{verdict.gate} was overridden for {model}@{version}: {verdict.summary}"
-        record_end(tx, store.actor, _get(tx, number), "gate.overridden", said, reason, verdict.evidence)
+        record_end(tx, store.actor, get_in(tx, number), "gate.overridden", said, reason, verdict.evidence)
     return number
 
 
@@ -467,7 +467,8 @@ def record_end(
     )
 
 
-def _get(tx: sa.Connection, number: int) -> Deployment:
+def get_in(tx: sa.Connection, number: int) -> Deployment:
+    """`get_deployment` inside a transaction."""
     row = tx.execute(sa.select(deployments).where(deployments.c.id == number)).mappings().first()
     if row is None:
         raise NotFound("deployment-unknown", f"there is no deployment {number}", hint="stead deployments list")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FEATURE = "features."
 FIELDS = (
     *("request", "row", "rows", "model", "version", "event_time", "received_at", "latency_us", "status"),
-    *("protocol", "key", "output", "output_number", "body"),
+    *("protocol", "key", "named", "output", "output_number", "body"),
 )
 """Columns of predictions before the features."""
 _CHUNKS = 64
@@ -154,6 +154,7 @@ def _table(answers: Sequence[Answer], bodies: Sequence[bytes | None]) -> pa.Tabl
         "status": pa.array([log.status for log in logs], pa.int32()),
         "protocol": pa.array([log.protocol for log in logs], pa.string()),
         "key": pa.array([log.key for log in logs], pa.string()),
+        "named": pa.array([log.named for log in logs], pa.bool_()),
         "body": pa.array(bodies, pa.binary()),
     }
     counts = np.array([_count(answer) for answer in answers], dtype=np.int64)

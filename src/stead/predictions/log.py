@@ -41,6 +41,8 @@ class Logged(msgspec.Struct, array_like=True):
     """The request's body as it came."""
     outputs: bytes
     """MessagePack of the list with one output a row; empty for a failed request."""
+    named: bool = False
+    """Whether the request named the version; no split sent it there."""
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -188,7 +188,7 @@ def read(store: Store, model: str, *, since: int | None = None, until: int | Non
                 p.output_number as output, p.output as output_json,
                 l.value_number as label, l.value as label_json, l.accepted // 1000000 as label_at,
                 p.* exclude (request, row, rows, model, version, event_time, received_at, latency_us, status, protocol, key,
-                    output, output_number, body)
+                    named, output, output_number, body)
             from mine p left join labels l on p.request = l.request and p.row = l.row
             order by p.event_time, p.request, p.row"""
         ).to_arrow_table()
@@ -262,9 +262,9 @@ def _view_scores(con: DuckDBPyConnection, store: Store, model: str, bounds: tupl
 
 
 def read_requests(store: Store, model: str, *, came: int) -> pa.Table:
-    """The requests that came from a moment of the wall clock on, answered or failed: version, status, latency_us, received_at, event_time.
+    """The requests that came from a moment of the wall clock on and named no version, answered or failed.
 
-    `first` tells those that are the first of their key, and those without one.
+    Columns: version, status, latency_us, received_at, event_time, first (of its key, or without one).
     """
     view = look(store, "predictions", models=[model], ids=(first_id(int(came)), _LAST_ID))
     with connect() as con:
@@ -272,7 +272,7 @@ def read_requests(store: Store, model: str, *, came: int) -> pa.Table:
         table: pa.Table = con.sql(
             f"""select version, status, latency_us, received_at, event_time,
                 row_number() over (partition by coalesce(key, request) order by request) = 1 as first from predictions
-            where model = $model and row = 0 and received_at >= {int(came)}""",
+            where model = $model and row = 0 and received_at >= {int(came)} and named is not true""",
             params={"model": model},
         ).to_arrow_table()
         return table

@@ -25,6 +25,7 @@ class Call:
         "kind",
         "model",
         "name",
+        "named",
         "number",
         "protocol",
         "received_ns",
@@ -48,6 +49,7 @@ class Call:
         received_ns: int,
         key: str | None,
         future: asyncio.Future[Answer] | None,
+        named: bool = False,
     ) -> None:
         self.kind = kind
         self.number = number
@@ -62,6 +64,7 @@ class Call:
         self.received_ns = received_ns
         self.key = key
         self.future = future
+        self.named = named
         self.deaths = 0
         self.alone = False
         self.shadow = future is None

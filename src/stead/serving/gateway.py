@@ -214,6 +214,7 @@ class Gateway:
             received_ns=received,
             key=head.key,
             future=asyncio.get_running_loop().create_future(),
+            named=asked.version is not None,
         )
         target.pool.submit(call)
         if asked.version is None and (shadows := self.follower.shadows.get(model)):
@@ -334,6 +335,7 @@ class Gateway:
                     call.header_length,
                     b"" if call.shadow else call.body,
                     frame.part,
+                    call.named,
                 )
             )
         if aside:

@@ -174,6 +174,19 @@ def test_a_version_that_fails_is_taken_back_before_any_label(world: World) -> No
     assert route is not None and (route.warm, route.shadow) == ([], [])
 
 
+def test_requests_that_name_a_version_say_nothing_of_the_split(world: World) -> None:
+    store = world.store
+    asked = deployments.deploy(store, "times", version=2, plan="canary")
+    world.settle()
+    for _ in range(60):
+        world.gateway.http.post("/predict/times/versions/2", json={"row": {"x": 1.0}})
+    world.days(1)
+    predictions.compact(store)
+    held = deployments.observe(store, asked.id)
+    assert held.state == "canary" and held.evidence is not None
+    assert held.evidence["split"] > 0.01 and held.evidence["requests"] == 24
+
+
 def test_a_version_whose_answers_are_no_numbers_is_taken_back(world: World) -> None:
     store = world.store
     asked = deployments.deploy(store, "times", version=3, plan="canary")
