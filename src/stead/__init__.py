@@ -19,10 +19,12 @@ __all__ = ["__version__", "dataset", "finish", "init", "log", "log_artifact", "l
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'stead' has no attribute {name!r}")
     import importlib
     import os
+    import sys
+
+    if name not in __all__:
+        raise AttributeError(f"module 'stead' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
 
     # Inside a job the platform is absent: the same names are bound to the runtime, which writes a journal for the executor.
     home = "stead.runtime.sdk" if os.environ.get("STEAD_STEP") else "stead.sdk"

@@ -39,6 +39,8 @@ class SteadError(Exception):
         self.message = message
         self.hint = hint
         self.details = details
+        if hint:
+            self.add_note(f"hint: {hint}")  # where Python or a notebook shows the traceback
 
     def as_dict(self) -> dict[str, Any]:
         """The one documented shape of an error in JSON; a narrower class is told as the documented one above it.

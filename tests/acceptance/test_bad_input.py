@@ -102,6 +102,8 @@ def test_a_broken_stead_toml_is_told_with_file_line_key_and_hint(life: Life, tex
     [
         (["trian", "p"], 2, "did you mean 'train'"),
         (["train", "q"], 3, "no model 'q'"),
+        (["deploy", "p"], 3, "hint: stead train p\n"),
+        (["level", "p", "train"], 3, "hint: stead train p\n"),
         (["deploy", "q"], 3, "no model 'q'"),
         (["deploy", "p@x"], 2, "no version number"),
         (["rollback", "p"], 3, "no model"),
@@ -142,6 +144,47 @@ def test_a_command_that_makes_no_sense(refusing: Life, command: list[str], code:
     assert "Traceback" not in told and "Error: " not in told.split("\n")[0]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("import numpy", "import no_such_library\nimport numpy", "hint: add its library to requirements in stead.toml"),
+        ("def train(X", "def train X", "line 31: unmatched ')'\n"),
+    ],
+)
+def test_code_that_cannot_run(life: Life, before: str, after: str, said: str) -> None:
+    code = life.folder / "p.py"
+    code.write_text(code.read_text().replace(before, after))
+    done = life.begin("train", "p").communicate(timeout=120)
+    assert said in done[1]
+
+
+def test_a_requirement_that_nobody_has(life: Life) -> None:
+    file = life.folder / "stead.toml"
+    file.write_text(file.read_text().replace("pandas>=2.2", "pandsa-no-such>=2.2"))
+    assert "hint: is 'pandsa-no-such' spelled as its index has it?" in life.run("train", "p", code=2)
+
+
+def test_python_tells_the_hint_too(life: Life) -> None:
+    code = "import stead\nstead.dataset('nothing')"
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=life.folder, env=life.environ, capture_output=True, text=True
+    )
+    assert told.stderr.endswith("there is no dataset 'nothing'\nhint: stead data add nothing FILE\n")
+    code = "import stead\nstead.dataste"
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=life.folder, env=life.environ, capture_output=True, text=True
+    )
+    assert "Did you mean: 'dataset'?" in told.stderr
+
+
+def test_an_empty_list_says_why(life: Life) -> None:
+    def told(*arguments: str) -> str:
+        return life.begin("runs", "list", *arguments).communicate(timeout=60)[1]
+
+    assert "no runs yet" in told()
+    assert "no runs like that" in told("--project", "p")
+
+
 def test_errors_have_one_shape_in_json(refusing: Life) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "stead", "models", "show", "q", "--json"],
@@ -157,7 +200,7 @@ def test_errors_have_one_shape_in_json(refusing: Life) -> None:
 
 def test_a_label_of_an_unknown_prediction_is_kept(life: Life) -> None:
     told = life.run("label", "01a20faac4227f0c82e4d450af24882f", "5")
-    assert "1 labels kept" in told and "not known yet" in told
+    assert "1 label kept" in told and "not known yet" in told
 
 
 def test_a_port_in_use_and_a_second_up(life: Life) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
@@ -146,6 +147,8 @@ def main() -> NoReturn:
 
 
 def _tell(error: SteadError) -> None:
+    if error.code == "model-unknown" and _in_project(str(error.details.get("model", ""))):
+        error.hint = f"stead train {error.details['model']}"
     if "--json" in sys.argv:
         import json
 
@@ -157,6 +160,16 @@ def _tell(error: SteadError) -> None:
 
     if has_entry(error.code):
         print(f"more: stead runbook {error.code}", file=sys.stderr)
+
+
+def _in_project(model: str) -> bool:
+    """Whether this folder's stead.toml has the model: it is unknown only until it is trained."""
+    from stead.cli.common import project_or_none
+
+    with suppress(SteadError):
+        project = project_or_none()
+        return project is not None and model in project.models
+    return False
 
 
 def _usage_hint(error: click.ClickException) -> str | None:

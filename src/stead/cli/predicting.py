@@ -105,7 +105,10 @@ def label(prediction_id: str | None, value: str | None, file: str | None, as_jso
         accepted, unknown = accepted + receipt.accepted, unknown + receipt.unknown
     if as_json:
         return {"accepted": accepted, "unknown": unknown}
-    print(f"{accepted} labels kept" + (f", {unknown} of predictions that are not known yet" if unknown else ""))
+    print(
+        f"{accepted} {'label' if accepted == 1 else 'labels'} kept"
+        + (f", {unknown} of predictions that are not known yet" if unknown else "")
+    )
     return None
 
 

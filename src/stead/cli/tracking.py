@@ -50,7 +50,9 @@ def runs_list(project: str | None, where: str | None, order: str | None, limit: 
         ("run", "project", "name", "status", "started", "took", *keys),
         rows,
         right=(5, *range(6, 6 + len(keys))),
-        empty="no runs yet (stead.init in a notebook, or stead train MODEL)",
+        empty="no runs like that"
+        if project or where
+        else "no runs yet (stead.init in a notebook, or stead train MODEL)",
     )
     return None
 

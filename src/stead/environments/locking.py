@@ -164,11 +164,10 @@ class Unsatisfiable(InvalidInput):
     def __init__(self, text: str) -> None:
         words = last_words(text).removeprefix("error: ").removeprefix("No solution found when resolving dependencies:")
         words = re.sub(r"^No solution found when resolving dependencies\s*(cause:)?\s*", "", words).strip()
-        super().__init__(
-            "requirements-unsatisfiable", f"no versions fit: {words}", hint="loosen one of the requirements"
-        )
-        found = re.findall(r"no version of ([A-Za-z0-9][\w.-]*?)(?:\[[^\]]*\])?==", text)
-        found += re.findall(r"([A-Za-z0-9][\w.-]*) was not found in the", text)
+        unknown = re.findall(r"([A-Za-z0-9][\w.-]*) was not found in the", text)
+        hint = f"is {unknown[0]!r} spelled as its index has it?" if unknown else "loosen one of the requirements"
+        super().__init__("requirements-unsatisfiable", f"no versions fit: {words}", hint=hint)
+        found = re.findall(r"no version of ([A-Za-z0-9][\w.-]*?)(?:\[[^\]]*\])?==", text) + unknown
         found += re.findall(r"([A-Za-z0-9][\w.-]*)==\S+ has no wheels", text)
         self.missing = sorted({canonicalize_name(name) for name in found})
 

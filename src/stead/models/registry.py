@@ -438,7 +438,7 @@ def _model(tx: sa.Connection, name: str) -> Model:
     if row is None:
         known = tx.execute(sa.select(models.c.name)).scalars().all()
         hint = did_you_mean(name, known) or "stead models list"
-        raise NotFound("model-unknown", f"there is no model {name!r}", hint=hint)
+        raise NotFound("model-unknown", f"there is no model {name!r}", hint=hint, model=name)
     named = _pairs(tx, sa.select(aliases.c.alias, aliases.c.version).where(aliases.c.model == name))
     own = sa.select(tags.c.key, tags.c.value).where(tags.c.model == name, tags.c.version == 0)
     counted = tx.execute(sa.select(sa.func.count()).where(versions.c.model == name)).scalar_one()

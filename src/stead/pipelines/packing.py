@@ -93,8 +93,8 @@ def local_files(root: Path, entry: Path) -> list[Path]:
         try:
             tree = ast.parse((root / path).read_text(encoding="utf-8"), filename=str(path))
         except (SyntaxError, UnicodeDecodeError) as error:
-            line = getattr(error, "lineno", None)
-            raise InvalidInput("code-invalid", f"{root / path}{f', line {line}' if line else ''}: {error}") from None
+            told = f", line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else f": {error}"
+            raise InvalidInput("code-invalid", f"{root / path}{told}") from None
         for node in ast.walk(tree):
             for name in _imported(node, path):
                 waiting.extend(_locate(root, name))

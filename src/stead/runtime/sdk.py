@@ -56,6 +56,8 @@ class Run:
     ...     run.log({"loss": 0.5})
     >>> run.status
     'finished'
+    >>> run
+    <run r1 of p, finished>
     """
 
     def __init__(
@@ -103,6 +105,9 @@ class Run:
         _runs.add(self)
         if watch:
             self._watch()
+
+    def __repr__(self) -> str:
+        return f"<run {self.id[-12:]} of {self.project or 'Default'}, {self.status}>"
 
     def log(self, values: Mapping[str, Any], step: int | Sequence[int] | None = None) -> None:
         """Record numbers. Without `step` each call is the next one; nested mappings give names such as `val/loss`.
@@ -400,6 +405,7 @@ def number(key: str, value: Any) -> float:
     >>> number("loss", "0.5")
     Traceback (most recent call last):
     stead.errors.InvalidInput: metric 'loss' must be a number, not '0.5'
+    hint: texts are parameters or tags: run.log_params, run.set_tags
     """
     if type(value) is float:
         return value

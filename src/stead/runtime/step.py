@@ -58,6 +58,8 @@ def run(file: Path) -> int:
     except Exception as error:
         traceback.print_exc()
         print(f"error: {type(error).__name__}: {error}{_place(error, spec['code'])}", file=sys.stderr)
+        if isinstance(error, ModuleNotFoundError):
+            print("hint: add its library to requirements in stead.toml", file=sys.stderr)
         return 1
     return 0
 

@@ -86,7 +86,11 @@ def save(
 
 
 def _normal(data: Any) -> Any:
-    """Rows given as dictionaries become columns, lists become arrays, a series or one row stays an error."""
+    """Rows given as dictionaries become columns, lists become arrays; a series stays an error."""
+    if isinstance(data, dict) and all(
+        isinstance(value, str) or not hasattr(value, "__len__") for value in data.values()
+    ):
+        data = [data]
     if isinstance(data, list) and data and isinstance(data[0], dict):
         return rows_to_columns(data)
     if isinstance(data, list):
@@ -274,7 +278,15 @@ def _golden(model: Any, folder: Path, config: dict[str, Any], rows: Any) -> Any:
             made = portable.resolve(config["features"])(rows.copy())  # it may write into what it gets
         features = portable.listed(made)
     called = portable.caller(model, config | ({"classes": None} if "classes" in config else {}))
-    outputs = [portable.plain(value) for value in _as_list(called(made))]
+    try:
+        answered = called(made)
+    except Exception as error:
+        raise InvalidInput(
+            "example-refused",
+            f"the model does not answer the example rows: {type(error).__name__}: {error}",
+            hint="fit it, and give rows as it takes them: input_example=X[:5]",
+        ) from error
+    outputs = [portable.plain(value) for value in _as_list(answered)]
     golden = {"inputs": inputs, "features": features, "outputs": outputs}
     golden |= {"libraries": config["libraries"], "python": config["python"]}
     _write_json(folder / "stead" / "golden.json", golden)

@@ -97,7 +97,11 @@ def rows_to_columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     >>> rows_to_columns([{"a": 1}, {"a": 2}])
     {'a': [1, 2]}
     """
-    return {name: [row.get(name) for row in rows] for name in rows[0]}
+    return {name: [_plain(row.get(name)) for row in rows] for name in rows[0]}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
 
 
 def _frame_column(name: str, series: Any) -> dict[str, Any]:

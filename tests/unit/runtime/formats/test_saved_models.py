@@ -308,6 +308,14 @@ def test_trees_take_missing_values_and_lines_do_not(tmp_path: Path) -> None:
                 predictor.check(row)
 
 
+def test_one_row_is_an_example_and_a_row_that_the_model_refuses_is_told(tmp_path: Path) -> None:
+    assert save(lambda rows: rows["a"], tmp_path / "one", input_example=dict(FRAME.iloc[0]))["golden_rows"] == 1
+    model = KINDS["sklearn frame"][0]
+    with pytest.raises(InvalidInput, match=r"does not answer the example rows: ValueError: ") as caught:
+        save(model, tmp_path / "two", input_example=FRAME[["a"]][:3])
+    assert caught.value.code == "example-refused"
+
+
 def test_without_an_example_the_model_itself_is_asked(tmp_path: Path) -> None:
     info = save(KINDS["sklearn frame"][0], tmp_path / "m")
     assert [column["name"] for column in info["signature"]["inputs"]] == list(FRAME.columns)
