@@ -131,6 +131,8 @@ def test_a_broken_stead_toml_is_told_with_file_line_key_and_hint(life: Life, tex
         (["label", "--file", "missing.csv"], 3, "no file missing.csv"),
         (["label", "01a20faac4227f0c82e4d450af24882f", "nan"], 2, "is no value"),
         (["label", "--file", sys.executable], 2, "no text"),
+        (["label", "01a20faac4227f0c82e4d450af24882f", ""], 2, "it is empty"),
+        (["predict", "p", "--row", '{"a": 1, "a": 2}'], 2, "'a' is there twice"),
         (["tokens", "revoke", "nobody"], 3, "nobody"),
         (["up", "--host", "0.0.0.0"], 2, "no token"),
         (["up", "--port", "99999"], 2, "--port must be 1 to 65535"),
@@ -201,6 +203,22 @@ def test_errors_have_one_shape_in_json(refusing: Life) -> None:
 def test_a_label_of_an_unknown_prediction_is_kept(life: Life) -> None:
     told = life.run("label", "01a20faac4227f0c82e4d450af24882f", "5")
     assert "1 label kept" in told and "not known yet" in told
+
+
+def test_a_file_of_labels_with_a_bad_one_is_refused_whole(life: Life) -> None:
+    """Not even the parts that a long one is sent in."""
+    good = json.dumps({"prediction_id": "01a20faac4227f0c82e4d450af24882f", "value": 1}) + "\n"
+    for bad, said in (('"source": 3', "3 is no source"), ('"event_time": true', "no time"), ('"vale": 1', "'vale'")):
+        (life.folder / "labels.jsonl").write_text(good * 6000 + good.replace("}", f", {bad}}}"))
+        told = life.run("label", "--file", "labels.jsonl", code=2)
+        assert "label 6000" in told and said in told and "hint: " in told
+    assert not (life.folder / ".stead").exists()
+
+
+def test_what_cannot_be_undone_says_where_to_look(life: Life) -> None:
+    life.run("push", "p")
+    told = life.run("undo", "1", code=1)
+    assert "has no undo" in told and "hint: stead decisions" in told
 
 
 def test_a_port_in_use_and_a_second_up(life: Life) -> None:

@@ -22,14 +22,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stead import __version__, jobs
 from stead.api import hot, tokens
-from stead.api.table import Operation, operations
+from stead.api.table import Operation, operation, operations
 from stead.config import Settings
 from stead.errors import Forbidden, InvalidInput, NotFound, SteadError
+from stead.runtime import keys
 from stead.serving.http import too_large
 from stead.store import Store
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
-BLOBS = "/api/v1/blobs/"
+OPERATIONS = "/api/v1/"
+BLOBS = f"{OPERATIONS}blobs/"
 MAX_BLOB = 1 << 30
 """Bytes of artifacts and data come whole, and may be more than arguments."""
 
@@ -55,9 +57,9 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.add_exception_handler(SteadError, _stead_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    for operation in operations().values():
-        _add(app, operation)
-    app.add_route("/api/v1/blobs/{digest}", _blob, methods=["GET", "PUT"])
+    for each in operations().values():
+        _add(app, each)
+    app.add_route(BLOBS + "{digest}", _blob, methods=["GET", "PUT"])
     app.add_route("/health", _health)
     app.add_route("/version", _version)
     return app
@@ -193,13 +195,14 @@ def _add(app: FastAPI, operation: Operation) -> None:
     }
 
     async def post(request: Request, arguments: Any) -> Response:
+        keys.parse(await request.body())  # the framework takes the last of a key that is there twice
         return await _call(request, operation, {name: getattr(arguments, name) for name in fields})
 
     post.__annotations__ = {"request": Request, "arguments": model, "return": Response}
-    app.add_api_route(f"/api/v1/{operation.name}", post, methods=["POST"], operation_id=operation.name, **options)
+    app.add_api_route(f"{OPERATIONS}{operation.name}", post, methods=["POST"], operation_id=operation.name, **options)
     if operation.reads and all(_simple(hint) for hint, _ in fields.values()):
         app.add_api_route(
-            f"/api/v1/{operation.name}",
+            f"{OPERATIONS}{operation.name}",
             _getter(operation, fields),
             methods=["GET"],
             operation_id=f"get {operation.name}",
@@ -290,6 +293,12 @@ def told(request: Request, error: HTTPException) -> SteadError:
     """What the framework refused, as an error of ours."""
     if error.status_code == 413:
         return too_large(int(error.detail))
+    name = request.url.path.removeprefix(OPERATIONS)
+    if error.status_code == 404 and name != request.url.path and "/" not in name:
+        try:
+            operation(name)
+        except NotFound as unknown:
+            return unknown
     kind = NotFound if error.status_code == 404 else InvalidInput
     what = "there is no page" if error.status_code == 404 else error.detail
     return kind(f"http-{error.status_code}", f"{request.method} {request.url.path}: {what}", hint="/api/docs")

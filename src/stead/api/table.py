@@ -84,7 +84,8 @@ def operation(name: str) -> Operation:
     part = name.partition(".")[0]
     found = _of_part(part).get(name) if part in (*PARTS, "tokens") else None
     if found is None:
-        raise NotFound("operation-unknown", f"there is no operation {name!r}", hint=did_you_mean(name, operations()))
+        hint = did_you_mean(name, operations()) or "/api/docs"
+        raise NotFound("operation-unknown", f"there is no operation {name[:100]!r}", hint=hint)
     return found
 
 

@@ -16,9 +16,14 @@ def undo(store: Store, number: int, *, reason: str | None = None) -> ledger.Entr
 
     entry = ledger.get_entry(store, number)
     if entry.undone_by is not None:
-        raise Conflict("already-undone", f"decision {number} was undone by {entry.undone_by}")
+        hint = f"stead decisions show {entry.undone_by}"
+        raise Conflict("already-undone", f"decision {number} was undone by {entry.undone_by}", hint=hint)
     if entry.undo is None:
-        raise Conflict("not-undoable", f"decision {number} ({entry.summary}) has no undo")
+        raise Conflict(
+            "not-undoable",
+            f"decision {number} ({entry.summary}) has no undo",
+            hint="stead decisions lists those that can be taken back with their command",
+        )
     operation(entry.undo.operation).function(
         store, **entry.undo.arguments, undoes=number, reason=reason or f"undo {number}"
     )

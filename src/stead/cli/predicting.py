@@ -11,7 +11,8 @@ import click
 from stead.cli import output
 from stead.cli.common import MOMENT, connect, gateway_url, project_or_none, read_text, split_ref
 from stead.config import duration_ms
-from stead.errors import Failed, Forbidden, InvalidInput, Unreachable
+from stead.errors import Failed, Forbidden, InvalidInput, Unreachable, did_you_mean
+from stead.runtime import keys
 
 if TYPE_CHECKING:
     from stead.api import Caller
@@ -59,8 +60,8 @@ def predict(ref: str, row: str | None, file: str | None, as_json: bool) -> Any:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError as error:
+        return keys.parse(text)
+    except (ValueError, RecursionError) as error:
         raise InvalidInput("json-invalid", f"{where} is not JSON: {error}") from None
 
 
@@ -88,7 +89,7 @@ def _rows(path: str) -> list[Any]:
 @output.json_option
 def label(prediction_id: str | None, value: str | None, file: str | None, as_json: bool) -> Any:
     """Tell the truth about a prediction: stead label ID VALUE. Late, corrected and unknown ones are kept."""
-    from stead.predictions import Label
+    from stead.predictions import Label, check_labels
 
     if file is None:
         if prediction_id is None or value is None:
@@ -97,7 +98,8 @@ def label(prediction_id: str | None, value: str | None, file: str | None, as_jso
             )
         labels = [Label(prediction_id=prediction_id, value=_label_value(value))]
     else:
-        labels = [_label(row, number) for number, row in enumerate(_rows(file), 1)]
+        labels = [_label(row, number) for number, row in enumerate(_rows(file))]
+    check_labels(labels)  # a file is refused whole
     caller = connect()
     accepted = unknown = 0
     for start in range(0, len(labels), 5_000):
@@ -127,14 +129,16 @@ def _label_value(text: str) -> Any:
 def _label(row: Any, number: int) -> Any:
     from stead.predictions import Label
 
-    if not isinstance(row, dict) or "prediction_id" not in row or "value" not in row:
-        raise InvalidInput("label-invalid", f"row {number} has no prediction_id and value")
-    return Label(
-        prediction_id=str(row["prediction_id"]),
-        value=row["value"],
-        event_time=row.get("event_time"),
-        source=row.get("source"),
-    )
+    names = ("prediction_id", "value", "event_time", "source")
+    if not isinstance(row, dict) or not {"prediction_id", "value"} <= row.keys():
+        raise InvalidInput("label-invalid", f"label {number} has no prediction_id and value", hint="stead label --help")
+    if unknown := [name for name in row if name not in names]:
+        raise InvalidInput(
+            "label-invalid",
+            f"label {number} has {unknown[0]!r}, which no label has",
+            hint=did_you_mean(str(unknown[0]), names) or f"a label has {', '.join(names)}",
+        )
+    return Label(**row)
 
 
 @click.group()

@@ -8,7 +8,7 @@ from stead.predictions.columns import read_columns
 from stead.predictions.compaction import compact
 from stead.predictions.erasing import Erasure, erase_key, key_digest
 from stead.predictions.expiring import expire, find_expired
-from stead.predictions.labels import add_labels, seal_labels
+from stead.predictions.labels import add_labels, check_labels, seal_labels
 from stead.predictions.log import Logged, PredictionLog
 from stead.predictions.performance import (
     changed_days,
@@ -42,6 +42,7 @@ __all__ = [
     "add_labels",
     "changed_days",
     "changed_models",
+    "check_labels",
     "compact",
     "counts",
     "erase_key",

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -17,11 +18,13 @@ from stead.predictions.index import find
 from stead.predictions.segment import Segment, folder_of
 from stead.predictions.tail import KeptLabel, is_prediction_id, request_and_row
 from stead.predictions.types import Label, LabelReceipt
+from stead.runtime.clock import checked_ms
 from stead.store import Store
 
 ROLL_BYTES = 16 << 20
 ROLL_SECONDS = 300.0
 BATCH = 10_000
+MOST_LETTERS = 1_000
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -30,8 +33,8 @@ def add_labels(store: Store, labels: Sequence[Label]) -> LabelReceipt:
 
     Labels may come late, repeatedly and for predictions that are not known yet: all are kept, the newest one counts.
 
-    Raises InvalidInput (`label-id-invalid`, `label-value-invalid`, `label-time-invalid`) where one makes no sense, Failed
-    (`disk-full`) where there is no room: nothing of the batch is kept then.
+    Raises what `check_labels` raises where one makes no sense, Failed (`disk-full`) where there is no room: nothing of the
+    batch is kept then.
     """
     if not labels:
         return LabelReceipt(accepted=0, unknown=0)
@@ -61,7 +64,7 @@ class _LabelWriter:
         self._last = 0
 
     def add(self, labels: Sequence[Label]) -> list[KeptLabel]:
-        checked = [_checked(label, place) for place, label in enumerate(labels)]
+        checked = check_labels(labels)
         with self._lock:
             accepted = max(time.time_ns(), self._last + 1)
             self._last = accepted + len(labels)
@@ -114,32 +117,51 @@ def _writer(store: Store) -> _LabelWriter:
         return writer
 
 
+def check_labels(labels: Sequence[Label]) -> list[tuple[str, int]]:
+    """Request and row of each label. Raises InvalidInput (`label-id-invalid`, `label-value-invalid`, `label-time-invalid`,
+    `label-source-invalid`) with the `position` of the first that makes no sense."""
+    return [_checked(label, place) for place, label in enumerate(labels)]
+
+
 def _checked(label: Label, place: int) -> tuple[str, int]:
-    """Request and row of a label that makes sense."""
     if not isinstance(label.prediction_id, str) or not is_prediction_id(label.prediction_id):
         raise InvalidInput(
             "label-id-invalid",
-            f"label {place}: {label.prediction_id!r} is no prediction id",
+            f"label {place}: {repr(label.prediction_id)[:100]} is no prediction id",
             hint="it is the prediction_id of the answer, with .0, .1, … where the request had several rows",
             position=place,
         )
-    value = label.value
-    if not isinstance(value, (float, int, str)) or (isinstance(value, float) and not math.isfinite(value)):
+    if (problem := _value_problem(label.value)) is not None:
         raise InvalidInput(
             "label-value-invalid",
-            f"label {place} of {label.prediction_id}: {value!r} is no value",
-            hint="a label is a finite number, a text, true or false",
+            f"label {place} of {label.prediction_id}: {repr(label.value)[:100]} is no value: {problem}",
+            hint=f"a label is a finite number, a text of 1 to {MOST_LETTERS} letters, true or false",
             position=place,
         )
-    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+    if label.event_time is not None:
+        try:
+            checked_ms(label.event_time)
+        except InvalidInput as error:
+            raise InvalidInput(
+                "label-time-invalid", f"label {place}: {error.message}", hint=error.hint, position=place
+            ) from None
+    if label.source is not None and not (isinstance(label.source, str) and 0 < len(label.source) <= MOST_LETTERS):
         raise InvalidInput(
-            "label-value-invalid", f"label {place} of {label.prediction_id} has more than 64 bits", position=place
-        )
-    if label.event_time is not None and not isinstance(label.event_time, int):
-        raise InvalidInput(
-            "label-time-invalid",
-            f"label {place}: {label.event_time!r} is no time",
-            hint="milliseconds since 1970 UTC",
+            "label-source-invalid",
+            f"label {place}: {repr(label.source)[:100]} is no source",
+            hint=f"who says so, in 1 to {MOST_LETTERS} letters",
             position=place,
         )
     return request_and_row(label.prediction_id)
+
+
+def _value_problem(value: Any) -> str | None:
+    if isinstance(value, str):
+        if not value or len(value) > MOST_LETTERS:
+            return f"it has {len(value)} letters" if value else "it is empty"
+        return None
+    if isinstance(value, int):
+        return None if -(1 << 63) <= value < 1 << 63 else "it has more than 64 bits"
+    if not isinstance(value, float):
+        return "it is null" if value is None else f"it is a {type(value).__name__}"
+    return None if math.isfinite(value) else "it is not finite"

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 from stead.errors import InvalidInput
+
+FIRST_MS, END_MS = -30_610_224_000_000, 32_503_680_000_000
+"""Years 1000 and 3000: what events may lie between, with room for pages that draw the time around them."""
 
 
 def now_ms() -> int:
@@ -33,6 +37,21 @@ def to_ms(value: str | int | float | datetime) -> int:
     if value.tzinfo is None:
         value = value.replace(tzinfo=UTC)
     return int(value.timestamp() * 1000)
+
+
+def checked_ms(value: Any) -> int:
+    """A time of an event, from year 1000 to 2999, in milliseconds since 1970 UTC. Raises InvalidInput (`time-invalid`).
+
+    >>> checked_ms(1325376000000)
+    1325376000000
+    """
+    if type(value) is int and FIRST_MS <= value < END_MS:
+        return value
+    raise InvalidInput(
+        "time-invalid",
+        f"{repr(value)[:100]} is no time of an event",
+        hint="milliseconds since 1970 UTC, from year 1000 to 2999",
+    )
 
 
 def to_iso(ms: int) -> str:

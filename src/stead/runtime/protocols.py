@@ -9,16 +9,17 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from stead.errors import InvalidInput, SteadError
-from stead.runtime import tensors
+from stead.runtime import keys, tensors
 
 PROTOCOLS = ("stead", "invocations", "csv", "v2")
 """Their place is their number in a frame: append only."""
 
+T = TypeVar("T")
 Columns = dict[str, Sequence[Any]] | Any
 """Named columns, or a 2-D array (numpy where the environment has it, else a list of rows) where the rows carried no names."""
 
@@ -30,6 +31,8 @@ class Request(NamedTuple):
     rows: int
     id: str | None = None
     outputs: tuple[tuple[str | None, bool], ...] = ()
+    keys: int = 0
+    """Of all objects of the JSON."""
 
 
 class _Native(msgspec.Struct, forbid_unknown_fields=True):
@@ -69,7 +72,7 @@ def decode(protocol: str, body: bytes, header_length: int = 0) -> Columns:
     >>> decode("stead", b'{"rows": [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]}')
     {'a': [1, 2], 'b': ['x', 'y']}
 
-    Raises InvalidInput (`body-invalid`, `rows-empty`, `columns-ragged`).
+    Raises InvalidInput (`body-invalid`, `key-repeated`, `rows-empty`, `columns-ragged`).
     """
     return read(protocol, body, header_length).columns
 
@@ -77,7 +80,10 @@ def decode(protocol: str, body: bytes, header_length: int = 0) -> Columns:
 def read(protocol: str, body: bytes, header_length: int = 0) -> Request:
     """The whole of a request. Raises like `decode`."""
     try:
-        return _READERS[protocol](body, header_length)
+        request = _READERS[protocol](body, header_length)
+        if request.keys:  # CSV has none
+            keys.check(body[:header_length] if header_length else body, request.keys)
+        return request
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, csv.Error) as error:
         raise InvalidInput("body-invalid", f"the body cannot be read: {error}", hint=_HINTS[protocol]) from None
 
@@ -87,8 +93,8 @@ def _read_native(body: bytes, _: int) -> Request:
     row = request.row
     if row is not None and request.rows is None and request.columns is None:
         if type(row) is dict:
-            return Request({name: [value] for name, value in row.items()}, 1)
-        return Request(tensors.matrix([row]), 1)
+            return Request({name: [value] for name, value in row.items()}, 1, keys=1 + len(row))
+        return Request(tensors.matrix([row]), 1, keys=1)
     given = [part for part in (row, request.rows, request.columns) if part is not None]
     if len(given) != 1:
         raise InvalidInput("body-invalid", "the body must have exactly one of row, rows, columns", hint=_HINTS["stead"])
@@ -117,8 +123,9 @@ def _read_invocation(body: bytes, _: int) -> Request:
 
 
 def _split(split: _Split) -> Request:
+    told = 1 + sum(part is not None for part in (split.data, split.columns, split.index))
     if split.columns is None:
-        return _rows(split.data)
+        return _rows(split.data)._replace(keys=told)
     names, width = split.columns, len(split.columns)
     for number, row in enumerate(split.data):
         if len(row) != width:
@@ -126,8 +133,9 @@ def _split(split: _Split) -> Request:
     if not split.data:
         raise InvalidInput("rows-empty", "the request has no rows")
     if all(isinstance(name, int) for name in names):  # a frame made of a bare array: its columns are 0, 1, 2 …
-        return _rows(split.data)
-    return _named({str(name): [row[place] for row in split.data] for place, name in enumerate(names)})
+        return _rows(split.data)._replace(keys=told)
+    named = _named({str(name): [row[place] for row in split.data] for place, name in enumerate(_once(names))})
+    return named._replace(keys=told)
 
 
 def _rows(rows: Sequence[Any]) -> Request:
@@ -135,7 +143,7 @@ def _rows(rows: Sequence[Any]) -> Request:
         raise InvalidInput("rows-empty", "the request has no rows")
     first = rows[0]
     if not isinstance(first, dict):
-        return Request(tensors.matrix(rows), len(rows))
+        return Request(tensors.matrix(rows), len(rows), keys=1)
     try:
         columns = {name: [row[name] for row in rows] for name in first}
         same = all(len(row) == len(first) for row in rows)
@@ -147,7 +155,7 @@ def _rows(rows: Sequence[Any]) -> Request:
                 raise InvalidInput("body-invalid", f"row {number} is no object of column and value")
         names = dict.fromkeys(name for row in rows for name in row)
         columns = {name: [row.get(name) for row in rows] for name in names}
-    return Request(columns, len(rows))
+    return Request(columns, len(rows), keys=1 + sum(map(len, rows)))
 
 
 def _named(columns: dict[str, list[Any]]) -> Request:
@@ -156,14 +164,23 @@ def _named(columns: dict[str, list[Any]]) -> Request:
         raise InvalidInput("columns-ragged", f"the columns have different lengths: {sorted(lengths)}")
     if not lengths or lengths == {0}:
         raise InvalidInput("rows-empty", "the request has no rows")
-    return Request(columns, lengths.pop())
+    return Request(columns, lengths.pop(), keys=1 + len(columns))
+
+
+def _once(names: Sequence[T]) -> Sequence[T]:
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidInput(
+            "key-repeated", f"the column {str(twice)[:100]!r} is there twice", hint="tell each column once"
+        )
+    return names
 
 
 def _read_csv(body: bytes, _: int) -> Request:
     lines = [line for line in csv.reader(io.StringIO(body.decode("utf-8-sig"))) if line]
     if len(lines) < 2:
         raise InvalidInput("rows-empty", "the request has no rows", hint=_HINTS["csv"])
-    names = lines[0]
+    names = _once(lines[0])
     for number, line in enumerate(lines[1:]):
         if len(line) != len(names):
             raise InvalidInput("columns-ragged", f"row {number} has {len(line)} values for {len(names)} columns")
@@ -191,7 +208,7 @@ def _read_v2(body: bytes, header_length: int) -> Request:
             raise InvalidInput("rows-empty", "the request has no rows")
     else:
         columns, rows, *_ = _named({tensor.name: tensors.rows_of(tensor) for tensor in request.inputs})
-    return Request(columns, rows, request.id, request.outputs)
+    return Request(columns, rows, request.id, request.outputs, request.keys)
 
 
 _READERS = {"stead": _read_native, "invocations": _read_invocation, "csv": _read_csv, "v2": _read_v2}

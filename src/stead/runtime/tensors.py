@@ -72,6 +72,8 @@ class TensorRequest(NamedTuple):
     inputs: tuple[Tensor, ...]
     id: str | None
     outputs: tuple[tuple[str | None, bool], ...]
+    keys: int
+    """Of all objects of the JSON."""
 
 
 class _Input(msgspec.Struct):
@@ -164,7 +166,14 @@ def read(body: bytes, header_length: int) -> TensorRequest:
             if refused in asked.parameters:
                 raise InvalidInput("tensor-invalid", f"output {asked.name!r}: {refused} is not offered")
         outputs.append((asked.name, asked.parameters.get("binary_data", default) is True))
-    return TensorRequest(tuple(inputs), request.id, tuple(outputs) or ((None, default),))
+    return TensorRequest(tuple(inputs), request.id, tuple(outputs) or ((None, default),), _keys(request))
+
+
+def _keys(request: _Body) -> int:
+    """How many keys the JSON of a request has, as far as they were told and not null."""
+    parts: list[Any] = [request, *request.inputs, *(request.outputs or ())]
+    told = sum(getattr(part, name) not in (None, {}) for part in parts for name in part.__struct_fields__)
+    return told + sum(len(part.parameters) for part in parts)
 
 
 def _tensor(given: _Input, binary: memoryview) -> tuple[Tensor, memoryview]:

@@ -21,8 +21,8 @@ from stead.config import Settings
 from stead.errors import Forbidden, InvalidInput, NotFound, SteadError, Unreachable, did_you_mean
 from stead.jobs import Limits
 from stead.predictions import Logged, PredictionLog
-from stead.runtime import frames, protocols
-from stead.runtime.clock import now_ms, to_ms
+from stead.runtime import frames, keys, protocols
+from stead.runtime.clock import checked_ms, now_ms, to_ms
 from stead.runtime.frames import Frame
 from stead.runtime.ids import new_id
 from stead.serving.calls import Answer, Call
@@ -428,14 +428,18 @@ class Gateway:
         if body is None:
             raise _Gone
         try:
-            labels = msgspec.json.decode(body, type=list[predictions.Label] | predictions.Label)
+            read = _labels(body)
+            given = read if isinstance(read, list) else [read]
+            keys.check(body, sum(2 + (each.event_time is not None) + (each.source is not None) for each in given))
         except (msgspec.DecodeError, RecursionError) as error:
             raise InvalidInput(
-                "labels-invalid", f"the labels cannot be read: {error}", hint='send [{"prediction_id": …, "value": …}]'
+                "labels-invalid",
+                f"the labels cannot be read: {error}",
+                hint='send [{"prediction_id": …, "value": …}]; event_time and source are optional',
             ) from None
-        given = labels if isinstance(labels, list) else [labels]
+        labels = [predictions.Label(*msgspec.structs.astuple(each)) for each in given]
         async with self._labels:
-            receipt = await asyncio.to_thread(predictions.add_labels, self._store, given)
+            receipt = await asyncio.to_thread(predictions.add_labels, self._store, labels)
         return 200, _json(receipt), [], _JSON
 
     def _prometheus(self) -> str:
@@ -457,6 +461,18 @@ _GAUGES: tuple[tuple[str, str, Callable[[Pool], float]], ...] = (
 
 _OPEN = (["ping"], ["health"], ["v2", "health", "live"], ["v2", "health", "ready"])
 """What a load balancer may ask without a token."""
+
+
+class _Label(msgspec.Struct, forbid_unknown_fields=True):
+    """A label as it is sent; what its values may be says `predictions.add_labels`."""
+
+    prediction_id: Any
+    value: Any
+    event_time: Any = None
+    source: Any = None
+
+
+_labels = msgspec.json.Decoder(list[_Label] | _Label).decode
 
 
 class _Gone(Exception):
@@ -504,7 +520,8 @@ def _version(text: str) -> int:
 
 
 def _event_time(text: str) -> int:
-    return int(text) if text.isascii() and text.lstrip("-").isdigit() and len(text) < 16 else to_ms(text)
+    digits = text.removeprefix("-")
+    return checked_ms(int(text) if digits.isascii() and digits.isdigit() and len(digits) < 16 else to_ms(text))
 
 
 _V2_TYPES = {

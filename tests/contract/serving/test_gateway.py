@@ -53,6 +53,12 @@ def test_without_an_event_time_it_is_the_models_clock_that_counts(gateway: Runni
     jobs.release_clock(gateway.store, "times", holder="other")
 
 
+@pytest.mark.parametrize("time", ["--5", "999999999999999", "-99999999999999", "9999-12-31", "0001-01-01", "soon"])
+def test_an_event_time_that_no_page_could_show_is_refused(gateway: Running, time: str) -> None:
+    answer = gateway.http.post("/predict/times", json={"row": {"x": 1}}, headers={"x-stead-event-time": time})
+    assert answer.status_code == 400 and answer.json()["error"]["code"] == "time-invalid"
+
+
 def test_many_rows_are_answered_in_their_order(gateway: Running) -> None:
     rows = [{"x": float(number)} for number in range(200)]
     assert gateway.http.post("/predict/times", json={"rows": rows}).json()["predictions"] == [row["x"] for row in rows]
@@ -93,6 +99,12 @@ def test_explain_tells_outputs_and_libraries_as_the_worker_has_them(gateway: Run
         ("/v2/systemsharedmemory/region/x/register", b"{}", 403, "repository-closed"),
         ("/predict/..%2f..%2fetc", b"{}", 405, "method-not-allowed"),
         ("/labels", b'{"id": 1}', 400, "labels-invalid"),
+        ("/labels", b'{"prediction_id": "%s", "value": 1, "tim": 5}' % (b"0" * 32), 400, "labels-invalid"),
+        ("/labels", b'[{"prediction_id": "%s", "value": 1, "value": 2}]' % (b"0" * 32), 400, "key-repeated"),
+        ("/labels", b'{"prediction_id": "%s", "value": ""}' % (b"0" * 32), 400, "label-value-invalid"),
+        ("/labels", b'{"prediction_id": "%s", "value": {}}' % (b"0" * 32), 400, "label-value-invalid"),
+        ("/labels", b'{"prediction_id": "%s", "value": 1, "event_time": "x"}' % (b"0" * 32), 400, "label-time-invalid"),
+        ("/predict/times", b'{"row": {"x": 1, "x": 2}}', 400, "key-repeated"),
     ],
 )
 def test_what_cannot_be_is_refused_with_one_clear_error(

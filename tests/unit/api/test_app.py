@@ -60,6 +60,18 @@ def test_wrong_arguments_are_named(url: str, body: Any, said: str) -> None:
     assert said in answer.json()["error"]["message"]
 
 
+def test_a_key_told_twice_and_an_operation_that_is_not_there(url: str) -> None:
+    twice = httpx.post(
+        f"{url}/api/v1/jobs.list_jobs",
+        content=b'{"limit": 1, "limit": 2}',
+        headers={"content-type": "application/json"},
+    )
+    assert code(twice) == (400, "key-repeated")
+    for name, hint in (("jobs.list_job", "did you mean 'jobs.list_jobs'?"), ("nothing", "/api/docs")):
+        answer = httpx.post(f"{url}/api/v1/{name}", json={})
+        assert code(answer) == (404, "operation-unknown") and answer.json()["error"]["hint"] == hint
+
+
 def test_an_error_is_the_same_class_on_both_sides(url: str, remote: Connect) -> None:
     caller = remote(url)
     with pytest.raises(NotFound, match="no decision 7") as raised:

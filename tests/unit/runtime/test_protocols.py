@@ -87,6 +87,45 @@ def test_what_makes_no_sense_is_refused(protocol: str, body: bytes, code: str) -
     assert told.value.code == code
 
 
+TENSOR = '"name": "a", "shape": [1], "datatype": "INT64"'
+
+
+@pytest.mark.parametrize(
+    ("protocol", "body", "fine"),
+    [
+        ("stead", '{"row": {"a": 1, "a": 2}}', False),
+        ("stead", '{"row": {"a": "12:30", "b": 1, "a": "12:31"}}', False),
+        ("stead", '{"row" : {"a" : 1, "a" : 1}}', False),
+        ("stead", '{"rows": [{"a": 1}, {"a": 2, "\\u0061": 3}]}', False),
+        ("stead", '{"row": {"a": 1}, "row": {"a": 2}}', False),
+        ("stead", '{"columns": {"a": [1], "a": [2]}}', False),
+        ("stead", '{"row": {"a": {"x": 1, "x": 2}}}', False),
+        ("stead", '{"row" : {"a" : "12:30", "b\\":" : ":\\":"}}', True),
+        ("stead", '{"row": {"a": {"a": 1}}}', True),
+        ("invocations", '{"dataframe_records": [{"a": 1, "a": 2}]}', False),
+        ("invocations", '{"inputs": {"a": 1, "a": 2}}', False),
+        ("invocations", '{"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}', False),
+        ("invocations", '{"dataframe_split": {"columns": ["a"], "data": [[1]], "data": [[2]]}}', False),
+        ("invocations", '{"dataframe_split": {"columns": [0, 0], "data": [[1, 2]]}}', True),
+        ("csv", "a,b,a\n1,2,3\n", False),
+        ("v2", f'{{"inputs": [{{{TENSOR}, "data": [1], "data": [2]}}]}}', False),
+        (
+            "v2",
+            f'{{"id": "7", "inputs": [{{{TENSOR}, "data": [1]}}], "outputs": [{{"name": "x"}}], "parameters": {{}}}}',
+            True,
+        ),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(protocol: str, body: str, fine: bool) -> None:
+    """What it meant is not known; colons elsewhere do no harm."""
+    if fine:
+        decode(protocol, body.encode())
+        return
+    with pytest.raises(InvalidInput) as told:
+        decode(protocol, body.encode())
+    assert told.value.code == "key-repeated" and told.value.hint
+
+
 def v2(*inputs: dict[str, Any], binary: bytes = b"", **rest: Any) -> tuple[bytes, int]:
     head = json.dumps({"inputs": list(inputs), **rest}).encode()
     return head + binary, len(head) if binary else 0
