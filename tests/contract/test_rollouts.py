@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from stead import deployments, jobs, models, policies
+from stead import deployments, jobs, ledger, models, policies
 from stead.cli import cli
 from stead.deployments import telling
 from stead.deployments.canary import begin
@@ -120,6 +120,9 @@ def test_an_ab_test_asks_which_version_is_better_at_all(store: Store, loss: floa
         seen = next(each for each in telling.guards(done) if each.name == "Loss")
         assert seen.verdict == "holds" and seen.bound.startswith("not worse; wins where all of it is better")
     elif state == "aborted":
+        assert ledger.list_entries(store, model="m", limit=1)[0].summary.startswith(
+            "the A/B test of m@2 was taken back"
+        )
         assert done.state == "aborted" and done.error is not None and done.error["code"] == "guard-loss"
     else:
         assert done.state in ("switching", "live") and done.evidence["decision"]["said"] == "it is shown to be better"

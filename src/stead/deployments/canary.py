@@ -194,7 +194,7 @@ def _abort(
     revision = operations.let_go(tx, store, deployment, aside=aside)
     error = {"code": f"guard-{decision.guard}", "message": decision.said, "kind": "Refused"}
     operations.advance(tx, deployment, "aborted", decision.said, error=error, ended=True)
-    said = f"the canary of {ref} was taken back by the guard {decision.guard}: {decision.said}"
+    said = f"the {deployment.called} of {ref} was taken back by the guard {decision.guard}: {decision.said}"
     again = ledger.Undo("deployments.deploy", {"model": deployment.model, "version": deployment.version})
     entry = operations.record_end(
         tx, "agent", deployment, "deployment.aborted", said, None, told, undo=again,

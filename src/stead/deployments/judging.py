@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from stead import jobs, ledger, models, predictions, serving
 from stead.deployments import operations
-from stead.deployments.evidence import DAY, due_until, paired_losses
+from stead.deployments.evidence import DAY, due_until, margin_of, paired_losses
 from stead.deployments.types import Deployment
 from stead.ledger import Judgement
 from stead.runtime.clock import now_ms
@@ -88,7 +88,7 @@ def judge(store: Store, waiting: Sequence[Judgement]) -> bool:
     found = _measure(store, deployment, model, since=first.since, until=upto)
     made = [
         replace(
-            each, until=until, closed=closes, verdict=_verdict(each.kind, found, deployment.plan.margin),
+            each, until=until, closed=closes, verdict=_verdict(each.kind, found, margin_of(deployment.plan)),
             said=_said(deployment, found, closed=closes), difference=found.difference, low=found.low, high=found.high,
             rows=found.rows, days=found.days, seen=upto, refresh=refresh, at=now_ms(),
         )

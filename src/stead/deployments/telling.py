@@ -44,8 +44,8 @@ def stands(deployment: Deployment) -> str:
 
 
 def kind(deployment: Deployment) -> str:
-    """What it is, of the rollouts with evidence."""
-    return {"shadow": "a shadow", "ab": "an A/B test"}.get(deployment.plan.kind or "", "a canary")
+    """What a rollout is called, with its article."""
+    return f"{'an' if deployment.plan.kind == 'ab' else 'a'} {deployment.called}"
 
 
 def does(deployment: Deployment) -> str:

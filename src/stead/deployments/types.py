@@ -75,3 +75,8 @@ class Deployment:
     """Steps of the canary that were begun, the present one last."""
     evidence: dict[str, Any] | None = None
     """What was last seen of the canary: rows, days, intervals of the guards, and what follows from it."""
+
+    @property
+    def called(self) -> str:
+        """What a rollout with evidence is called."""
+        return {"shadow": "shadow", "ab": "A/B test"}.get(self.plan.kind or "", "canary")

@@ -354,7 +354,9 @@ def rollout(store: Store, retraining: Retraining) -> str:
         return "it takes over at once, after its last gates"
     if plan.kind == "shadow":
         return "it scores every row aside, and takes over when every guard holds"
-    shares = ", ".join(f"{share:.0%}".replace("%", " %") for share in plan.steps)
+    shares = ", ".join(f"{share:.0%}".replace("%", " %") for share in plan.steps[: 1 if plan.kind == "ab" else None])
+    if plan.kind == "ab":
+        return f"it answers {shares} of the requests until one of both versions is shown to be better"
     return f"it answers {shares} of the requests under guard, and takes over when every guard holds"
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from stead import deployments, gates, ledger, models, predictions, serving
 from stead.config.units import figure
-from stead.deployments import UNDER_WAY, WAS_LIVE, Deployment
+from stead.deployments import UNDER_WAY, WAS_LIVE, Deployment, telling
 from stead.predictions import DayLoss
 from stead.store import Store
 from stead.web import canary, charts
@@ -75,6 +75,7 @@ def one(request: Request) -> Response:
             loss,
         ),
         canary=canary.view(deployment, loss),
+        kind=telling.kind(deployment),
         is_canary=deployment.state == "canary",
         steps=deployment.steps,
         verdicts=verdicts,
