@@ -14,6 +14,7 @@ from stead.deployments.canary import Decision, _abort, begin
 from stead.ledger import Judgement
 from stead.runtime.clock import now_ms
 from stead.store import Store
+from stead.web.deployments import events
 
 sys.path.insert(0, str(Path(__file__).parent))
 from displaced import Displaced
@@ -101,11 +102,15 @@ def test_an_abort_is_judged_the_other_way_round(store: Store) -> None:
     with store.db.write("deployments.step") as tx:
         _abort(tx, store, running, Decision("abort", "its loss is high", "loss"), {})
     assert world.shadow() == [2]
+    with store.db.write("policies.level") as tx:
+        for n in range(9):
+            ledger.record(tx, actor="ada", action="policy.pushed", model="m", subject="policy m", summary=f"policy {n}")
     world.both(0, 11, loss=0.6, answering=1)
     world.judge()
     wrong = judgement(store)
     assert (wrong.kind, wrong.verdict, wrong.closed) == ("abort", "wrong", True) and world.shadow() == []
     entry = ledger.get_entry(store, wrong.entry)
+    assert entry in events(store, deployments.get_deployment(store, asked.id), over=True)
     assert (
         entry.action == "deployment.aborted" and entry.undo is not None and entry.undo.operation == "deployments.deploy"
     )

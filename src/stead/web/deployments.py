@@ -101,7 +101,8 @@ def near(days: list[DayLoss], version: int) -> list[DayLoss]:
 
 def events(store: Store, deployment: Deployment, *, over: bool) -> list[ledger.Entry]:
     """What happened to the model lately; where a deployment is over, what happened when it ended."""
-    own = ledger.list_entries(store, subject=f"deployment {deployment.id}", limit=1) if over else []
+    own = ledger.list_entries(store, subject=f"deployment {deployment.id}", limit=EVENTS) if over else []
+    own = [entry for entry in own if entry.action != "shadow.ended"]  # weeks later, when it is judged
     before = own[0].id + EVENTS // 2 if own else None
     return ledger.list_entries(store, model=deployment.model, before=before, limit=EVENTS)
 
