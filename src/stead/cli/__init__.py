@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "wait": ("stead.cli.training", "Wait until nothing runs, or until a model's clock has come to a time."),
     "runs": ("stead.cli.tracking", "Runs: list, show, compare, delete."),
     "data": ("stead.cli.data", "Datasets: add, ingest, list, show, get, verify."),
-    "models": ("stead.cli.models", "Models and versions: list, show, alias."),
+    "models": ("stead.cli.models", "Models and versions: list, show, get, alias."),
     "env": ("stead.cli.models", "Environments: list, show, diff."),
     "deploy": ("stead.cli.deploying", "Let a version take over the model's route."),
     "rollback": ("stead.cli.deploying", "Go back to the last good version, at once."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from stead.cli import output
 from stead.cli.common import connect, split_ref
 from stead.errors import InvalidInput
+from stead.runtime.journal import clean_path
 
 
 @click.group()
@@ -109,6 +111,24 @@ def models_show(ref: str, as_json: bool) -> Any:
     for edge in edges:
         print(f"  {edge.source} → {edge.target}  {edge.relation}")
     return None
+
+
+@models.command("get")
+@click.argument("ref", metavar="MODEL[@VERSION]")
+@click.argument("folder", type=click.Path(path_type=Path))
+def models_get(ref: str, folder: Path) -> None:
+    """Write a version's files into FOLDER, in the layout that MLflow and `stead.log_model` read."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidInput("folder-not-empty", f"{folder} is not empty", hint="name a new folder")
+    caller = connect()
+    version = caller.call("models.get_version", ref=ref)
+    logged = caller.call("models.get_logged_model", id=version.logged_model)
+    for path, file in logged.files.items():
+        target = folder / clean_path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(caller.get_blob(file.digest))
+    print(folder)
+    output.note(f"{version.ref}: {len(logged.files)} files")
 
 
 @models.command("alias")

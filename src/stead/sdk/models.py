@@ -36,9 +36,10 @@ def log_model(
 ) -> Version:
     """Register a fitted model as the next version of `name`, with the environment that this interpreter is.
 
-    `input_example` are some rows as the model takes them: they give the signature, and a gate asks for the same answers
-    where it serves. `features` is `module:function` from the files of `code`: the version then takes raw columns. The
-    active run, where there is one, becomes the version's run. Serving it is another step: `stead deploy NAME`.
+    `model` is the model itself, or the path of a folder that MLflow saved one to. `input_example` are some rows as the
+    model takes them: they give the signature, and a gate asks for the same answers where it serves. `features` is
+    `module:function` from the files of `code`: the version then takes raw columns. The active run, where there is one,
+    becomes the version's run. Serving it is another step: `stead deploy NAME`.
     """
     from stead.runtime import formats
 
@@ -47,15 +48,20 @@ def log_model(
     run = tracking.active()
     with tempfile.TemporaryDirectory(prefix="stead-model-") as place:
         folder = Path(place) / "model"
-        info = formats.save(
-            model,
-            folder,
-            input_example=input_example,
-            predict_fn=predict_fn,
-            code=[Path(file) for file in code],
-            features=features,
-            metadata={"run_id": run.id} if run else None,
-        )
+        if isinstance(model, (str, Path)):
+            if predict_fn != "predict" or code or features:
+                raise InvalidInput("model-invalid", "a saved model has its own predict_fn, code and features")
+            info = formats.adopt(Path(model), folder, input_example=input_example)
+        else:
+            info = formats.save(
+                model,
+                folder,
+                input_example=input_example,
+                predict_fn=predict_fn,
+                code=[Path(file) for file in code],
+                features=features,
+                metadata={"run_id": run.id} if run else None,
+            )
         if not quiet:
             tell("locking this environment; the first time takes a while")
         environment = _lock(caller, info.get("requires", ()), Path(place))

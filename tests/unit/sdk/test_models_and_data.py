@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 import stead
 from stead import datasets, models, runs
 from stead.errors import InvalidInput, NotFound, Unreachable
+from stead.runtime import formats
 from stead.sdk import connection
 from stead.sdk.data import dataset_files
 from stead.sdk.models import as_rows
@@ -96,6 +98,23 @@ def test_a_fitted_model_becomes_a_version(used: Store, capsys: pytest.CaptureFix
     assert runs.get_run(used, run.id).tags["stead.model"] == "flowers@1"
     with pytest.raises(InvalidInput):
         stead.log_model(model, "../flowers", input_example=rows)
+
+
+def test_a_folder_becomes_a_version_and_is_got_back(used: Store, tmp_path: Path) -> None:
+    rows = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
+    model = LogisticRegression().fit(rows, [0, 1, 0, 1])
+    formats.save(model, tmp_path / "saved", input_example=rows[:2])
+    assert stead.log_model(tmp_path / "saved", "taken", input_example=rows[:3]).ref == "taken@1"
+    assert stead.log_model(str(tmp_path / "saved"), "taken").ref == "taken@2"
+    with pytest.raises(InvalidInput, match="has its own predict_fn, code and features"):
+        stead.log_model(tmp_path / "saved", "taken", predict_fn="predict_proba")
+    command = [sys.executable, "-m", "stead", "models", "get", "taken@1", "got"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "got\n"
+    got = formats.load(Path("got"))
+    assert got.predict(got.check(rows.tolist())).tolist() == [0, 1, 0, 1]
+    assert len(json.loads(Path("got/stead/golden.json").read_text())["outputs"]) == 3
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert (again.returncode, again.stderr.splitlines()[0]) == (2, "error: got is not empty")
 
 
 def test_rows_of_any_kind() -> None:

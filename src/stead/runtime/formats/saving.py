@@ -45,8 +45,8 @@ def save(
     if folder.exists() and any(folder.iterdir()):
         raise InvalidInput("folder-not-empty", f"{folder} is not empty", hint="name a new folder")
     (folder / "stead").mkdir(parents=True)
-    example = _normal(input_example if input_example is not None else golden_rows)
-    golden = _normal(golden_rows if golden_rows is not None else input_example)
+    example = as_given(input_example if input_example is not None else golden_rows)
+    golden = as_given(golden_rows if golden_rows is not None else input_example)
     config = _write_estimator(model, folder, predict_fn)
     modules = config.pop("modules")
     if features is not None and ":" not in features:
@@ -55,7 +55,7 @@ def save(
         )
     config["features"] = features
     described = training if training is not None else golden if example is None else example
-    config |= _inputs(model, _normal(described), features, config, known=training is not None)
+    config |= _inputs(model, as_given(described), features, config, known=training is not None)
     modules |= _write_code(folder, config, code, code_root, modules, features)
     modules |= {config["flavor"], "numpy"} | ({"pandas"} if config["input"] == "frame" else set())
     direct, config["libraries"] = libraries.used_by(modules)
@@ -65,7 +65,7 @@ def save(
     if config["columns"] is not None:
         signature = mlflow_signature(config["input"], config["columns"], [0.0] if outputs is None else outputs)
     config["signature"] = signature
-    _write_json(folder / "stead" / "model.json", config)
+    write_json(folder / "stead" / "model.json", config)
     info = _write_example(folder, example)
     _write_mlmodel(folder, config, signature, info, metadata)
     _write_environment(folder, direct, config["libraries"])
@@ -85,7 +85,7 @@ def save(
     }
 
 
-def _normal(data: Any) -> Any:
+def as_given(data: Any) -> Any:
     """Rows given as dictionaries become columns, lists become arrays; a series stays an error."""
     if isinstance(data, dict) and all(
         isinstance(value, str) or not hasattr(value, "__len__") for value in data.values()
@@ -106,7 +106,7 @@ def _family(model: Any) -> str:
         raise InvalidInput(
             "model-unsupported",
             "this is MLflow's own model class",
-            hint="mlflow.pyfunc.save_model(…), then log its folder",
+            hint='mlflow.pyfunc.save_model("FOLDER", python_model=…), then stead.log_model("FOLDER", name)',
         )
     own = type(model).__module__.partition(".")[0]
     for name in ("xgboost", "lightgbm"):
@@ -289,7 +289,7 @@ def _golden(model: Any, folder: Path, config: dict[str, Any], rows: Any) -> Any:
     outputs = [portable.plain(value) for value in _as_list(answered)]
     golden = {"inputs": inputs, "features": features, "outputs": outputs}
     golden |= {"libraries": config["libraries"], "python": config["python"]}
-    _write_json(folder / "stead" / "golden.json", golden)
+    write_json(folder / "stead" / "golden.json", golden)
     return outputs
 
 
@@ -329,12 +329,12 @@ def _write_example(folder: Path, example: Any) -> dict[str, Any] | None:
     listed = portable.listed(example)
     rows = [list(row) for row in zip(*listed.values(), strict=True)]
     if isinstance(example, np.ndarray):
-        _write_json(folder / "input_example.json", rows)
-        _write_json(folder / "serving_input_example.json", {"inputs": rows})
+        write_json(folder / "input_example.json", rows)
+        write_json(folder / "serving_input_example.json", {"inputs": rows})
         return info | {"type": "ndarray"}
     split = {"columns": list(listed), "data": rows}
-    _write_json(folder / "input_example.json", split)
-    _write_json(folder / "serving_input_example.json", {"dataframe_split": split})
+    write_json(folder / "input_example.json", split)
+    write_json(folder / "serving_input_example.json", {"dataframe_split": split})
     return info | {"type": "dataframe", "pandas_orient": "split"}
 
 
@@ -402,7 +402,7 @@ def _write_environment(folder: Path, direct: list[str], version: dict[str, str])
     (folder / "conda.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import pandas as pd
 import pytest
 from kinds import ALL, ARRAY, CATEGORY, FRAME, KINDS, MIXED, answer, as_request, head
 
-from stead.runtime.formats import load, mlmodel, save
+from stead.errors import InvalidInput, NotFound
+from stead.runtime.formats import adopt, load, mlmodel, save
 from stead.runtime.formats.sameness import same
 
 pytestmark = [
@@ -125,3 +127,24 @@ def test_we_load_what_mlflow_wrote(tmp_path: Path, mlflow: Any) -> None:
         assert same(answers.tolist() if hasattr(answers, "tolist") else answers, expected), kind
         assert predictor.signature is not None
         assert len(ARRAY) == len(FRAME) == len(CATEGORY)
+
+
+def test_what_mlflow_wrote_is_taken_over_with_its_answers(tmp_path: Path, mlflow: Any) -> None:
+    for kind, (rows, expected) in theirs(mlflow, tmp_path).items():
+        info = adopt(tmp_path / kind, tmp_path / "ours" / kind, input_example=head(rows, 3))
+        golden = json.loads((tmp_path / "ours" / kind / "stead" / "golden.json").read_text())
+        assert same(golden["outputs"], expected[:3]), kind
+        assert info["golden_rows"] == 3
+        named = "mlflow-skinny" if kind == "pyfunc" else {"sklearn": "scikit-learn"}.get(info["flavor"], info["flavor"])
+        assert any(found.startswith(named) for found in info["requires"]), (kind, info["requires"])
+    with pytest.raises(InvalidInput) as refused:
+        adopt(tmp_path / "sklearn frame", tmp_path / "refused", input_example=FRAME[["a"]][:2])
+    assert refused.value.code == "example-refused"
+    with pytest.raises(NotFound, match="has no MLmodel file"):
+        adopt(tmp_path, tmp_path / "none")
+
+
+def test_the_example_that_mlflow_saved_is_asked(tmp_path: Path, mlflow: Any) -> None:
+    model, rows, _ = KINDS["xgboost frame"]
+    mlflow.xgboost.save_model(model, str(tmp_path / "theirs"), input_example=rows[:4], pip_requirements=["numpy"])
+    assert adopt(tmp_path / "theirs", tmp_path / "ours")["golden_rows"] == 4
