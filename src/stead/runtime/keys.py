@@ -27,6 +27,7 @@ def check(body: bytes, keys: int) -> None:
     >>> check(b'{"row": {"a": 1, "a": 2}}', 2)
     Traceback (most recent call last):
     stead.errors.InvalidInput: the key 'a' is there twice in one object
+    hint: tell each key once
     """
     if body.count(b":") != keys and body.count(b'":') != keys:
         json.loads(body, object_pairs_hook=_object, parse_int=str, parse_float=str)
