@@ -179,6 +179,25 @@ def test_python_tells_the_hint_too(life: Life) -> None:
     assert "Did you mean: 'dataset'?" in told.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("stead dep", ["deploy", "deployments"]),
+        ("stead deploy ", ["p"]),
+        ("stead level p tr", ["train"]),
+        ("stead data show tr", ["trips"]),
+        ("stead runs list --pro", ["--project"]),
+    ],
+)
+def test_the_shell_completes_what_there_is(life: Life, words: str, offered: list[str]) -> None:
+    (life.folder / "trips.csv").write_text("time,demand\n2026-01-01,5\n")
+    life.run("data", "add", "trips", "trips.csv")
+    asked = {"_STEAD_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    command = [str(Path(sys.executable).parent / "stead")]
+    told = subprocess.run(command, cwd=life.folder, env=life.environ | asked, capture_output=True, text=True)
+    assert [line.partition(",")[2] for line in told.stdout.splitlines()] == offered, told.stderr
+
+
 def test_an_empty_list_says_why(life: Life) -> None:
     def told(*arguments: str) -> str:
         return life.begin("runs", "list", *arguments).communicate(timeout=60)[1]

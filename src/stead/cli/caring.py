@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from stead.cli import output
+from stead.cli.common import model_names
 from stead.cli.common import settings as settings_here
 from stead.config import Settings, size_text
 from stead.errors import Conflict, Failed, InvalidInput
@@ -129,7 +130,7 @@ def restore(source: Path, as_json: bool) -> Any:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.option("--key", required=True, help="The key that the person's requests carried (X-Stead-Key).")
 @click.option("--column", help="The column of data that holds such keys: newest versions get one without those rows.")
 @click.option("--reason", help="Why; kept in the ledger, so do not name the person.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,8 @@ from urllib.parse import urlsplit
 import click
 
 from stead.cli.output import Bar
-from stead.config import Project, Settings, find_project, load_project, load_settings
-from stead.errors import Failed, InvalidInput, NotFound, Unreachable, from_dict
+from stead.config import LEVELS, Project, Settings, find_project, load_project, load_settings
+from stead.errors import Failed, InvalidInput, NotFound, SteadError, Unreachable, from_dict
 
 if TYPE_CHECKING:
     from stead.api import Caller
@@ -39,6 +40,29 @@ def connect() -> Caller:
     from stead.api import connect
 
     return connect(settings())
+
+
+def model_names(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    """What the shell completes where a model is named: those of stead.toml and of the store."""
+    names: set[str] = set()
+    with suppress(SteadError):
+        project = project_or_none()
+        names |= set(project.models) if project else set()
+        names |= {model.name for model in connect().call("models.list_models")}
+    return sorted(name for name in names if name.startswith(begun))
+
+
+def dataset_names(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    """What the shell completes where a dataset is named."""
+    with suppress(SteadError):
+        found = {version.dataset for version in connect().call("datasets.list_datasets")}
+        return sorted(name for name in found if name.startswith(begun))
+    return []
+
+
+def level_names(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    """What the shell completes where a level is named."""
+    return [level for level in LEVELS if level.startswith(begun)]
 
 
 def push_project(caller: Caller, model: str) -> Standing:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from stead.cli import output
-from stead.cli.common import MOMENT, connect, follow
+from stead.cli.common import MOMENT, connect, dataset_names, follow, model_names
 from stead.config import load_project, size_text
 from stead.errors import Conflict, InvalidInput, NotFound
 
@@ -48,7 +48,7 @@ def data_list(as_json: bool) -> Any:
 
 
 @data.command("show")
-@click.argument("ref", metavar="NAME[@VERSION]")
+@click.argument("ref", metavar="NAME[@VERSION]", shell_complete=dataset_names)
 @output.json_option
 def data_show(ref: str, as_json: bool) -> Any:
     """Schema, counts and profile of a version."""
@@ -167,7 +167,7 @@ def data_add(name: str, files: tuple[Path, ...], append: bool, time_column: str 
 
 
 @data.command("ingest")
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.option("--since", type=MOMENT, help="Where a new dataset begins; an existing one goes on where it ended.")
 @click.option("--until", type=MOMENT, help="Rows before this time; default the model's now.")
 @output.json_option
@@ -189,7 +189,7 @@ def data_ingest(model: str, since: int | None, until: int | None, as_json: bool)
 
 
 @data.command("get")
-@click.argument("ref", metavar="NAME[@VERSION]")
+@click.argument("ref", metavar="NAME[@VERSION]", shell_complete=dataset_names)
 @click.argument("folder", type=click.Path(path_type=Path))
 def data_get(ref: str, folder: Path) -> None:
     """Write a version's files into FOLDER."""
@@ -205,7 +205,7 @@ def data_get(ref: str, folder: Path) -> None:
 
 
 @data.command("verify")
-@click.argument("ref", metavar="NAME[@VERSION]")
+@click.argument("ref", metavar="NAME[@VERSION]", shell_complete=dataset_names)
 @output.json_option
 def data_verify(ref: str, as_json: bool) -> Any:
     """Check each part's bytes against its name."""
@@ -217,7 +217,7 @@ def data_verify(ref: str, as_json: bool) -> Any:
 
 
 @data.command("contract")
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 def data_contract(model: str, force: bool) -> None:
     """Write down what the rows of MODEL hold to, as NAME.contract.toml beside stead.toml; from then on each batch must.

@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from stead.cli import output
-from stead.cli.common import connect, project_or_none, push_project, split_ref
+from stead.cli.common import connect, level_names, model_names, project_or_none, push_project, split_ref
 
 
 @click.command()
-@click.argument("model")
-@click.argument("level", required=False)
+@click.argument("model", shell_complete=model_names)
+@click.argument("level", required=False, shell_complete=level_names)
 @click.option("--reason", help="Kept in the ledger.")
 @click.option("--dry-run", is_flag=True, help="Say what would change and what it needs; change nothing.")
 @output.json_option
@@ -48,7 +48,7 @@ def level(model: str, level: str | None, reason: str | None, dry_run: bool, as_j
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @output.json_option
 def push(model: str, as_json: bool) -> Any:
     """Hand the code and the policy of MODEL in stead.toml over: what stead trains with when nobody starts it."""
@@ -60,7 +60,7 @@ def push(model: str, as_json: bool) -> Any:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @output.json_option
 def explain(model: str, as_json: bool) -> Any:
     """What the policy of MODEL sees now, what it would do next, and why."""
@@ -83,7 +83,7 @@ def explain(model: str, as_json: bool) -> Any:
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=model_names)
 @output.json_option
 def schedules(model: str | None, as_json: bool) -> Any:
     """What stead does by the clock, of MODEL or of every model: next fire on the model's own clock, and what came of the last."""
@@ -113,7 +113,7 @@ def retrainings() -> None:
 
 
 @retrainings.command("list")
-@click.option("--model")
+@click.option("--model", shell_complete=model_names)
 @click.option("--limit", default=20, show_default=True)
 @output.json_option
 def retrainings_list(model: str | None, limit: int, as_json: bool) -> Any:
@@ -162,7 +162,7 @@ def retrainings_cancel(number: int, reason: str | None) -> None:
 
 
 @click.command()
-@click.option("--model")
+@click.option("--model", shell_complete=model_names)
 @output.json_option
 def approvals(model: str | None, as_json: bool) -> Any:
     """Versions that wait for a person."""
@@ -176,7 +176,7 @@ def approvals(model: str | None, as_json: bool) -> Any:
 
 
 @click.command()
-@click.argument("ref", metavar="MODEL[@VERSION]")
+@click.argument("ref", metavar="MODEL[@VERSION]", shell_complete=model_names)
 @click.option("--reason", help="Kept in the ledger.")
 @output.json_option
 def approve(ref: str, reason: str | None, as_json: bool) -> Any:
@@ -190,7 +190,7 @@ def approve(ref: str, reason: str | None, as_json: bool) -> Any:
 
 
 @click.command()
-@click.argument("ref", metavar="MODEL[@VERSION]")
+@click.argument("ref", metavar="MODEL[@VERSION]", shell_complete=model_names)
 @click.option("--reason", help="Kept in the ledger.")
 @output.json_option
 def reject(ref: str, reason: str | None, as_json: bool) -> Any:
@@ -204,7 +204,7 @@ def reject(ref: str, reason: str | None, as_json: bool) -> Any:
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=model_names)
 @click.option("--reason", help="Kept in the ledger.")
 def freeze(model: str | None, reason: str | None) -> None:
     """Stop all automatic action of MODEL, or of every model, at once. What people ask for goes on."""
@@ -213,7 +213,7 @@ def freeze(model: str | None, reason: str | None) -> None:
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=model_names)
 @click.option("--reason", help="Kept in the ledger.")
 def thaw(model: str | None, reason: str | None) -> None:
     """Let automatic action go on."""

@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from stead.cli import output
-from stead.cli.common import connect, ensure_up, follow, gateway_url, split_ref
+from stead.cli.common import connect, ensure_up, follow, gateway_url, model_names, split_ref
 from stead.config import ROLLOUTS
 
 
 @click.command()
-@click.argument("ref", metavar="MODEL[@VERSION]")
+@click.argument("ref", metavar="MODEL[@VERSION]", shell_complete=model_names)
 @click.option(
     "--override",
     multiple=True,
@@ -95,7 +95,7 @@ def _example(caller: Any, model: str) -> list[str]:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.option("--to", type=int, metavar="VERSION", help="An earlier version that was live; default the last good one.")
 @click.option("--reason", help="Kept in the ledger.")
 @output.json_option
@@ -115,7 +115,7 @@ def rollback(model: str, to: int | None, reason: str | None, as_json: bool) -> A
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.option("--reason", help="Kept in the ledger.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @output.json_option
@@ -139,7 +139,7 @@ def deployments() -> None:
 
 
 @deployments.command("list")
-@click.option("--model")
+@click.option("--model", shell_complete=model_names)
 @click.option("--limit", default=20, show_default=True)
 @output.json_option
 def deployments_list(model: str | None, limit: int, as_json: bool) -> Any:
@@ -213,7 +213,7 @@ def deployments_cancel(number: int, reason: str | None) -> None:
 
 
 @click.group(invoke_without_command=True)
-@click.option("--model", help="Only this model's.")
+@click.option("--model", help="Only this model's.", shell_complete=model_names)
 @click.option("--limit", default=30, show_default=True)
 @click.pass_context
 @output.json_option

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from stead.cli import output
-from stead.cli.common import connect, split_ref
+from stead.cli.common import connect, model_names, split_ref
 from stead.errors import InvalidInput
 from stead.runtime.journal import clean_path
 
@@ -47,7 +47,7 @@ def models_list(as_json: bool) -> Any:
 
 
 @models.command("show")
-@click.argument("ref", metavar="MODEL[@VERSION]")
+@click.argument("ref", metavar="MODEL[@VERSION]", shell_complete=model_names)
 @output.json_option
 def models_show(ref: str, as_json: bool) -> Any:
     """A model with its versions, or one version with its lineage."""
@@ -114,7 +114,7 @@ def models_show(ref: str, as_json: bool) -> Any:
 
 
 @models.command("get")
-@click.argument("ref", metavar="MODEL[@VERSION]")
+@click.argument("ref", metavar="MODEL[@VERSION]", shell_complete=model_names)
 @click.argument("folder", type=click.Path(path_type=Path))
 def models_get(ref: str, folder: Path) -> None:
     """Write a version's files into FOLDER, in the layout that MLflow and `stead.log_model` read."""
@@ -132,7 +132,7 @@ def models_get(ref: str, folder: Path) -> None:
 
 
 @models.command("alias")
-@click.argument("ref", metavar="MODEL@VERSION")
+@click.argument("ref", metavar="MODEL@VERSION", shell_complete=model_names)
 @click.argument("alias")
 def models_alias(ref: str, alias: str) -> None:
     """Let ALIAS name a version."""
@@ -188,7 +188,7 @@ def env_show(digest: str, as_json: bool) -> Any:
 
 
 @env.command("diff")
-@click.argument("ref", metavar="MODEL@VERSION")
+@click.argument("ref", metavar="MODEL@VERSION", shell_complete=model_names)
 @click.option("--all", "everything", is_flag=True, help="Also what is the same, and what only one of them has.")
 @output.json_option
 def env_diff(ref: str, everything: bool, as_json: bool) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stead.cli import output
-from stead.cli.common import MOMENT, connect, gateway_url, project_or_none, read_text, split_ref
+from stead.cli.common import MOMENT, connect, gateway_url, model_names, project_or_none, read_text, split_ref
 from stead.config import duration_ms
 from stead.errors import Failed, Forbidden, InvalidInput, Unreachable, did_you_mean
 from stead.runtime import keys
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("ref", metavar="MODEL[@VERSION]")
+@click.argument("ref", metavar="MODEL[@VERSION]", shell_complete=model_names)
 @click.option("--row", help="One row as JSON: '{\"sepal_length\": 5.1, …}'.")
 @click.option("--file", "file", help="Rows as a JSON list, one JSON object a line, or CSV; - for standard input.")
 @output.json_option
@@ -147,7 +147,7 @@ def predictions() -> None:
 
 
 @predictions.command("list")
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.option("--limit", default=20, show_default=True)
 @click.option("--version", type=int)
 @click.option("--since", type=MOMENT)
@@ -184,7 +184,7 @@ def predictions_list(
 
 
 @predictions.command("counts")
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @output.json_option
 def predictions_counts(model: str, as_json: bool) -> Any:
     """How many were answered, logged, labelled."""
@@ -198,7 +198,7 @@ def predictions_counts(model: str, as_json: bool) -> Any:
 
 
 @predictions.command("loss")
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.option("--since", type=MOMENT)
 @click.option("--until", type=MOMENT)
 @click.option("--by", type=click.Choice(["day", "month", "quarter", "year"]), default="month", show_default=True)
@@ -241,7 +241,7 @@ def _period(day: int, by: str) -> str:
 
 @click.command()
 @click.argument("table")
-@click.option("--model", help="Default: the project's only model.")
+@click.option("--model", help="Default: the project's only model.", shell_complete=model_names)
 @click.option("--since", type=MOMENT, help="Rows at or after this time.")
 @click.option("--until", type=MOMENT, help="Rows before this time.")
 @click.option(

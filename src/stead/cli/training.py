@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from stead.cli import output
-from stead.cli.common import MOMENT, connect, follow, project_or_none, push_project, split_ref
+from stead.cli.common import MOMENT, connect, follow, model_names, project_or_none, push_project, split_ref
 from stead.config import load_project
 from stead.errors import Failed, InvalidInput
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.option("--since", type=MOMENT, help="Learn from rows at or after this time.")
 @click.option("--until", type=MOMENT, help="Ingest and learn from rows before this time; default the model's now.")
 @click.option("--data", metavar="DATASET@N", help="Learn from this dataset version instead of ingesting.")
@@ -53,8 +53,8 @@ def train(model: str, since: int | None, until: int | None, data: str | None, no
 
 
 @click.command()
-@click.argument("first")
-@click.argument("second")
+@click.argument("first", shell_complete=model_names)
+@click.argument("second", shell_complete=model_names)
 @click.option(
     "--data", metavar="DATASET@N", help="Rows to compare on; default the newest version of the model's dataset."
 )
@@ -102,7 +102,7 @@ def compare(first: str, second: str, data: str | None, since: int | None, until:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.option("--since", type=MOMENT, required=True, help="Where the first period begins.")
 @click.option("--until", type=MOMENT, required=True, help="Where the last period ends.")
 @click.option("--every", default="month", show_default=True, help="`month`, or a duration as 7d.")
@@ -149,7 +149,7 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@click.option("--model")
+@click.option("--model", shell_complete=model_names)
 @click.option("--state", type=click.Choice(["queued", "running", "succeeded", "failed", "cancelled"]))
 @click.option("--limit", default=20, show_default=True)
 @output.json_option
@@ -259,7 +259,7 @@ def _job(caller: Any, job_id: str) -> Any:
 
 @click.command()
 @click.option("--until", required=True, help="`idle`, or a time that the model's clock must reach.")
-@click.option("--model", help="Only this model's jobs; needed for a time.")
+@click.option("--model", help="Only this model's jobs; needed for a time.", shell_complete=model_names)
 @click.option("--timeout", default=3600.0, show_default=True, help="Seconds.")
 def wait(until: str, model: str | None, timeout: float) -> None:
     """Wait until nothing runs or waits (`--until idle`), or until MODEL's clock has come to a time."""

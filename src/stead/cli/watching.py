@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from stead.cli import output
-from stead.cli.common import MOMENT, connect
+from stead.cli.common import MOMENT, connect, model_names
 
 _MARKS = {"ok": "○", "alarm": "●", "unknown": "–"}
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.option("--days", is_flag=True, help="What each monitor said day by day, instead of what they see now.")
 @click.option("--monitor", help="With --days, one of loss, estimate, data, scale, drift, outputs, volume.")
 @click.option("--since", type=MOMENT, help="With --days, from this day of event time on.")
@@ -43,7 +43,7 @@ def monitors(model: str, days: bool, monitor: str | None, since: int | None, unt
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.option("--weeks", default=12, show_default=True, help="How many weeks, from Monday to Monday.")
 @click.option("--until", type=MOMENT, help="The weeks before this time, instead of the last ones with rows.")
 @click.option("--version", type=int, help="Only rows of this version, instead of whichever answered most.")
@@ -124,7 +124,7 @@ def incidents() -> None:
 
 
 @incidents.command("list")
-@click.option("--model")
+@click.option("--model", shell_complete=model_names)
 @click.option("--all", "every", is_flag=True, help="Resolved ones, too.")
 @click.option("--limit", default=50, show_default=True)
 @output.json_option
@@ -183,7 +183,7 @@ def _fact(name: str, value: Any) -> Any:
 
 
 @incidents.command("open")
-@click.argument("model")
+@click.argument("model", shell_complete=model_names)
 @click.argument("summary")
 @click.option(
     "--kind",
