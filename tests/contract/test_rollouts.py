@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from stead import deployments, jobs, ledger, models, policies
+from stead import deployments, fleet, jobs, ledger, models, policies
 from stead.cli import cli
 from stead.deployments import telling
 from stead.deployments.canary import begin
@@ -104,6 +104,28 @@ def test_what_a_canary_stands_on_is_told_while_it_runs_and_when_it_has_ended(
     assert any(line.startswith("Split by the shares") for line in text.splitlines())
     told = json.loads(CliRunner().invoke(cli, ["deployments", "show", str(number), "--json"]).output)
     assert (told["deployment"]["evidence"]["arm_rows"], told["deployment"]["evidence"]["days"]) == (96, 16)
+
+
+@pytest.mark.parametrize(("loss", "would", "after"), [(1.4, "taken back", "aborted"), (0.7, "moved on", "switched")])
+def test_frozen_a_canary_keeps_its_share_and_tells_what_it_would_do(
+    store: Store, loss: float, would: str, after: str
+) -> None:
+    world = Displaced(store)
+    number = canary(world)
+    world.both(0, 12, loss=loss, answering=1)
+    world.both(12, 16, loss=loss, answering=2)
+    policies.freeze(store, reason="a holiday")
+    fleet.tick(store)
+    held = deployments.get_deployment(store, number)
+    assert held.state == "canary" and held.evidence is not None
+    assert held.evidence["decision"]["said"].startswith(f"frozen: a holiday; else it would be {would}: ")
+    assert policies.explain(store, "m").next == "nothing by itself: it is frozen"
+    fleet.tick(store)
+    assert deployments.get_deployment(store, number) == held
+    policies.thaw(store)
+    fleet.tick(store)
+    state = deployments.get_deployment(store, number).state
+    assert state == after or (after == "switched" and state in ("switching", "live"))
 
 
 @pytest.mark.parametrize(("loss", "state"), [(0.99, "canary"), (0.7, "switched"), (1.3, "aborted")])

@@ -7,6 +7,7 @@ so two agents that look at once move once, and one that dies has moved or has no
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,13 +45,23 @@ def begin(tx: sa.Connection, store: Store, deployment: Deployment, note: str) ->
     _step(tx, store, deployment, _steps(deployment.plan)[0], note)
 
 
-def observe(store: Store, number: int) -> Deployment:
-    """Look at a canary and make the move that its evidence asks for. Does nothing where it is in another state."""
+def observe(
+    store: Store, number: int, *, halted: Callable[[sa.Connection], str | None] = lambda tx: None
+) -> Deployment:
+    """Look at a canary and make the move that its evidence asks for. Does nothing where it is in another state.
+
+    Where `halted` tells why nothing may move by itself, what would follow is told and not done.
+    """
     deployment = operations.get_deployment(store, number)
     if deployment.state != "canary":
         return deployment
     evidence = gather(store, deployment, now=jobs.model_now(store, deployment.model))
     decision = judge(evidence, deployment)
+    with store.db.read() as tx:
+        why = halted(tx)
+    if why is not None and decision.action != "hold":
+        moves = "taken back" if decision.action == "abort" else "moved on"
+        decision = Decision("hold", f"{why}; else it would be {moves}: {decision.said}")
     told = {**msgspec.to_builtins(evidence), "decision": msgspec.to_builtins(decision)}
     if decision.action == "hold" and deployment.evidence == told:
         return deployment
@@ -60,6 +71,8 @@ def observe(store: Store, number: int) -> Deployment:
         current = from_row(tx.execute(here).mappings().one(), Deployment)
         if current.state != "canary" or len(current.shares) != len(deployment.shares):
             return current  # somebody else has moved it
+        if decision.action != "hold" and halted(tx) is not None:
+            return current  # just now: the next look tells
         tx.execute(sa.update(deployments).where(deployments.c.id == number).values(evidence=told))
         if decision.action == "abort":
             revision = _abort(tx, store, current, decision, told)

@@ -100,7 +100,7 @@ def _look(store: Store, model: models.Model, news: monitors.BatchNews) -> int:
 
 
 def _canary(store: Store, deployment: deployments.Deployment) -> int:
-    after = deployments.observe(store, deployment.id)
+    after = deployments.observe(store, deployment.id, halted=partial(policies.why_frozen, model=deployment.model))
     return int((after.state, len(after.shares)) != (deployment.state, len(deployment.shares)))
 
 

@@ -5,7 +5,7 @@ bounds; `advance` moves one on. Every automatic action is a ledger entry with it
 """
 
 from stead.policies.deciding import decide, explain, ingest_due
-from stead.policies.levels import freeze, list_freezes, preview_level, set_level, thaw
+from stead.policies.levels import freeze, list_freezes, preview_level, set_level, thaw, why_frozen
 from stead.policies.retraining import (
     adopt,
     advance,
@@ -68,4 +68,5 @@ __all__ = [
     "reject",
     "set_level",
     "thaw",
+    "why_frozen",
 ]

@@ -184,12 +184,13 @@ def _next(
     under_way: Sequence[object],
     rollout: deployments.Deployment | None,
 ) -> str:
-    if rollout is not None and rollout.state == "canary":
+    canary = rollout is not None and rollout.state == "canary"
+    if frozen and (canary or level != "record"):
+        return "nothing by itself: it is frozen"
+    if rollout is not None and canary:
         return f"goes on with deployment {rollout.id}, {telling.kind(rollout)} of version {rollout.version}, as its evidence says"
     if level == "record":
         return "nothing by itself: at record people act"
-    if frozen:
-        return "nothing by itself: it is frozen"
     if under_way:
         return "goes on with the retraining that is under way"
     if firing := [signal.said for signal in seen if signal.fires]:

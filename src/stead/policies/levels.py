@@ -167,6 +167,12 @@ def list_freezes(store: Store) -> list[Freeze]:
         return [from_row(row, Freeze) for row in tx.execute(sa.select(freezes).order_by(freezes.c.model)).mappings()]
 
 
+def why_frozen(tx: sa.Connection, model: str) -> str | None:
+    """That a model is frozen, and why; None where it is not."""
+    frozen = frozen_in(tx, model)
+    return None if frozen is None else frozen.said
+
+
 def frozen_in(tx: sa.Connection, model: str) -> Freeze | None:
     """The freeze that holds for a model, its own or that of every model."""
     row = tx.execute(sa.select(freezes).where(freezes.c.model.in_(("", model)))).mappings().first()
