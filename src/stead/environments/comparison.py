@@ -89,7 +89,7 @@ def compare(
 
 def _locked(store: Store, digest: str, extra: Mapping[str, str]) -> dict[str, str]:
     environment = get(store, digest)
-    usual = _variables(extra=extra)
+    usual = variables() | dict(extra)  # secrets stay the words that name them
     facts = {"python": environment.python, "platform": environment.platform}
     facts |= {name: usual[name] for name in dict.fromkeys([*FACTS, *extra]) if name in usual}
     return facts | {f"package:{name}": version for name, version in environment.packages.items()}
@@ -104,6 +104,3 @@ def _here() -> dict[str, str]:
         if distribution.metadata["Name"]:
             found.setdefault(f"package:{canonicalize_name(distribution.metadata['Name'])}", distribution.version)
     return facts | found
-
-
-_variables = variables

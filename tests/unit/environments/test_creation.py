@@ -209,4 +209,8 @@ def test_compare(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["colorama"][:2] == ("0.4.6", "0.4.5")
     assert found["TZ"] == ("UTC", "Europe/Oslo", "Asia/Tokyo")
     assert environments.compare(store, [train, train]) == []
+    monkeypatch.setenv("WAREHOUSE_DSN", "geheim")
+    for named in ("env:WAREHOUSE_DSN", "file:/etc/hostname", "env:NOT_HERE"):
+        rows = environments.compare(store, [train, train], variables=[{"DSN": named}, {}])
+        assert [(row.name, row.values) for row in rows] == [("DSN", (named, None))], "a secret is named, never shown"
     assert {row.name for row in environments.compare(store, [train, train], equal=True)} >= {"python", "colorama"}
