@@ -10,6 +10,7 @@ import click
 from stead.cli import output
 from stead.cli.common import settings as settings_here
 from stead.config import SETTINGS, Settings
+from stead.config.units import percent
 from stead.errors import InvalidInput
 
 
@@ -127,7 +128,8 @@ def status(as_json: bool) -> Any:
     rows = []
     for route in routes:
         live = (
-            ", ".join(f"v{arm.version}" + (f" {arm.share:.0%}" if arm.share < 1 else "") for arm in route.arms) or "–"
+            ", ".join(f"v{arm.version}" + (f" {percent(arm.share, 0)}" if arm.share < 1 else "") for arm in route.arms)
+            or "–"
         )
         ready = [g.loaded.get(f"{route.model}@{arm.version}") for g in gateways for arm in route.arms]
         health = (

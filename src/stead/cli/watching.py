@@ -8,6 +8,7 @@ import click
 
 from stead.cli import output
 from stead.cli.common import MOMENT, connect, model_names
+from stead.config.units import percent
 
 _MARKS = {"ok": "○", "alarm": "●", "unknown": "–"}
 
@@ -102,7 +103,7 @@ def _estimate(windows: list[Any]) -> str | None:
 
 def _labelled(days: list[Any]) -> str | None:
     rows = sum(day.rows for day in days)
-    return f"{sum(day.labelled for day in days) / rows:.0%}" if rows else None
+    return percent(sum(day.labelled for day in days) / rows, 0) if rows else None
 
 
 def _distributions(profile: Any) -> None:
@@ -112,7 +113,7 @@ def _distributions(profile: Any) -> None:
         heads = ("value", f"v{expected.version}", *(output.when(week.since)[5:10] for week in weeks))
         columns = [(dict(each.parts), each.rows) for each in (expected, *weeks)]
         names = [name for name, _ in expected.parts if any(parts.get(name) for parts, _ in columns)]
-        shares = [[f"{parts.get(name, 0) / rows:.1%}" if rows else None for parts, rows in columns] for name in names]
+        shares = [[percent(parts.get(name, 0) / rows) if rows else None for parts, rows in columns] for name in names]
         far = ["distance", None, *(_distance(week) for week in weeks)]
         lines = [[name, *share] for name, share in zip(names, shares, strict=True)]
         output.table(heads, [far, *lines], right=range(1, len(heads)))

@@ -108,13 +108,13 @@ def lasting(ms: int) -> str:
     return said.removesuffix(" 0 h")
 
 
-def percent(value: float | None) -> str:
+def percent(value: float | None, digits: int = 1) -> str:
     """A share.
 
-    >>> percent(0.0123), percent(-0.5), percent(None)
-    ('1.2 %', '−50.0 %', '–')
+    >>> percent(0.0123), percent(-0.5), percent(0.25, 0), percent(None)
+    ('1.2 %', '−50.0 %', '25 %', '–')
     """
-    return "–" if value is None else f"{value:.1%}".replace("%", " %").replace("-", "−")
+    return "–" if value is None else f"{value:.{digits}%}".replace("%", " %").replace("-", "−")
 
 
 def points(value: float) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from stead.config.units import percent
 from stead.demo import spread
 from stead.demo.told import Told
 from stead.runtime.clock import to_ms
@@ -243,7 +244,7 @@ def _together(some: Sequence[Quarter]) -> Quarter:
 
 def _less(mine: float, other: float) -> str:
     gap = mine / other - 1
-    return f"{abs(gap):.0%} {'less' if gap < 0 else 'more'} than".replace("%", " %")
+    return f"{percent(abs(gap), 0)} {'less' if gap < 0 else 'more'} than"
 
 
 def lines(told: Told) -> list[str]:
@@ -309,7 +310,7 @@ def _bad_lines(told: Told) -> list[str]:
         )
         out.append(
             f"after {found.answered} labelled answers of its own ({found.rows} rows scored by both) and {found.days:.0f} days of event time; "
-            f"it cost {found.cost:,.0f} rides of error, {found.cost_share:.1%} of the year's".replace("%", " %")
+            f"it cost {found.cost:,.0f} rides of error, {percent(found.cost_share)} of the year's"
         )
     return out
 

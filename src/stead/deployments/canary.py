@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from stead import jobs, ledger, serving
 from stead.config import RolloutConfig
+from stead.config.units import percent
 from stead.deployments import operations
 from stead.deployments.evidence import SHIFT, Evidence, gather
 from stead.deployments.tables import deployments
@@ -148,9 +149,7 @@ def _shifted(evidence: Evidence) -> Decision | None:
     low = evidence.shift.low
     if low is None or low <= SHIFT or better:
         return None
-    said = (
-        f"its outputs are apart from the other version's by {low:.0%} at least of what they are on rows drawn at random"
-    )
+    said = f"its outputs are apart from the other version's by {percent(low, 0)} at least of what they are on rows drawn at random"
     return Decision("abort", said, "shift")
 
 
@@ -230,7 +229,7 @@ def _step(tx: sa.Connection, store: Store, deployment: Deployment, share: float,
     begun = [*deployment.shares, Share(share, now, held if held is not None else now)]
     key = deployments.c.id == deployment.id
     tx.execute(sa.update(deployments).where(key).values(shares=msgspec.to_builtins(begun)))
-    gets = f"gets {share:.0%} of the traffic" if share else "scores every row aside"
+    gets = f"gets {percent(share, 0)} of the traffic" if share else "scores every row aside"
     operations.advance(tx, deployment, "canary", f"{gets}: {note}")
     operations.record_end(
         tx,

@@ -20,6 +20,7 @@ from typing import Literal
 import sqlalchemy as sa
 
 from stead import jobs, ledger, models, predictions, serving
+from stead.config.units import percent, points
 from stead.deployments import operations
 from stead.deployments.evidence import DAY, due_until, margin_of, paired_losses
 from stead.deployments.types import Deployment
@@ -135,10 +136,10 @@ def _said(deployment: Deployment, found: Found, *, closed: bool) -> str:
     if found.difference == 0:
         return f"version {deployment.version} lost as much as version {deployment.previous} on {rows}: no difference"
     word = "more" if found.difference > 0 else "less"
-    said = f"version {deployment.version} lost {abs(found.difference):.1%} {word} than version {deployment.previous} on {rows}"
+    said = f"version {deployment.version} lost {percent(abs(found.difference))} {word} than version {deployment.previous} on {rows}"
     if found.low is None or found.high is None:
         return f"{said}: too few days to say how sure that is"
-    return f"{said}, between {found.low:+.1%} and {found.high:+.1%}"
+    return f"{said}, between {points(found.low)} and {points(found.high)}"
 
 
 def _scores(route: serving.Route | None, deployment: Deployment) -> bool:

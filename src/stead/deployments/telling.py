@@ -51,7 +51,7 @@ def kind(deployment: Deployment) -> str:
 def does(deployment: Deployment) -> str:
     """Its present step."""
     share = deployment.shares[-1].share
-    answers = f"answers {share:.0%} of the requests".replace("%", " %")
+    answers = f"answers {percent(share, 0)} of the requests"
     return f"v{deployment.version} {answers if share else 'scores every row aside'}"
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from stead.config.units import percent
 from stead.monitors.columns import OUTPUT, Values
 from stead.monitors.packing import Columns
 from stead.monitors.references import FEATURE, NAMES, ColumnsReference, EstimateReference, LossReference
@@ -236,7 +237,7 @@ def _judged(
 
 def _share(kind: str, broken: Mapping[str, Any]) -> str:
     if kind in ("null", "type", "unseen"):
-        return f" {broken['value']:.0%} of the rows, usually {broken['usual']:.0%}"
+        return f" {percent(broken['value'], 0)} of the rows, usually {percent(broken['usual'], 0)}"
     return ""
 
 

@@ -177,7 +177,7 @@ def _compared(retraining: Retraining, measures: list[Measure], loss: str) -> str
     if first is None or first.change is None:
         return ""
     than = "lower" if first.change < 0 else "higher"
-    size = f"{abs(first.change):.1%}".replace("%", " %")
+    size = percent(abs(first.change))
     if same:
         between = f" (90 % interval {first.told})" if first.told else ""
         against = f"{figure(first.challenger)} against {figure(first.champion)}"
@@ -354,7 +354,7 @@ def rollout(store: Store, retraining: Retraining) -> str:
         return "it takes over at once, after its last gates"
     if plan.kind == "shadow":
         return "it scores every row aside, and takes over when every guard holds"
-    shares = ", ".join(f"{share:.0%}".replace("%", " %") for share in plan.steps[: 1 if plan.kind == "ab" else None])
+    shares = ", ".join(percent(share, 0) for share in plan.steps[: 1 if plan.kind == "ab" else None])
     if plan.kind == "ab":
         return f"it answers {shares} of the requests until one of both versions is shown to be better"
     return f"it answers {shares} of the requests under guard, and takes over when every guard holds"

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stead import deployments, models
+from stead.config.units import percent
 from stead.deployments import Deployment, telling
 from stead.web import charts, live
 from stead.web.frame import back, form_of, fragment, need, store_of, when
@@ -83,7 +84,7 @@ def _bold(deployment: Deployment, decision: Mapping[str, Any]) -> str:
 
 
 def _share(share: float) -> str:
-    return f"{share:.0%}".replace("%", " %")
+    return percent(share, 0)
 
 
 def _split(deployment: Deployment, share: float) -> list[tuple[int, float]]:

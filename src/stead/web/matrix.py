@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from stead.config.units import percent
 from stead.web.charts import nice_step
 
 TALL = 22
@@ -200,7 +201,7 @@ def levels(
             x = (place + (1 - part) / 2) * wide
             out.append(
                 f'<rect class="bar {kind}" x="{x:.2f}%" width="{part * wide:.2f}%" y="{height - tall:.1f}" height="{tall}">'
-                f"<title>{escape(names[at])}: {share:.1%}</title></rect>"
+                f"<title>{escape(names[at])}: {percent(share)}</title></rect>"
             )
         if len(order) <= 8 or place % 4 == 0:
             name = names[at] if len(names[at]) <= 8 else names[at][:7] + "…"
