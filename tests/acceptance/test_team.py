@@ -47,6 +47,14 @@ def test_with_tokens_a_model_is_deployed_and_asked(tmp_path: Path) -> None:
         assert "secret" not in shown[0]
         writer = life.run("tokens", "create", "dana", "--role", "write").strip()
         dana = Life(life.folder, life.ports, extra={"STEAD_URL": f"http://127.0.0.2:{first}", "STEAD_TOKEN": writer})
+        reader = life.run("tokens", "create", "rita", "--role", "read").strip()
+        label = {"prediction_id": "0" * 32, "value": 1}
+        for given, status in ((reader, 403), ("\xfc", 403), (writer, 200)):
+            head = {"authorization": f"Bearer {given}".encode("latin-1")}
+            assert httpx.post(f"http://127.0.0.2:{second}/labels", json=label, headers=head).status_code == status
+        assert httpx.post(url, json={"row": row}, headers={"authorization": f"Bearer {reader}"}).status_code == 200
+        rita = Life(life.folder, life.ports, extra={"STEAD_URL": f"http://127.0.0.2:{first}", "STEAD_TOKEN": reader})
+        assert "hint: who has the role admin" in rita.run("deploy", "team", code=1)
         forced = ("--override", "parity", "--reason", "x")
         assert "needs the role 'approve'" in dana.run("deploy", "team@1", *forced, code=1)
         assert dana.run("undeploy", "team", "--reason", "it harms").startswith("team is out of service")

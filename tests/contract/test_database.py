@@ -147,6 +147,15 @@ def test_a_store_in_a_repository_is_not_for_its_git(tmp_path: Path) -> None:
     assert status.stdout == b""
 
 
+def test_a_file_that_may_only_be_read_is_named(tmp_path: Path) -> None:
+    new_store(tmp_path).close()
+    reading = Database(f"sqlite:///file:{tmp_path / 'stead.db'}?mode=ro&uri=true")
+    with pytest.raises(Failed) as raised, reading.write(NAME) as tx:
+        tx.execute(sa.insert(points), [row(1)])
+    assert raised.value.code == "store-permission" and raised.value.hint
+    reading.close()
+
+
 @pytest.mark.parametrize("first", [0, 2])
 def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, first: int) -> None:
     """All of it, or all pages but the first ones."""

@@ -106,7 +106,11 @@ def authenticate(store: Store, secret: str) -> Token:
 def permit(role: Role, needed: Role) -> None:
     """Raises Forbidden (`role-too-low`) unless `role` may do what `needed` may."""
     if ROLES.index(role) < ROLES.index(needed):
-        raise Forbidden("role-too-low", f"this needs the role {needed!r}, the token has {role!r}")
+        raise Forbidden(
+            "role-too-low",
+            f"this needs the role {needed!r}, the token has {role!r}",
+            hint=f"who has the role admin makes one: stead tokens create NAME --role {needed}",
+        )
 
 
 def _digest(secret: str) -> str:

@@ -119,17 +119,19 @@ class _Tokens:
     def __init__(self, store: Store, secret: str) -> None:
         self._store = store
         self._secret = secret
-        self._good: dict[str, float] = {}
+        self._good: dict[str, tuple[tokens.Role, float]] = {}
 
-    async def check(self, secret: str) -> None:
-        """Raises Forbidden (`token-invalid`, `role-too-low`)."""
-        if self._good.get(secret, 0.0) > time.monotonic() or hmac.compare_digest(secret, self._secret):
-            return
-        token = await asyncio.to_thread(tokens.authenticate, self._store, secret)
-        tokens.permit(token.role, "read")
-        if len(self._good) > 1000:
-            self._good.clear()
-        self._good[secret] = time.monotonic() + TOKEN_S
+    async def check(self, secret: str, needed: tokens.Role) -> None:
+        """Raises Forbidden (`token-missing`, `token-invalid`, `role-too-low`)."""
+        role, until = self._good.get(secret, ("read", 0.0))
+        if until < time.monotonic():
+            if hmac.compare_digest(secret.encode(), self._secret.encode()):
+                return
+            role = (await asyncio.to_thread(tokens.authenticate, self._store, secret)).role
+            if len(self._good) > 1000:
+                self._good.clear()
+            self._good[secret] = role, time.monotonic() + TOKEN_S
+        tokens.permit(role, needed)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def is_up(root: Path) -> bool:
     path = root / "run" / "up.lock"
     if not path.exists():
         return False
-    handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -51,11 +51,12 @@ class Gateway:
         *,
         url: str,
         names: Sequence[str] = (),
-        authorize: Callable[[str], Awaitable[None]] | None = None,
+        authorize: Callable[[str, Literal["read", "write"]], Awaitable[None]] | None = None,
         secret: str | None = None,
     ) -> None:
-        """`names` are further hosts that requests may carry. `authorize` gets each request's bearer token and raises
-        where it does not permit; without one nobody is asked for a token. `secret` opens it for stead's own processes."""
+        """`names` are further hosts that requests may carry. `authorize` gets each request's bearer token and the role that it
+        needs, and raises where it does not permit; without one nobody is asked for a token. `secret` opens it for stead's own
+        processes."""
         self.metrics = Metrics()
         self._store = store
         self._limit = int(settings.max_body_bytes)
@@ -155,7 +156,7 @@ class Gateway:
             if protocol == INVOCATIONS and head.content_type.startswith(b"text/csv"):
                 protocol = CSV
             if self._authorize is not None and asked.parts not in _OPEN:
-                await self._authorize(head.authorization)
+                await self._authorize(head.authorization, "write" if asked.parts == LABELS else "read")
             if asked.kind:
                 answer = await self._predicted(scope["method"], asked, protocol, head, receive)
             else:
@@ -365,7 +366,7 @@ class Gateway:
     # everything else
 
     async def _other(self, method: str, parts: list[str], head: Head, receive: Receive) -> _Reply:
-        if parts == ["labels"] and method == "POST":
+        if parts == LABELS and method == "POST":
             return await self._take_labels(head, receive)
         if parts[:2] == ["v2", "repository"] or "systemsharedmemory" in parts or "cudasharedmemory" in parts:
             raise Forbidden(
@@ -459,6 +460,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[Pool], float]], ...] = (
 )
 
 
+LABELS = ["labels"]
 _OPEN = (["ping"], ["health"], ["v2", "health", "live"], ["v2", "health", "ready"])
 """What a load balancer may ask without a token."""
 

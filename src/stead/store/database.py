@@ -135,6 +135,12 @@ class Database:
                 raise Failed(
                     "disk-full", f"the database could not be written: {text}", hint="free space and try again"
                 ) from error
+            if "readonly" in text:
+                raise Failed(
+                    "store-permission",
+                    f"the database {_hide(self.url)} cannot be written: {text}",
+                    hint="let the user of stead write it and its folder",
+                ) from error
             if "no such table" in text or "does not exist" in text:
                 raise Failed("schema-missing", f"the store has no tables yet: {text}", hint="stead migrate") from error
             if "locked" in text:

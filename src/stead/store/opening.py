@@ -92,7 +92,11 @@ def open_any(settings: Settings | None = None) -> Store:
         root.mkdir(parents=True, exist_ok=True)
         os.chmod(root, 0o700)
     except OSError as error:
-        raise Failed("store-permission", f"cannot make the store's folder {root}: {error.strerror}") from None
+        raise Failed(
+            "store-permission",
+            f"the store's folder {root} cannot be written: {error.strerror}",
+            hint="STEAD_STORE=FOLDER names another place",
+        ) from None
     if not (ignore := root / ".gitignore").exists():
         with suppress(OSError):
             ignore.write_text("*\n", encoding="utf-8")  # a store in a project is not for its git
