@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from stead.errors import InvalidInput
+
+T = TypeVar("T")
 
 
 def parse(text: bytes | str) -> Any:
@@ -36,9 +39,22 @@ def check(body: bytes, keys: int) -> None:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = repeated(name for name, _ in pairs)
         raise InvalidInput(
-            "key-repeated", f"the key {twice[:100]!r} is there twice in one object", hint="tell each key once"
+            "key-repeated", f"the key {str(twice)[:100]!r} is there twice in one object", hint="tell each key once"
         )
     return found
+
+
+def repeated(names: Iterable[T]) -> T | None:
+    """The first that was there before.
+
+    >>> repeated("abcb")
+    'b'
+    """
+    seen: set[T] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

@@ -169,7 +169,7 @@ def _named(columns: dict[str, list[Any]]) -> Request:
 
 def _once(names: Sequence[T]) -> Sequence[T]:
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = keys.repeated(names)
         raise InvalidInput(
             "key-repeated", f"the column {str(twice)[:100]!r} is there twice", hint="tell each column once"
         )

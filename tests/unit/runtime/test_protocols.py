@@ -126,6 +126,13 @@ def test_a_key_that_is_there_twice_is_refused(protocol: str, body: str, fine: bo
     assert told.value.code == "key-repeated" and told.value.hint
 
 
+def test_a_key_told_twice_among_many_is_found_in_one_pass() -> None:
+    many = b",".join(b'"%d":1' % n for n in [*range(300_000), 299_999])
+    with pytest.raises(InvalidInput) as told:
+        protocols.decode("stead", b'{"row":{%s}}' % many)
+    assert "'299999'" in told.value.message
+
+
 def v2(*inputs: dict[str, Any], binary: bytes = b"", **rest: Any) -> tuple[bytes, int]:
     head = json.dumps({"inputs": list(inputs), **rest}).encode()
     return head + binary, len(head) if binary else 0
