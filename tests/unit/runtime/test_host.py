@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,8 +129,7 @@ def test_hosts_go_on_from_job_to_job_and_end_with_what_a_step_left(
     second, _ = job(WHO)
     assert second != first
     os.kill(second, signal.SIGKILL)
-    while not ended(second):
-        time.sleep(0.01)
+    os.waitid(os.P_PID, second, os.WEXITED | os.WNOWAIT)  # its threads, too, have ended
     assert job(WHO)[0] != second
     monkeypatch.setattr(children, "REST_S", 0.0)
     hosts.tidy()
