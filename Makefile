@@ -26,6 +26,7 @@ bench:
 	$(BIN)/python benchmarks/tracking.py
 	$(BIN)/python benchmarks/honesty.py
 	$(BIN)/python benchmarks/refreshes.py
+	$(BIN)/python benchmarks/constants.py
 
 docs:
 	@$(PYTHON) tools/prepare.py test

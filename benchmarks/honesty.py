@@ -203,7 +203,7 @@ def shifts(what: str, made: list[tuple[NDArray[np.int64], Array, list[Array], di
     """The guard on outputs, without labels, a look at each of 14 midnights: refreshes of stale champions, and outputs that are broken."""
     for low, high in ((0, 1), (1, 2), (2, 9)):
         refreshed = [
-            broken(time, old, said[0])
+            shifted(time, old, said[0])
             for time, _, said, older in made for age, old in older.items() if low * 365 < age <= high * 365
         ]  # fmt: skip
         tell(f"{what}, refresh of a champion {low} to {high} years old: taken back for its outputs", "stead", refreshed)
@@ -216,17 +216,17 @@ def shifts(what: str, made: list[tuple[NDArray[np.int64], Array, list[Array], di
         tell(
             f"{what}, outputs {outputs}: taken back for them",
             "stead",
-            (broken(t, s[1], make(s)) for t, _, s, _ in made),
+            (shifted(t, s[1], make(s)) for t, _, s, _ in made),
             "days",
         )
 
 
-def broken(time: NDArray[np.int64], old: Array, new: Array) -> float:
+def shifted(time: NDArray[np.int64], old: Array, new: Array, bound: float = SHIFT) -> float:
     """The day on which outputs are shown to be too far apart."""
     for day in range(2, 15):
         seen, block = time < day * DAY, block_of(day * DAY)
         same, usual = shift.apart(old[seen], new[seen])
-        if beyond(same, SHIFT * usual, np.ones(len(same)), time[seen] // block).low > 0:
+        if len(same) >= ROWS and beyond(same, bound * usual, np.ones(len(same)), time[seen] // block).low > 0:
             return float(day)
     return math.inf
 

@@ -37,7 +37,7 @@ def test_outputs_that_say_nothing_alike_end_it_unless_labels_are_for_them(
     done = looked(Displaced(store), loss=loss, late=late)
     assert done.evidence is not None
     low, high = done.evidence["shift"]["low"], done.evidence["shift"]["high"]
-    assert (low > 0.9) == (loss == 0) and 0 < low < high < 1.2
+    assert (low > 0.95) == (loss == 0) and 0 < low < high < 1.2
     assert done.state == state or (state == "live" and done.state == "switching")
     if state == "aborted":
         assert done.error is not None and done.error["code"] == "guard-shift"
