@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -104,6 +105,32 @@ def test_what_a_canary_stands_on_is_told_while_it_runs_and_when_it_has_ended(
     assert any(line.startswith("Split by the shares") for line in text.splitlines())
     told = json.loads(CliRunner().invoke(cli, ["deployments", "show", str(number), "--json"]).output)
     assert (told["deployment"]["evidence"]["arm_rows"], told["deployment"]["evidence"]["days"]) == (96, 16)
+
+
+@pytest.mark.parametrize("loss", [0.7, 1.4])
+def test_agents_that_look_at_once_move_a_canary_once(any_store: Store, loss: float) -> None:
+    world = Displaced(any_store)
+    number = canary(world)
+    world.both(0, 12, loss=loss, answering=1)
+    world.both(12, 16, loss=loss, answering=2)
+    before = len(ledger.list_entries(any_store, model="m", limit=500))
+    together = threading.Barrier(4)
+
+    def agent() -> None:
+        together.wait()
+        fleet.tick(any_store)
+
+    agents = [threading.Thread(target=agent) for _ in range(4)]
+    for each in agents:
+        each.start()
+    for each in agents:
+        each.join()
+    ended = deployments.get_deployment(any_store, number)
+    assert ended.state == ("live" if loss < 1 else "aborted")
+    assert [step.state for step in ended.steps].count(ended.state) == 1
+    came = [e.action for e in ledger.list_entries(any_store, model="m", limit=500)]
+    came = came[: len(came) - before]
+    assert came.count("route.changed" if loss < 1 else "deployment.aborted") == 1
 
 
 @pytest.mark.parametrize(("loss", "would", "after"), [(1.4, "taken back", "aborted"), (0.7, "moved on", "switched")])
