@@ -79,6 +79,22 @@ def test_a_forked_child_has_its_own_writer(tmp_path: Path) -> None:
     assert not j.is_alive(mine)
 
 
+def test_in_a_forked_child_journals_that_were_closed_before_take_no_file_away(tmp_path: Path) -> None:
+    below = os.open(os.devnull, os.O_RDONLY)
+    closed = []
+    for n in range(9):
+        closed.append(j.Journal(tmp_path / str(n)))
+        closed[-1].close()
+    os.close(below)
+    journal = j.Journal(tmp_path / "r")  # its log has the number that their locks had
+    process = multiprocessing.get_context("fork").Process(
+        target=journal.append, args=(j.Metrics(1, 0, {"child": 1.0}),)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 0 and len(j.logs_of(journal.folder)) == 2
+
+
 def test_another_process_sees_the_writer_alive(tmp_path: Path) -> None:
     journal = j.Journal(tmp_path / "r")
     pid = os.fork()
