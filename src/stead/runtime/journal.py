@@ -196,7 +196,7 @@ class Journal:
         """Let go of the journal: from now on whoever finds the folder may carry it."""
         with self._guard:
             self._closed = True
-            _live.discard(self)  # the numbers of its files may be others' from now on: a forked child must not close them
+            _live.discard(self)  # a fork closes the files of all that are live, by numbers that may be others' by now
             if self._log is not None:
                 self._log.close()
                 self._log = None
