@@ -3,7 +3,7 @@
 `python benchmarks/constants.py`. Fits of one recipe every 45 days, each three times on a random 80 % of the year before, judged on the 60 days after.
 `SHIFT`: refreshes of champions of any age that are taken back for their outputs within 14 days, and outputs that are broken and are found. `BLOCK`: of two
 equal fits one is taken back for its loss within 60 days at the margin of 2 %, and the days until one is found whose answers are 30 % too high.
-The rule: the least bound, and the shortest block, that errs in 1 % and 2 % of the runs at most, in every set.
+The bound is the least one that errs in 1 % of the runs at most in every set; the block was not chosen here.
 """
 
 from __future__ import annotations

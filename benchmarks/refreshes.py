@@ -3,7 +3,7 @@
 `python benchmarks/refreshes.py [--starts N]`. A recipe (boosted trees, 60 rounds, the last 12 months) is fitted every 30 days, with a twin that ends 28 days
 earlier, once as it is and once spoiled: half of the targets shuffled or halved, or all 12 % too high. A rule sees what stead's gate sees, the twin against the
 champion on those 28 days. So each circle is a walk through a table of fits. Told is the total loss above refreshes that nobody judges, and in
-brackets the share of good refreshes that were refused, of spoiled ones (one in ten) that passed. Air, electricity and traffic chose the margin; bikes did not.
+brackets the share of good refreshes that were refused, of spoiled ones (one in ten) that passed. The margin is what air, electricity and traffic give by the rule in docs/statistics.md.
 """
 
 from __future__ import annotations

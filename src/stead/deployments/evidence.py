@@ -37,7 +37,7 @@ OWN_BLOCKS = 12
 """Three days, before that is judged."""
 LATENCY = 0.95
 SHIFT = 0.95
-"""Outputs of both versions on the same row may be apart by so much of what they are on rows drawn at random (`benchmarks/constants.py` chose it)."""
+"""Outputs of both versions on the same row may be apart by so much of what they are on rows drawn at random (docs/statistics.md, which constants)."""
 
 
 @dataclass(frozen=True)
