@@ -285,6 +285,8 @@ def fits(
     for start in pd.date_range(times.min().normalize() + 366 * day, times.max() - 60 * day, freq=f"{step_days}D"):
         before = np.flatnonzero((times >= start - 365 * day) & (times < start))
         after = np.flatnonzero((times >= start) & (times < start + 60 * day))
+        if len(before) < 2000 or len(after) < 24 * 30:
+            continue  # a gap in the data
         rows, said = table.iloc[after], []
         for seed in range(3):
             some = np.random.default_rng(seed).choice(before, int(0.8 * len(before)), replace=False)

@@ -26,6 +26,17 @@ def judgement(store: Store) -> Judgement:
     return found
 
 
+def taken_back(store: Store, said: str, guard: str) -> deployments.Deployment:
+    """A canary of version 2 that a guard ends where it has its first share."""
+    asked = deployments.deploy(store, "m", version=2, plan="canary")
+    with store.db.write("deployments.step") as tx:
+        begin(tx, store, asked, "gates passed")
+    running = deployments.get_deployment(store, asked.id)
+    with store.db.write("deployments.step") as tx:
+        _abort(tx, store, running, Decision("abort", said, guard), {})
+    return asked
+
+
 def actions(store: Store) -> list[str]:
     return [entry.action for entry in ledger.list_entries(store, model="m")][::-1]
 
@@ -95,12 +106,7 @@ def test_labels_are_waited_for_as_long_as_they_take(store: Store) -> None:
 
 def test_an_abort_is_judged_the_other_way_round(store: Store) -> None:
     world = Displaced(store, judge_days=10)
-    asked = deployments.deploy(store, "m", version=2, plan="canary")
-    with store.db.write("deployments.step") as tx:
-        begin(tx, store, asked, "gates passed")
-    running = deployments.get_deployment(store, asked.id)
-    with store.db.write("deployments.step") as tx:
-        _abort(tx, store, running, Decision("abort", "its loss is high", "loss"), {})
+    asked = taken_back(store, "its loss is high", "loss")
     assert world.shadow() == [2]
     with store.db.write("policies.level") as tx:
         for n in range(9):
@@ -141,12 +147,7 @@ def test_a_retraining_that_changed_nothing_is_undecided(store: Store) -> None:
 def test_a_version_that_another_judgement_needs_goes_on_scoring(store: Store) -> None:
     """Version 2 was taken back, was let take over all the same, and is displaced by 3: the judgement of its abort has ended."""
     world = Displaced(store)
-    asked = deployments.deploy(store, "m", version=2, plan="canary")
-    with store.db.write("deployments.step") as tx:
-        begin(tx, store, asked, "gates passed")
-    running = deployments.get_deployment(store, asked.id)
-    with store.db.write("deployments.step") as tx:
-        _abort(tx, store, running, Decision("abort", "its loss is high", "loss"), {})
+    asked = taken_back(store, "its loss is high", "loss")
     world.live()
     world.swap(2)
     world.both(0, 2, loss=1.0)
@@ -160,12 +161,7 @@ def test_a_version_that_another_judgement_needs_goes_on_scoring(store: Store) ->
 
 def test_what_fails_is_not_kept_running_to_be_judged(store: Store) -> None:
     world = Displaced(store)
-    asked = deployments.deploy(store, "m", version=2, plan="canary")
-    with store.db.write("deployments.step") as tx:
-        begin(tx, store, asked, "gates passed")
-    running = deployments.get_deployment(store, asked.id)
-    with store.db.write("deployments.step") as tx:
-        _abort(tx, store, running, Decision("abort", "9 of 9 requests failed", "errors"), {})
+    taken_back(store, "9 of 9 requests failed", "errors")
     assert world.shadow() == [] and ledger.list_judgements(store) == []
 
 
