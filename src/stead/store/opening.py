@@ -35,7 +35,7 @@ def open_store(settings: Settings | None = None, *, create: bool = True) -> Stor
     """
     settings = settings or load_settings()
     root = Path(settings.store).expanduser()
-    if not settings.database and _holds(root) and not _has_bytes(root / FILE):
+    if not settings.database and not _has_bytes(root / FILE) and _holds(root):
         raise _emptied(root)  # before SQLite opens it: that would throw away its write-ahead log
     store = open_any(settings)
     try:

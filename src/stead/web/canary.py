@@ -83,10 +83,6 @@ def _bold(deployment: Deployment, decision: Mapping[str, Any]) -> str:
     return f"{telling.does(deployment)}."
 
 
-def _share(share: float) -> str:
-    return percent(share, 0)
-
-
 def _split(deployment: Deployment, share: float) -> list[tuple[int, float]]:
     return [(deployment.previous or 0, 1 - share), (deployment.version, share)]
 
@@ -98,14 +94,16 @@ def _stages(deployment: Deployment, seen: Mapping[str, Any]) -> list[Stage]:
     rows = (seen.get("step_rows") or 0) / plan.rows if plan.rows else 1.0
     part = min(1.0, rows, (seen.get("step_days") or 0) / plan.days if plan.days else 1.0)
     stages = [
-        Stage(_share(each.share) if each.share else "aside", "done", f"since {when(each.event_time)}", 1.0)
+        Stage(percent(each.share, 0) if each.share else "aside", "done", f"since {when(each.event_time)}", 1.0)
         for each in begun[:-1]
     ]
     last = begun[-1]
-    stages.append(Stage(_share(last.share) if last.share else "aside", "now", f"since {when(last.event_time)}", part))
+    stages.append(
+        Stage(percent(last.share, 0) if last.share else "aside", "now", f"since {when(last.event_time)}", part)
+    )
     shown = "it is shown to be better" if plan.kind == "ab" else "every guard holds"
     needs = f"when {shown} on {plan.rows} labelled rows, {plan.days} days"
-    stages += [Stage(_share(each), "", needs) for each in to_come]
+    stages += [Stage(percent(each, 0), "", needs) for each in to_come]
     return [*stages, Stage("100 %", "", needs if not to_come else "after that, by itself")]
 
 
