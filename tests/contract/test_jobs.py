@@ -294,7 +294,7 @@ from stead.store import open_store
 store = open_store(load_settings())
 def handler(store, keeper):
     with keeper.write("jobs.clock") as tx:
-        store.db.upsert(tx, __import__("stead.jobs.tables").jobs.tables.model_clocks, {"model": "m", "now": 7, "holder": "h", "beat_at": 1}, ["model"])
+        store.db.upsert(tx, __import__("stead.jobs.tables").jobs.tables.model_clocks, {"model": "m", "asked": 7, "holder": "h", "beat_at": 1}, ["model"])
     keeper.log("worked\\n")
     return {"ok": True}
 if sys.argv[1] == "enqueue":
@@ -327,6 +327,31 @@ def test_kill_at_each_failpoint_loses_and_doubles_nothing(store: Store, point: s
         [{"ok": True}] * 2 if (point, moment) == ("jobs.finish", "after") else [],
     )
     assert jobs.open_jobs(store) == []
+
+
+def test_a_clock_moves_where_the_loop_takes_it_up(any_store: Store) -> None:
+    store = any_store
+    jobs.move_clock(store, "m", to=5, holder="a")
+    assert jobs.held_at(store, "m") is None and jobs.clocks_asked(store), "the wall clock until a turn begins"
+    assert jobs.take_up_clocks(store) == {"m": 5} and not jobs.clocks_asked(store)
+    jobs.move_clock(store, "m", to=6, holder="a")
+    with pytest.raises(Conflict, match="another replay"):
+        jobs.move_clock(store, "m", to=9, holder="b")
+    assert jobs.held_at(store, "m") == 5
+    jobs.settle_clock(store, "m", at=5)
+    with store.db.read() as tx:
+        assert not jobs.settled_in(tx, "m"), "done at 5, and asked for 6"
+    assert jobs.take_up_clocks(store) == {"m": 6}
+    jobs.settle_clock(store, "m", at=5)
+    with store.db.read() as tx:
+        assert not jobs.settled_in(tx, "m"), "a turn at 5 says nothing of 6"
+    jobs.settle_clock(store, "m", at=6)
+    with store.db.write("jobs.turn") as tx:
+        assert jobs.settled_in(tx, "m")
+        jobs.unsettle_clock(tx, "m")
+        assert not jobs.settled_in(tx, "m")
+    jobs.release_clock(store, "m", holder="a")
+    assert jobs.take_up_clocks(store) == {} and not jobs.clocks_asked(store)
 
 
 def test_a_clock_is_held_by_one_and_given_back(any_store: Store) -> None:

@@ -3,7 +3,7 @@
 After a promotion the displaced champion goes on scoring aside what the new one answers, and after an abort for its loss the
 version that was taken back does, `judge_days` of the rollout's plan by the model's clock. The difference is paired on the
 same rows with the day as the unit, by an interval that holds at every look (`stats.sequential.paired`), and computed anew
-from the log whenever a day is due or a late label came; so it can be looked at often and be stopped anywhere. A decision is
+from the log whenever a day is due (a week, where a replay holds the clock) or a late label came; so it can be looked at often and be stopped anywhere. A decision is
 right or wrong where the interval lies on one side of the plan's margin, else undecided: a promotion is wrong where harm beyond the
 margin is shown, an abort is wrong where such harm is excluded. The retraining behind it is right where its version lost less at all,
 and undecided where it lost as much.
@@ -31,6 +31,7 @@ from stead.store import Store
 
 ALPHA = 0.05
 LEAST_DAYS = 7
+WEEK = 7 * DAY
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,16 @@ class Found:
 
 
 def judged_now(store: Store) -> list[list[Judgement]]:
-    """Open judgements that a look may change, those of one deployment together; three questions for all of them."""
+    """Open judgements that a look may change, those of one deployment together.
+
+    A look a day, and one a week where a replay passes a day in a moment; one at the end of the time, and where late labels came.
+    """
     with store.db.read() as tx:
         waiting = ledger.open_judgements(tx)
         if not waiting:
             return []
         clocks = jobs.held_clocks(tx)
+        known = {each.deployment: operations.get_in(tx, each.deployment) for each in waiting}
         changed = {
             each.entry: predictions.refreshed_in(tx, each.model, since=each.since, until=each.seen) for each in waiting
         }
@@ -59,9 +64,9 @@ def judged_now(store: Store) -> list[list[Judgement]]:
     together: dict[int, list[Judgement]] = defaultdict(list)
     for each in waiting:
         now = clocks.get(each.model, wall)
-        scoring = routes[each.model].shadow if each.model in routes else []
-        news = changed[each.entry] > each.refresh or now // DAY > each.seen // DAY or now >= each.until
-        if news or not scoring:
+        every = WEEK if each.model in clocks else DAY
+        news = changed[each.entry] > each.refresh or now // every > each.seen // every or now >= each.until
+        if news or not _scores(routes.get(each.model), known[each.deployment]):
             together[each.deployment].append(each)
     return list(together.values())
 

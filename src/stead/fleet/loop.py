@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,27 +12,20 @@ import sqlalchemy as sa
 
 from stead import deployments, jobs, ledger, models, monitors, policies, predictions
 from stead.errors import SteadError
-from stead.fleet.tables import followed
-from stead.runtime.clock import now_ms
 from stead.store import Store
 
-DAY = 86_400_000
-CALM_MS = 3 * DAY
-"""So far may a replay run ahead of the loop at level `record`, where only monitors watch; else a day."""
+CALM_MS = 3 * 86_400_000
+"""So far may a replay run ahead of the loop at level `record`, where days are only watched."""
 
 
 @dataclass(frozen=True)
 class Followed:
-    """How far the loop has followed a replay, and what the replay should wait for."""
+    """What a replay of a model should wait for."""
 
-    now: int | None
-    """The model's clock at the loop's last turn."""
-    ahead: int
-    """How far the replay may be ahead of it."""
+    settled: bool
+    """The loop has done all that could be done at the moment that the replay has asked for."""
     running: bool
     """A job runs that was triggered at an event time."""
-    moving: bool
-    """A retraining that was begun at an event time is about to make a move that needs neither rows nor a person."""
     waiting: bool
     """A version waits for a person."""
 
@@ -47,45 +41,52 @@ class Turn:
 
 def tick(store: Store) -> Turn:
     """Look at every model once. One model's error is told and keeps no other waiting."""
-    with store.db.read() as tx:
-        clocks = jobs.held_clocks(tx)
+    clocks = jobs.take_up_clocks(store)
     if clocks:  # a replay passes days in a moment: what it has brought counts at once
         predictions.refresh_performance(store)
-    moved = 0
+    observed, moved = 0, Counter[str]()
     known = models.list_models(store)
     due = monitors.due(store, known)
     for model in known:
         if model.name in due:
-            moved += _safely(model.name, partial(monitors.observe, store, model, refreshed=clocks.get(model.name, 0)))
+            look = partial(monitors.observe, store, model, refreshed=clocks.get(model.name, 0))
+            observed += _safely(model.name, look)
     news = monitors.batch_news(store)
     for model in known:
         if model.level != "record":
-            moved += _safely(model.name, partial(_look, store, model, news))
+            moved[model.name] += _safely(model.name, partial(_look, store, model, news))
     for deployment in deployments.canaries(store):
-        moved += _safely(deployment.model, partial(_canary, store, deployment))
-    for waiting in deployments.judged_now(store):
-        moved += _safely(waiting[0].model, partial(_judge, store, waiting))
+        moved[deployment.model] += _safely(deployment.model, partial(_canary, store, deployment))
     for retraining in policies.open_retrainings(store):
-        moved += _safely(retraining.model, partial(_advance, store, retraining))
-    followed_on = _remember(store, clocks)
-    return Turn(moved, held=bool(clocks), hurried=bool(clocks) and (followed_on or moved > 0))
+        moved[retraining.model] += _safely(retraining.model, partial(_advance, store, retraining))
+    for name, at in clocks.items():
+        if not moved[name] and not _under_way(store, name):
+            jobs.settle_clock(store, name, at=at)
+    judged = sum(_safely(each[0].model, partial(_judge, store, each)) for each in deployments.judged_now(store))
+    hurried = any(moved[name] for name in clocks)
+    return Turn(observed + moved.total() + judged, held=bool(clocks), hurried=hurried)
 
 
 def follows(store: Store, model: str) -> Followed:
-    """How far the loop has followed the clock of a model that a replay holds, and what is under way. Raises NotFound (`model-unknown`)."""
+    """Whether the loop has followed the clock of a model to where its replay wants it. Raises NotFound (`model-unknown`)."""
     level = models.get_model(store, model).level
+    running = bool(jobs.open_jobs(store, model=model, timed=True))
+    under_way = running or _under_way(store, model)
+    calm = level == "record" and deployments.under_way(store, model) is None
     with store.db.read() as tx:
-        row = tx.execute(sa.select(followed.c.now).where(followed.c.model == model)).first()
-    under_way = policies.open_retrainings(store, model=model)
-    timed = any(each.state != "waiting" and each.event_time is not None for each in under_way)
-    rolled_out = any(deployment.model == model for deployment in deployments.canaries(store))
-    return Followed(
-        now=None if row is None else int(row.now),
-        ahead=CALM_MS if level == "record" and not rolled_out else DAY,
-        running=bool(jobs.open_jobs(store, model=model, timed=True)),
-        moving=timed and not rolled_out,  # a canary needs rows, and a version behind it waits for it
-        waiting=any(each.state == "waiting" for each in under_way),
-    )
+        settled = jobs.settled_in(tx, model, ahead=CALM_MS if calm else 0)
+    waiting = any(each.state == "waiting" for each in policies.open_retrainings(store, model=model))
+    return Followed(settled=settled and not under_way, running=running, waiting=waiting)
+
+
+def _under_way(store: Store, model: str) -> bool:
+    """Whether something that began at an event time is about to move, and needs neither rows nor a person for it."""
+    if jobs.open_jobs(store, model=model, timed=True):
+        return True
+    opened = policies.open_retrainings(store, model=model)
+    if not any(each.state != "waiting" and each.event_time is not None for each in opened):
+        return False  # a canary needs rows, and a version behind it waits for it
+    return all(deployment.model != model for deployment in deployments.canaries(store))
 
 
 def _look(store: Store, model: models.Model, news: monitors.BatchNews) -> int:
@@ -110,20 +111,6 @@ def _judge(store: Store, waiting: Sequence[ledger.Judgement]) -> int:
 
 def _advance(store: Store, retraining: policies.Retraining) -> int:
     return int(policies.advance(store, retraining))
-
-
-def _remember(store: Store, clocks: dict[str, int]) -> bool:
-    """Write how far the held clocks were followed, and forget those that nobody holds any more. True where there was news."""
-    with store.db.read() as tx:
-        known = {row.model: row.now for row in tx.execute(sa.select(followed.c.model, followed.c.now))}
-    if known == clocks:
-        return False
-    with store.db.write("fleet.follow") as tx:
-        for model in known.keys() - clocks.keys():
-            tx.execute(sa.delete(followed).where(followed.c.model == model))
-        for model, now in clocks.items():
-            store.db.upsert(tx, followed, {"model": model, "now": now, "at": now_ms()}, ["model"])
-    return True
 
 
 def _safely(model: str, what: Callable[[], int]) -> int:

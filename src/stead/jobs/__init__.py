@@ -4,7 +4,21 @@ A job is done at least once. Each claim raises its fence, and every write of a k
 """
 
 from stead.jobs.children import Hosts
-from stead.jobs.clocks import clock_holders, held_at, held_clocks, held_in, hold_clock, model_now, release_clock
+from stead.jobs.clocks import (
+    clock_holders,
+    clocks_asked,
+    held_at,
+    held_clocks,
+    held_in,
+    hold_clock,
+    model_now,
+    move_clock,
+    release_clock,
+    settle_clock,
+    settled_in,
+    take_up_clocks,
+    unsettle_clock,
+)
 from stead.jobs.keeper import Handler, Keeper, work
 from stead.jobs.limits import Limits
 from stead.jobs.operations import (
@@ -41,7 +55,7 @@ OPERATIONS = {
         "model_now",
         "open_jobs",
     ),
-    "write": ("cancel_job", "hold_clock", "release_clock", "retry_job"),
+    "write": ("cancel_job", "hold_clock", "move_clock", "release_clock", "retry_job"),
 }
 
 __all__ = [
@@ -62,6 +76,7 @@ __all__ = [
     "agent_gone",
     "cancel_job",
     "clock_holders",
+    "clocks_asked",
     "enqueue",
     "enqueue_in",
     "finish_in",
@@ -75,9 +90,14 @@ __all__ = [
     "list_jobs",
     "loop_age",
     "model_now",
+    "move_clock",
     "open_in",
     "open_jobs",
     "release_clock",
     "retry_job",
+    "settle_clock",
+    "settled_in",
+    "take_up_clocks",
+    "unsettle_clock",
     "work",
 ]

@@ -1,11 +1,16 @@
-"""A model's clock: the wall clock, unless a replay holds it at an event time."""
+"""A model's clock: the wall clock, unless a replay holds it at an event time.
+
+A replay asks for the next moment (`move_clock`), the loop takes it up at the beginning of a turn, so that all of a turn is at
+one moment, and says when it has nothing more to do there. What is decided then depends on event time alone, not on how fast
+machine and replay are.
+"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
 from stead.errors import Conflict
-from stead.jobs.tables import model_clocks
+from stead.jobs.tables import model_clocks as table
 from stead.runtime.clock import now_ms
 from stead.store import Store
 
@@ -27,36 +32,92 @@ def held_at(store: Store, model: str) -> int | None:
 
 def held_in(tx: sa.Connection, model: str) -> int | None:
     """`held_at` inside a transaction."""
-    query = sa.select(model_clocks.c.now).where(
-        model_clocks.c.model == model, model_clocks.c.beat_at > now_ms() - HELD_MS
-    )
-    value = tx.execute(query).scalar()
+    value = tx.execute(sa.select(table.c.now).where(table.c.model == model, _held())).scalar()
     return None if value is None else int(value)
 
 
 def held_clocks(tx: sa.Connection) -> dict[str, int]:
     """Where replays hold clocks, by model; a model whose clock is the wall clock is not in it."""
-    query = sa.select(model_clocks.c.model, model_clocks.c.now).where(model_clocks.c.beat_at > now_ms() - HELD_MS)
-    return {model: int(now) for model, now in tx.execute(query)}
+    return {model: now for model, (now, _) in clock_holders(tx).items()}
 
 
 def clock_holders(tx: sa.Connection) -> dict[str, tuple[int, str]]:
     """`held_clocks` with who holds them."""
-    query = sa.select(model_clocks).where(model_clocks.c.beat_at > now_ms() - HELD_MS)
+    query = sa.select(table).where(_held(), table.c.now.is_not(None))
     return {row["model"]: (int(row["now"]), row["holder"]) for row in tx.execute(query).mappings()}
 
 
 def hold_clock(store: Store, model: str, *, now: int, holder: str) -> None:
-    """Set the model's clock to `now` on behalf of one replay. Raises Conflict (`clock-held`) where another one holds it."""
+    """Set the model's clock to `now` at once on behalf of one replay. Raises Conflict (`clock-held`) where another one holds it."""
     with store.db.write("jobs.clock") as tx:
-        row = tx.execute(sa.select(model_clocks).where(model_clocks.c.model == model)).mappings().first()
-        if row and row["holder"] != holder and row["beat_at"] > now_ms() - HELD_MS:
+        _hold(store, tx, model, holder, {"now": now, "asked": now, "settled": None})
+
+
+def move_clock(store: Store, model: str, *, to: int, holder: str) -> None:
+    """Ask the loop to take the model's clock to `to` with its next turn; asked again, it tells that the replay goes on.
+
+    Raises Conflict (`clock-held`) where another one holds it.
+    """
+    with store.db.write("jobs.clock") as tx:
+        _hold(store, tx, model, holder, {"asked": to})
+
+
+def _hold(store: Store, tx: sa.Connection, model: str, holder: str, values: dict[str, int | None]) -> None:
+    row = tx.execute(sa.select(table).where(table.c.model == model)).mappings().first()
+    if row and row["holder"] != holder:
+        if row["beat_at"] > now_ms() - HELD_MS:
             raise Conflict("clock-held", f"another replay holds the clock of {model}", hint="wait until it has ended")
-        values = {"model": model, "now": now, "holder": holder, "beat_at": now_ms()}
-        store.db.upsert(tx, model_clocks, values, ["model"])
+        values = {"now": None, "settled": None, **values}
+    store.db.upsert(tx, table, {"model": model, **values, "holder": holder, "beat_at": now_ms()}, ["model"])
 
 
 def release_clock(store: Store, model: str, *, holder: str) -> None:
     """Give the clock back to the wall."""
     with store.db.write("jobs.clock") as tx:
-        tx.execute(sa.delete(model_clocks).where(model_clocks.c.model == model, model_clocks.c.holder == holder))
+        tx.execute(sa.delete(table).where(table.c.model == model, table.c.holder == holder))
+
+
+def clocks_asked(store: Store) -> bool:
+    """Whether a replay asks for another moment than where its clock stands."""
+    with store.db.read() as tx:
+        return tx.execute(sa.select(table.c.model).where(_held(), _asked()).limit(1)).first() is not None
+
+
+def take_up_clocks(store: Store) -> dict[str, int]:
+    """Move the clocks that replays hold to where they asked for; where they stand now, by model."""
+    if clocks_asked(store):
+        with store.db.write("jobs.turn") as tx:
+            tx.execute(sa.update(table).where(_held(), _asked()).values(now=table.c.asked))
+    with store.db.read() as tx:
+        return held_clocks(tx)
+
+
+def settle_clock(store: Store, model: str, *, at: int) -> None:
+    """Tell the replay that nothing more is to be done at a moment, where its clock still stands there."""
+    with store.db.read() as tx:
+        known = tx.execute(sa.select(table.c.settled).where(table.c.model == model)).scalar()
+    if known != at:
+        with store.db.write("jobs.turn") as tx:
+            tx.execute(sa.update(table).where(table.c.model == model, table.c.now == at).values(settled=at))
+
+
+def unsettle_clock(tx: sa.Connection, model: str) -> None:
+    """Let a replay wait for the loop once more: something has begun at the model's moment."""
+    tx.execute(sa.update(table).where(table.c.model == model).values(settled=None))
+
+
+def settled_in(tx: sa.Connection, model: str, *, ahead: int = 0) -> bool:
+    """Whether the loop has nothing more to do where the replay has asked for, or not further than `ahead` before it.
+
+    So, too, while no replay holds the clock.
+    """
+    row = tx.execute(sa.select(table).where(table.c.model == model, _held())).mappings().first()
+    return row is None or (row["settled"] is not None and 0 <= row["asked"] - row["settled"] <= ahead)
+
+
+def _held() -> sa.ColumnElement[bool]:
+    return table.c.beat_at > now_ms() - HELD_MS
+
+
+def _asked() -> sa.ColumnElement[bool]:
+    return table.c.now.is_(None) | (table.c.now != table.c.asked)

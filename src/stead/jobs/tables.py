@@ -63,7 +63,9 @@ model_clocks = sa.Table(
     "model_clocks",
     metadata,
     sa.Column("model", sa.Text, primary_key=True),
-    sa.Column("now", sa.BigInteger, nullable=False),
+    sa.Column("now", sa.BigInteger, nullable=True),  # null until the loop has taken up what was asked first
+    sa.Column("asked", sa.BigInteger, nullable=False),  # where the holder wants it; the loop moves it between its turns
+    sa.Column("settled", sa.BigInteger, nullable=True),  # where the loop had nothing more to do
     sa.Column("holder", sa.Text, nullable=False),
     sa.Column("beat_at", sa.BigInteger, nullable=False),
 )

@@ -28,8 +28,9 @@ TURN_S = 0.5
 HEARTBEAT_MS = 60_000
 PRUNE_S = 21_600.0
 HURRY_S = 0.01
-"""While a replay waits for the loop; longer from turn to turn, up to `STILL_S`, while its clock stands still: a job needs the processor."""
-STILL_S = 0.2
+"""After a turn that moved something where a replay waits; longer from turn to turn, up to `TURN_S`, while its clock stands still: a job needs the processor."""
+ASK_S = 0.005
+"""Between looks whether a replay asks for its next moment."""
 
 
 class Agent:
@@ -43,7 +44,9 @@ class Agent:
         self.limits = jobs.Limits.of(settings)
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self.stopping = threading.Event()
+        self.news = threading.Condition()
         self.turned_at: int | None = None
+        self.held = False
         self._told_until = 0
         self._threads: list[threading.Thread] = []
 
@@ -65,6 +68,7 @@ class Agent:
     def stop(self) -> None:
         """Let the jobs go: another agent takes them up where they are."""
         self.stopping.set()
+        self._nudge()
         for thread in self._threads:
             thread.join(timeout=1.0)
         jobs.agent_gone(self.store, self.id)
@@ -80,7 +84,9 @@ class Agent:
             done = self._quietly(lambda: jobs.work(self.store, mine, owner=self.id, hosts=hosts, limits=self.limits))
             hosts.tidy()
             if done is None:
-                self.stopping.wait(POLL_S)
+                self._wait(POLL_S)
+            else:
+                self._nudge()
         hosts.close()
 
     def _circle(self) -> None:
@@ -88,10 +94,30 @@ class Agent:
         while not self.stopping.is_set():
             turn = self._quietly(lambda: fleet.tick(self.store))
             if isinstance(turn, fleet.Turn):
-                self.turned_at = now_ms()
+                self.turned_at, self.held = now_ms(), turn.held
                 lifeline.mark_turn(self.store.root)
-                pause = HURRY_S if turn.hurried else min(2 * pause, STILL_S if turn.held else TURN_S)
-            self.stopping.wait(pause)
+                pause = HURRY_S if turn.hurried else min(2 * pause, TURN_S)
+                if turn.moved:
+                    self._nudge()
+                self._rest(pause, held=turn.held)
+
+    def _rest(self, pause: float, *, held: bool) -> None:
+        """Wait for the next turn; the end of a job begins it, and a replay that asks for its next moment."""
+        until = time.monotonic() + pause
+        while not self.stopping.is_set() and (left := until - time.monotonic()) > 0:
+            if held and self._quietly(lambda: jobs.clocks_asked(self.store)):
+                return
+            if self._wait(min(left, ASK_S) if held else left):
+                return
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait for a while, or until another thread has done something that this one may go on from: true then."""
+        with self.news:
+            return self.news.wait(seconds)
+
+    def _nudge(self) -> None:
+        with self.news:
+            self.news.notify_all()
 
     def _beat(self) -> None:
         me = {"host": socket.gethostname(), "pid": os.getpid()}
@@ -111,7 +137,8 @@ class Agent:
 
     def _observe(self) -> None:
         predictions.compact(self.store)
-        predictions.refresh_performance(self.store)
+        if not self.held:  # else each turn does
+            predictions.refresh_performance(self.store)
 
     def _prune(self) -> None:
         care.prune(self.store, rules=care.rules_of(self.settings))

@@ -33,6 +33,10 @@ IDLE_S = 1.0
 """A connection that was silent for longer may be closed on the other side: servers wait five seconds, or fewer."""
 STILL_S = 0.1
 """Between looks while a job runs, which needs the processor, or a person is asked."""
+SHORT_S = 0.01
+"""Between looks while the loop turns."""
+BEAT_S = 1.0
+"""Between signs of life at one tick."""
 
 
 @dataclass
@@ -111,35 +115,36 @@ def replay(
     sender = _Sender(gateway, model, connections, str(caller.settings.token))
     try:
         position = 0
-        tick = times[0] // tick_ms * tick_ms
-        first_tick = tick
-        while position < len(times) or due:
-            caller.call("jobs.hold_clock", model=model, now=tick, holder=holder)
-            totals.clock = tick
+        tick = first_tick = times[0] // tick_ms * tick_ms
+        end_tick = max(times[-1] // tick_ms * tick_ms + tick_ms, until or 0)
+        while True:
             totals.labels += _send_labels(caller, due, tick)
+            totals.clock = tick
+            for totals.waiting in _moves(caller, model, tick, holder, wait_for_people=wait_for_people):
+                if totals.waiting and on_progress:
+                    on_progress(totals)
+            totals.waiting = False
             end = position
             while end < len(times) and times[end] < tick + tick_ms:
                 end += 1
             for at, label in sender.send(rows, times, range(position, end), target, totals):
                 due.append((at + delay_ms, label))
             position = end
-            for totals.waiting in _standstills(caller, model, tick, wait_for_people=wait_for_people):
-                caller.call("jobs.hold_clock", model=model, now=tick, holder=holder)
-                if totals.waiting and on_progress:
-                    on_progress(totals)
-            totals.waiting = False
             totals.seconds = time.monotonic() - started
             if on_progress:
                 on_progress(totals)
-            if position >= len(times) and due:
-                tick = max(tick + tick_ms, -(-due[0][0] // tick_ms) * tick_ms)  # nothing left to send: on to the labels
-            else:
+            if position < len(times):
                 tick += tick_ms
-                if position < len(times) and times[position] >= tick + tick_ms and not due:
-                    tick = times[position] // tick_ms * tick_ms
+                if not due:
+                    tick = max(tick, times[position] // tick_ms * tick_ms)
+            elif due:  # nothing left to send: on to the labels
+                tick = max(tick + tick_ms, -(-due[0][0] // tick_ms) * tick_ms)
+            elif tick < end_tick:
+                tick = end_tick
+            else:
+                break
             if speed:
                 time.sleep(max(0.0, started + (tick - first_tick) / 1000 / speed - time.monotonic()))
-        caller.call("jobs.hold_clock", model=model, now=max(tick, (until or 0)), holder=holder)
     finally:
         sender.close()
         caller.call("jobs.release_clock", model=model, holder=holder)
@@ -191,25 +196,39 @@ def _as_labels(plain: list[dict[str, Any]]) -> list[Any]:
     return [Label(**label) for label in plain]
 
 
-def _standstills(caller: Caller, model: str, tick: int, *, wait_for_people: bool) -> Iterator[bool]:
-    """Pauses until the loop that watches and decides has kept up: it works by this clock, and a day passes here in a moment.
+def _moves(caller: Caller, model: str, tick: int, holder: str, *, wait_for_people: bool) -> Iterator[bool]:
+    """Take the clock to a tick: pauses until the loop that watches and decides has done what is to be done there.
 
-    Each pause says whether a person is waited for, who may take any time; a loop that does not move may not.
+    Each pause says whether a person is waited for, who may take any time; a loop that does not move may not. Where no loop
+    takes the clock on, it is set.
     """
-    deadline = time.monotonic() + CIRCLE_S
+    started = told = time.monotonic()
+    alive = _tell(caller, model, tick, holder)
     while True:
+        now = time.monotonic()
+        if now - told > BEAT_S:
+            alive, told = _tell(caller, model, tick, holder), now
         found = caller.call("fleet.follows", model=model)
         asks = wait_for_people and found.waiting
         if found.running or asks:
-            deadline = time.monotonic() + CIRCLE_S
-        elif (
-            (not found.moving and found.now is not None and found.now >= tick - found.ahead)
-            or time.monotonic() > deadline
-            or not caller.call("jobs.agent_alive")
-        ):
+            started = now
+        elif found.settled or not alive:
+            return
+        elif now - started > CIRCLE_S:
+            caller.call("jobs.hold_clock", model=model, now=tick, holder=holder)
             return
         yield asks
-        time.sleep(STILL_S if found.running or asks else 0.01)
+        time.sleep(STILL_S if found.running or asks else SHORT_S)
+
+
+def _tell(caller: Caller, model: str, tick: int, holder: str) -> bool:
+    """Tell where the clock shall be, and that this replay goes on; whether there is a loop that takes it there."""
+    alive = bool(caller.call("jobs.agent_alive"))
+    if alive:
+        caller.call("jobs.move_clock", model=model, to=tick, holder=holder)
+    else:
+        caller.call("jobs.hold_clock", model=model, now=tick, holder=holder)
+    return alive
 
 
 class _Sender:

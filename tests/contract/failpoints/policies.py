@@ -146,8 +146,12 @@ def observe_age(store: Store) -> None:
 
 
 def turn(store: Store) -> None:
-    hold(store, 3)
+    jobs.move_clock(store, "m", to=START + 3 * DAY, holder="replay-1")
     fleet.tick(store)
+
+
+def followed(store: Store) -> bool:
+    return jobs.held_at(store, "m") == START + 3 * DAY
 
 
 def one_change(
@@ -212,5 +216,5 @@ POINTS: dict[str, Scenario] = {
     "policies.adopt": one_change(adopt, lambda s: len(policies.list_retrainings(s)) == 1, prepare=trained_by_hand),
     "policies.cancel": one_change(cancel, lambda s: state(s) == "rejected", prepare=begun, entries=1),
     "policies.proxy": one_change(observe_age, lambda s: watched(s, "m") is not None, prepare=aged),
-    "fleet.follow": one_change(turn, lambda s: fleet.follows(s, "m").now is not None, prepare=live),
+    "jobs.turn": one_change(turn, followed, prepare=live),
 }

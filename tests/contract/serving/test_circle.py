@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import random
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from stead import datasets, deployments, fleet, jobs, ledger, models, monitors, pipelines, policies
+from stead import datasets, deployments, fleet, jobs, ledger, models, monitors, pipelines, policies, predictions
 from stead.api.caller import Embedded
 from stead.api.undoing import undo
 from stead.config import Project, load_project, load_settings
@@ -18,6 +21,7 @@ from stead.errors import Conflict, NotFound, Refused
 from stead.processes.handlers import handlers
 from stead.runtime.clock import to_ms
 from stead.sdk.replay import Totals, replay
+from stead.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -59,6 +63,7 @@ def train(X, y):
 """
 """A model of a line: what loads scikit-learn costs each process a second."""
 HOLDER = "test"
+DAY = 86_400_000
 
 
 class Circle:
@@ -98,14 +103,16 @@ class Circle:
         self.hand_over()
         self.settle()
 
-    def replay(self, since: str, until: str, *, on_progress: Callable[[Totals], None]) -> Totals:
+    def replay(
+        self, since: str, until: str, *, on_progress: Callable[[Totals], None], delay_ms: int = 0, people: bool = True
+    ) -> Totals:
         """Rows of some days through the gateway, with a stop where a person is asked."""
         rows = pd.DataFrame(
             {"t": pd.date_range(since, until, freq="6h", inclusive="left", unit="ms"), "x": 1.0, "y": 2.0}
         )
         return replay(
             Embedded(self.store, load_settings()), pa.Table.from_pandas(rows), "tiny", gateway=self.gateway.url,
-            time_column="t", target="y", delay_ms=0, wait_for_people=True, on_progress=on_progress,
+            time_column="t", target="y", delay_ms=delay_ms, wait_for_people=people, on_progress=on_progress,
         )  # fmt: skip
 
     def settle(self) -> None:
@@ -188,7 +195,7 @@ def test_a_schedule_trains_and_a_person_approves(circle: Circle) -> None:
             approved = policies.approve(store, "tiny", reason="looks right")
             assert (approved.state, approved.decided_by) == ("deploying", store.actor)
             follows = fleet.follows(store, "tiny")
-            assert follows.running and follows.moving and not follows.waiting
+            assert follows.running and not follows.settled and not follows.waiting
         circle.settle()
 
     seen: list[int] = []
@@ -299,3 +306,41 @@ def test_what_happened_by_itself_is_told_in_full(circle: Circle) -> None:
     assert {entry.policy for entry in begun} == {"tiny 1", "tiny 4", "tiny 5"}
     judged = {entry.action for entry in ledger.list_entries(circle.store, model="tiny") if entry.judgement}
     assert judged == {"retraining.begun", "route.changed"}
+
+
+def test_each_day_of_a_replay_is_looked_at_when_all_before_it_is_there(
+    circle: Circle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, ended = circle.store, threading.Event()
+    seen: dict[int | None, tuple[int, int]] = {}
+    before = predictions.counts(store, "tiny")
+    refresh = predictions.refresh_performance
+
+    def note(store: Store) -> None:
+        now = jobs.held_at(store, "tiny")
+        counts = predictions.counts(store, "tiny")
+        seen.setdefault(now, (counts.rows - before.rows, counts.labelled - before.labelled))
+        refresh(store)
+
+    def turn() -> None:
+        pauses = random.Random(4)
+        while not ended.is_set():
+            jobs.agent_beat(store, "slow", host="here", pid=os.getpid())
+            fleet.tick(store.acting("agent"))
+            ended.wait(pauses.choice([0.0, 0.01, 0.1]))
+        jobs.agent_gone(store, "slow")
+
+    monkeypatch.setattr(predictions, "refresh_performance", note)
+    policies.freeze(store, reason="no job runs here")
+    circle.hand_over()
+    thread = threading.Thread(target=turn)
+    thread.start()
+    try:
+        totals = circle.replay("2021-03-10", "2021-03-20", on_progress=lambda totals: None, delay_ms=DAY, people=False)
+    finally:
+        ended.set()
+        thread.join()
+    assert (totals.answered, totals.labels) == (40, 40)
+    first = to_ms("2021-03-10")
+    found = {(now - first) // DAY: counts for now, counts in seen.items() if now is not None}
+    assert found == {day: (4 * min(day, 10), min(40, max(0, 4 * day - 3))) for day in range(12)}

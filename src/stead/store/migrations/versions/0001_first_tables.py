@@ -75,13 +75,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name=op.f("uq_experiments_name")),
     )
     op.create_table(
-        "fleet_followed",
-        sa.Column("model", sa.Text(), nullable=False),
-        sa.Column("now", sa.BigInteger(), nullable=False),
-        sa.Column("at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("model", name=op.f("pk_fleet_followed")),
-    )
-    op.create_table(
         "freezes",
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("by", sa.Text(), nullable=False),
@@ -259,7 +252,9 @@ def upgrade() -> None:
     op.create_table(
         "model_clocks",
         sa.Column("model", sa.Text(), nullable=False),
-        sa.Column("now", sa.BigInteger(), nullable=False),
+        sa.Column("now", sa.BigInteger(), nullable=True),
+        sa.Column("asked", sa.BigInteger(), nullable=False),
+        sa.Column("settled", sa.BigInteger(), nullable=True),
         sa.Column("holder", sa.Text(), nullable=False),
         sa.Column("beat_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("model", name=op.f("pk_model_clocks")),
@@ -858,7 +853,6 @@ def downgrade() -> None:
     op.drop_table("incidents")
     op.drop_table("gateways")
     op.drop_table("freezes")
-    op.drop_table("fleet_followed")
     op.drop_table("experiments")
     op.drop_table("environments")
     with op.batch_alter_table("deployments", schema=None) as batch_op:
