@@ -25,7 +25,7 @@ store = new_store(Path(sys.argv[1]))
 def _seen(store: Store) -> tuple[object, ...]:
     """All that a look leaves behind, but the time of day."""
     found = monitors.list_incidents(store)
-    told = [[(d.event, d.route, d.state) for d in monitors.list_deliveries(store, each.id)] for each in found]
+    told = [sorted((d.event, d.route, d.state) for d in monitors.list_deliveries(store, each.id)) for each in found]
     entries = [entry.action for entry in ledger.list_entries(store) if entry.action.startswith("incident.")]
     days = [(d.monitor, d.day, round(d.value or 0, 9), d.outcome) for d in monitors.monitor_days(store, "m")]
     return [(each.cause, each.state, each.event_time, each.summary) for each in found], told, entries, days
