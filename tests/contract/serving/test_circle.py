@@ -334,6 +334,7 @@ def test_each_day_of_a_replay_is_looked_at_when_all_before_it_is_there(
     policies.freeze(store, reason="no job runs here")
     circle.hand_over()
     thread = threading.Thread(target=turn)
+    jobs.agent_beat(store, "slow", host="here", pid=os.getpid())  # before the replay asks whether there is a loop
     thread.start()
     try:
         totals = circle.replay("2021-03-10", "2021-03-20", on_progress=lambda totals: None, delay_ms=DAY, people=False)
