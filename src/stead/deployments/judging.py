@@ -55,7 +55,7 @@ def judged_now(store: Store) -> list[list[Judgement]]:
         if not waiting:
             return []
         clocks = jobs.held_clocks(tx)
-        known = {each.deployment: operations.get_in(tx, each.deployment) for each in waiting}
+        known = operations.known_in(tx, {each.deployment for each in waiting})
         changed = {
             each.entry: predictions.refreshed_in(tx, each.model, since=each.since, until=each.seen) for each in waiting
         }

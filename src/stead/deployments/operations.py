@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -473,6 +473,12 @@ def get_in(tx: sa.Connection, number: int) -> Deployment:
     if row is None:
         raise NotFound("deployment-unknown", f"there is no deployment {number}", hint="stead deployments list")
     return from_row(row, Deployment)
+
+
+def known_in(tx: sa.Connection, numbers: Collection[int]) -> dict[int, Deployment]:
+    """Deployments by number, in one question."""
+    rows = tx.execute(sa.select(deployments).where(deployments.c.id.in_(numbers))).mappings()
+    return {int(row["id"]): from_row(row, Deployment) for row in rows}
 
 
 def _live_in(tx: sa.Connection, model: str) -> Deployment | None:

@@ -60,7 +60,8 @@ def tick(store: Store) -> Turn:
     for retraining in policies.open_retrainings(store):
         moved[retraining.model] += _safely(retraining.model, partial(_advance, store, retraining))
     for name, at in clocks.items():
-        if not moved[name] and not _under_way(store, name):
+        opened = policies.open_retrainings(store, model=name)
+        if not (moved[name] or jobs.open_jobs(store, model=name, timed=True) or _moving(store, name, opened)):
             jobs.settle_clock(store, name, at=at)
     judged = sum(_safely(each[0].model, partial(_judge, store, each)) for each in deployments.judged_now(store))
     hurried = any(moved[name] for name in clocks)
@@ -71,22 +72,21 @@ def follows(store: Store, model: str) -> Followed:
     """Whether the loop has followed the clock of a model to where its replay wants it. Raises NotFound (`model-unknown`)."""
     level = models.get_model(store, model).level
     running = bool(jobs.open_jobs(store, model=model, timed=True))
-    under_way = running or _under_way(store, model)
+    opened = policies.open_retrainings(store, model=model)
+    under_way = running or _moving(store, model, opened)
     calm = level == "record" and deployments.under_way(store, model) is None
     with store.db.read() as tx:
         settled = jobs.settled_in(tx, model, ahead=CALM_MS if calm else 0)
-    waiting = any(each.state == "waiting" for each in policies.open_retrainings(store, model=model))
+    waiting = any(each.state == "waiting" for each in opened)
     return Followed(settled=settled and not under_way, running=running, waiting=waiting)
 
 
-def _under_way(store: Store, model: str) -> bool:
-    """Whether something that began at an event time is about to move, and needs neither rows nor a person for it."""
-    if jobs.open_jobs(store, model=model, timed=True):
-        return True
-    opened = policies.open_retrainings(store, model=model)
+def _moving(store: Store, model: str, opened: Sequence[policies.Retraining]) -> bool:
+    """Whether a retraining that began at an event time is about to move, and needs neither rows nor a person for it."""
     if not any(each.state != "waiting" and each.event_time is not None for each in opened):
-        return False  # a canary needs rows, and a version behind it waits for it
-    return all(deployment.model != model for deployment in deployments.canaries(store))
+        return False
+    canaries = deployments.canaries(store)  # a canary needs rows, and a version behind it waits for it
+    return all(deployment.model != model for deployment in canaries)
 
 
 def _look(store: Store, model: models.Model, news: monitors.BatchNews) -> int:

@@ -17,7 +17,6 @@ from stead.jobs.clocks import (
     settle_clock,
     settled_in,
     take_up_clocks,
-    unsettle_clock,
 )
 from stead.jobs.keeper import Handler, Keeper, work
 from stead.jobs.limits import Limits
@@ -98,6 +97,5 @@ __all__ = [
     "settle_clock",
     "settled_in",
     "take_up_clocks",
-    "unsettle_clock",
     "work",
 ]

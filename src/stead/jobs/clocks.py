@@ -80,15 +80,16 @@ def release_clock(store: Store, model: str, *, holder: str) -> None:
 def clocks_asked(store: Store) -> bool:
     """Whether a replay asks for another moment than where its clock stands."""
     with store.db.read() as tx:
-        return tx.execute(sa.select(table.c.model).where(_held(), _asked()).limit(1)).first() is not None
+        return _asked_in(tx)
 
 
 def take_up_clocks(store: Store) -> dict[str, int]:
     """Move the clocks that replays hold to where they asked for; where they stand now, by model."""
-    if clocks_asked(store):
-        with store.db.write("jobs.turn") as tx:
-            tx.execute(sa.update(table).where(_held(), _asked()).values(now=table.c.asked))
     with store.db.read() as tx:
+        if not _asked_in(tx):
+            return held_clocks(tx)
+    with store.db.write("jobs.turn") as tx:
+        tx.execute(sa.update(table).where(_held(), _asked()).values(now=table.c.asked))
         return held_clocks(tx)
 
 
@@ -102,7 +103,7 @@ def settle_clock(store: Store, model: str, *, at: int) -> None:
 
 
 def unsettle_clock(tx: sa.Connection, model: str) -> None:
-    """Let a replay wait for the loop once more: something has begun at the model's moment."""
+    """Let a replay wait for the loop once more: a job has begun at the model's moment."""
     tx.execute(sa.update(table).where(table.c.model == model).values(settled=None))
 
 
@@ -113,6 +114,10 @@ def settled_in(tx: sa.Connection, model: str, *, ahead: int = 0) -> bool:
     """
     row = tx.execute(sa.select(table).where(table.c.model == model, _held())).mappings().first()
     return row is None or (row["settled"] is not None and 0 <= row["asked"] - row["settled"] <= ahead)
+
+
+def _asked_in(tx: sa.Connection) -> bool:
+    return tx.execute(sa.select(table.c.model).where(_held(), _asked()).limit(1)).first() is not None
 
 
 def _held() -> sa.ColumnElement[bool]:

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, Unpack
 import sqlalchemy as sa
 
 from stead.errors import Conflict, NotFound
-from stead.jobs.clocks import held_at
+from stead.jobs.clocks import held_at, unsettle_clock
 from stead.jobs.tables import agents, job_logs, jobs
 from stead.jobs.types import ENDED, Agent, Job, Progress
 from stead.runtime.clock import now_ms
@@ -60,6 +60,8 @@ def enqueue_in(tx: sa.Connection, kind: str, payload: dict[str, Any], *, actor: 
         "created_at": now,
     }
     tx.execute(sa.insert(jobs).values(values))
+    if wish.get("event_time") is not None:
+        unsettle_clock(tx, wish.get("model") or "")
     return from_row(tx.execute(sa.select(jobs).where(jobs.c.id == values["id"])).mappings().one(), Job)
 
 

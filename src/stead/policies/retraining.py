@@ -253,7 +253,6 @@ def _decide(
         else:
             number = deployments.request_in(tx, store, model, waiting.version or 0, reason=reason, timed=True)
             values |= {"deployment": number}
-            jobs.unsettle_clock(tx, model)
         if not _move(tx, waiting, state, **values):
             other = get_in(tx, waiting.id)
             raise Conflict(

@@ -99,15 +99,15 @@ class Agent:
                 pause = HURRY_S if turn.hurried else min(2 * pause, TURN_S)
                 if turn.moved:
                     self._nudge()
-                self._rest(pause, held=turn.held)
+                self._rest(pause)
 
-    def _rest(self, pause: float, *, held: bool) -> None:
+    def _rest(self, pause: float) -> None:
         """Wait for the next turn; the end of a job begins it, and a replay that asks for its next moment."""
         until = time.monotonic() + pause
         while not self.stopping.is_set() and (left := until - time.monotonic()) > 0:
-            if held and self._quietly(lambda: jobs.clocks_asked(self.store)):
+            if self.held and self._quietly(lambda: jobs.clocks_asked(self.store)):
                 return
-            if self._wait(min(left, ASK_S) if held else left):
+            if self._wait(min(left, ASK_S) if self.held else left):
                 return
 
     def _wait(self, seconds: float) -> bool:
