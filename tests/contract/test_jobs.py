@@ -351,6 +351,13 @@ def test_a_clock_moves_where_the_loop_takes_it_up(any_store: Store) -> None:
     jobs.enqueue(store, "x", {}, model="m", event_time=6)
     with store.db.read() as tx:
         assert not jobs.settled_in(tx, "m"), "a job has begun there"
+    jobs.settle_clock(store, "m", at=6)
+    with store.db.read() as tx:
+        assert not jobs.settled_in(tx, "m"), "and a turn that looked before it began does not know of it"
+    assert jobs.work(store, {"x": lambda store, keeper: None}, owner="w") is not None
+    jobs.settle_clock(store, "m", at=6)
+    with store.db.read() as tx:
+        assert jobs.settled_in(tx, "m"), "it has ended"
     jobs.release_clock(store, "m", holder="a")
     assert jobs.take_up_clocks(store) == {} and not jobs.clocks_asked(store)
 

@@ -60,8 +60,7 @@ def tick(store: Store) -> Turn:
     for retraining in policies.open_retrainings(store):
         moved[retraining.model] += _safely(retraining.model, partial(_advance, store, retraining))
     for name, at in clocks.items():
-        opened = policies.open_retrainings(store, model=name)
-        if not (moved[name] or jobs.open_jobs(store, model=name, timed=True) or _moving(store, name, opened)):
+        if not moved[name] and not _moving(store, name, policies.open_retrainings(store, model=name)):
             jobs.settle_clock(store, name, at=at)
     judged = sum(_safely(each[0].model, partial(_judge, store, each)) for each in deployments.judged_now(store))
     hurried = any(moved[name] for name in clocks)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from stead.errors import Conflict
+from stead.jobs.tables import jobs
 from stead.jobs.tables import model_clocks as table
+from stead.jobs.types import ENDED
 from stead.runtime.clock import now_ms
 from stead.store import Store
 
@@ -94,12 +96,17 @@ def take_up_clocks(store: Store) -> dict[str, int]:
 
 
 def settle_clock(store: Store, model: str, *, at: int) -> None:
-    """Tell the replay that nothing more is to be done at a moment, where its clock still stands there."""
+    """Tell the replay that nothing more is to be done at a moment, where its clock still stands there and no timed job is open.
+
+    Both in one statement: a job that a person's approval has queued since the turn looked keeps the replay waiting.
+    """
+    timed = (jobs.c.model == model) & jobs.c.state.not_in(ENDED) & jobs.c.event_time.is_not(None)
+    here = (table.c.model == model) & (table.c.now == at) & ~sa.exists().where(timed)
     with store.db.read() as tx:
-        known = tx.execute(sa.select(table.c.settled).where(table.c.model == model)).scalar()
-    if known != at:
+        news = tx.execute(sa.select(table.c.model).where(here, table.c.settled.is_distinct_from(at))).first()
+    if news is not None:
         with store.db.write("jobs.turn") as tx:
-            tx.execute(sa.update(table).where(table.c.model == model, table.c.now == at).values(settled=at))
+            tx.execute(sa.update(table).where(here).values(settled=at))
 
 
 def unsettle_clock(tx: sa.Connection, model: str) -> None:
