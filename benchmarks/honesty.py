@@ -180,13 +180,14 @@ def real(rng: np.random.Generator, few: int) -> None:
     looks = DAY * np.arange(1.0, 61)
     for what, rows in (("bikes", rides()), ("air", air())):
         every = list(fits(*rows, step_days=45 * (5 if few > 1 else 1)))
-        made = [each[:3] for each in every]
 
-        def pairs(first: int, second: int, margin: float, made: list[Any] = made) -> list[dict[str, Back]]:
+        def pairs(first: int, second: int, margin: float, every: list[Start] = every) -> list[dict[str, Back]]:
             found = []
-            for time, truth, each in made:
-                old, new = (np.abs(each[k] - truth) for k in (first, second))
-                found.append(canary(Paired(old, new, truth, time, rng.random(len(truth)) < 0.25, 0), looks, margin))
+            for each in every:
+                said = [*each.said, each.off]
+                old, new = (np.abs(said[k] - each.truth) for k in (first, second))
+                arm = rng.random(len(each.truth)) < 0.25
+                found.append(canary(Paired(old, new, each.truth, each.time, arm, 0), looks, margin))
             return found
 
         for margin in (MARGIN, 0.0):
@@ -199,24 +200,24 @@ def real(rng: np.random.Generator, few: int) -> None:
         shifts(what, every)
 
 
-def shifts(what: str, made: list[tuple[NDArray[np.int64], Array, list[Array], dict[int, Array]]]) -> None:
+def shifts(what: str, made: list[Start]) -> None:
     """The guard on outputs, without labels, a look at each of 14 midnights: refreshes of stale champions, and outputs that are broken."""
     for low, high in ((0, 1), (1, 2), (2, 9)):
         refreshed = [
-            shifted(time, old, said[0])
-            for time, _, said, older in made for age, old in older.items() if low * 365 < age <= high * 365
+            shifted(each.time, old, each.said[0])
+            for each in made for age, old in each.older.items() if low * 365 < age <= high * 365
         ]  # fmt: skip
         tell(f"{what}, refresh of a champion {low} to {high} years old: taken back for its outputs", "stead", refreshed)
     for outputs, make in (
-        ("constant", lambda said: np.full(len(said[0]), said[0].mean())),
-        ("in thousands", lambda said: said[0] / 1000),
-        ("the logarithm", lambda said: np.log1p(np.abs(said[0]))),
-        ("with the hour five off", lambda said: said[3]),
+        ("constant", lambda start: np.full(len(start.truth), start.said[0].mean())),
+        ("in thousands", lambda start: start.said[0] / 1000),
+        ("the logarithm", lambda start: np.log1p(np.abs(start.said[0]))),
+        ("with the hour five off", lambda start: start.off),
     ):
         tell(
             f"{what}, outputs {outputs}: taken back for them",
             "stead",
-            (shifted(t, s[1], make(s)) for t, _, s, _ in made),
+            (shifted(each.time, each.said[1], make(each)) for each in made),
             "days",
         )
 
@@ -273,31 +274,61 @@ def air() -> Rows:
     return times, table, raw["pm2.5"]
 
 
+@dataclass(frozen=True)
+class Start:
+    """60 days of a set, and what fits of one recipe that learned from the time before say of them; arrays by row."""
+
+    time: NDArray[np.int64]
+    """From 0."""
+    truth: Array
+    said: list[Array]
+    """Of three fits, each on a random 80 % of the rows before."""
+    off: Array
+    """The third with its hour five off."""
+    older: dict[int, Array]
+    """The first fits of earlier starts, by age in days."""
+    recent: Array
+    """The truth of the 28 days before."""
+    twin: Array
+    """What a fit says of them that ends before and learned from as many days, where there are."""
+
+
 def fits(
-    times: Any, table: Any, target: Any, *, step_days: int
-) -> Iterable[tuple[NDArray[np.int64], Array, list[Array], dict[int, Array]]]:
-    """Event time from 0, truth, what three fits say, the third also with its hour five off, and what older fits say by age in days."""
+    times: Any, table: Any, target: Any, *, step_days: int, after_days: int = 0, history_days: int = 365
+) -> Iterable[Start]:
     import pandas as pd
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     models: dict[Any, Any] = {}
     day = pd.Timedelta(days=1)
-    for start in pd.date_range(times.min().normalize() + 366 * day, times.max() - 60 * day, freq=f"{step_days}D"):
-        before = np.flatnonzero((times >= start - 365 * day) & (times < start))
+    recent_days = 28 * day
+
+    def fit(since: Any, until: Any, seed: int) -> Any:
+        own = np.flatnonzero((times >= since) & (times < until))
+        some = np.random.default_rng(seed).choice(own, int(0.8 * len(own)), replace=False)
+        model = HistGradientBoostingRegressor(max_iter=100, learning_rate=0.08, max_leaf_nodes=31)
+        return model.fit(table.iloc[some], target.iloc[some])
+
+    first = times.min().normalize() + (history_days + 1 + after_days) * day
+    for start in pd.date_range(first, times.max() - 60 * day, freq=f"{step_days}D"):
+        since = start - history_days * day
         after = np.flatnonzero((times >= start) & (times < start + 60 * day))
-        if len(before) < 2000 or len(after) < 24 * 30:
+        recent = np.flatnonzero((times >= start - recent_days) & (times < start))
+        if ((times >= since) & (times < start)).sum() < 2000 or min(len(after) / 2, len(recent)) < 24 * 15:
             continue  # a gap in the data
-        rows, said = table.iloc[after], []
-        for seed in range(3):
-            some = np.random.default_rng(seed).choice(before, int(0.8 * len(before)), replace=False)
-            model = HistGradientBoostingRegressor(max_iter=100, learning_rate=0.08, max_leaf_nodes=31)
-            model.fit(table.iloc[some], target.iloc[some])
-            said.append(model.predict(rows))
-            models.setdefault(start, model)
-        said.append(model.predict(rows.assign(hour=(rows["hour"] + 5) % 24)))
-        time = (times.iloc[after] - start).dt.total_seconds().to_numpy() * 1000
-        older = {(start - then).days: each.predict(rows) for then, each in models.items() if then < start}
-        yield time.astype(np.int64), target.iloc[after].to_numpy(np.float64), said, older
+        rows = table.iloc[after]
+        made = [fit(since, start, seed) for seed in range(3)]
+        models[start] = made[0]
+        twin = fit(since - recent_days, start - recent_days, 0)
+        yield Start(
+            time=((times.iloc[after] - start).dt.total_seconds().to_numpy() * 1000).astype(np.int64),
+            truth=target.iloc[after].to_numpy(np.float64),
+            said=[each.predict(rows) for each in made],
+            off=made[2].predict(rows.assign(hour=(rows["hour"] + 5) % 24)),
+            older={(start - then).days: each.predict(rows) for then, each in models.items() if then < start},
+            recent=target.iloc[recent].to_numpy(np.float64),
+            twin=twin.predict(table.iloc[recent]),
+        )
 
 
 # --- promotion

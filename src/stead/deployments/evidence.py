@@ -33,8 +33,9 @@ HALVINGS = 12
 """A block is no shorter than 5 s, so that a look changes what is stored no oftener."""
 OWN_TOLERANCE = 1.5
 """A version may lose so many times its own offline result before that alone stops it: seasons do that much."""
-OWN_BLOCKS = 12
-"""Three days, before that is judged."""
+OWN_BLOCK = DAY // 4
+OWN_DAYS = 3
+"""Before that is judged."""
 LATENCY = 0.95
 SHIFT = 0.95
 """Outputs of both versions on the same row may be apart by so much of what they are on rows drawn at random (docs/statistics.md, which constants)."""
@@ -284,9 +285,9 @@ def beyond_own(offline: float | None, found: Paired, until: int) -> sequential.B
     over = found.day < until // DAY
     weight = found.weight[over]
     state = sequential.observe_days(
-        sequential.Paired(), found.second[over], OWN_TOLERANCE * offline * weight, weight, found.time[over] // BLOCK
+        sequential.Paired(), found.second[over], OWN_TOLERANCE * offline * weight, weight, found.time[over] // OWN_BLOCK
     )
-    return sequential.paired(state, alpha=ALPHA, least=OWN_BLOCKS)
+    return sequential.paired(state, alpha=ALPHA, least=OWN_DAYS * DAY // OWN_BLOCK)
 
 
 def _values(table: Any, name: str) -> Any:
