@@ -75,13 +75,26 @@ def by_block(seen: Paired, margin: float, span: int) -> bool:
 
 
 def by_row(seen: Paired, margin: float, span: int) -> bool:
-    excess = seen.second - (1 + margin) * seen.first
-    return sequential.mean(sequential.observe(sequential.Arm(), excess, seen.weight)).low > 0
+    value, error, n = excess(seen, margin)
+    if n < ROWS or error == 0:
+        return False
+    return value > error * float(sequential.reach(sequential.best_time(0.05) * n / sequential.TUNED_ROWS, 0.05, n - 1))
 
 
 def by_z(seen: Paired, margin: float, span: int) -> bool:
-    found = sequential.mean(sequential.observe(sequential.Arm(), seen.second - (1 + margin) * seen.first, seen.weight))
-    return found.estimate > 1.96 * found.standard_error
+    value, error, n = excess(seen, margin)
+    return n >= ROWS and 0 < 1.96 * error < value
+
+
+def excess(seen: Paired, margin: float) -> tuple[float, float, int]:
+    """Loss beyond the margin by weight, rows taken as independent; its standard error (Cochran 1977, section 6.4); rows."""
+    gap, n = seen.second - (1 + margin) * seen.first, len(seen.weight)
+    value = float(gap.sum() / seen.weight.sum())
+    return (
+        value,
+        float(np.std(gap - value * seen.weight) * math.sqrt(n / max(n - 1, 1)) / seen.weight.mean() / math.sqrt(n)),
+        n,
+    )
 
 
 RULES: dict[str, Callable[[Paired, float, int], bool]] = {

@@ -285,12 +285,15 @@ def test_the_loss_of_texts_and_of_class_probabilities(any_store: Store, tmp_path
     label(any_store, ids, ["cat", "cat", 7])
     ids = log(any_store, [request([[0.25, 0.75], [0.5, 0.5], 3.5], model="odds")])
     label(any_store, [f"{ids[0]}.{row}" for row in range(3)], [1, 0, 1])
-    refresh_performance(any_store)
-    (day,) = performance(any_store, "pets")
-    assert (day.labelled, day.loss, day.prediction_sum) == (3, 2 / 3, 0)
-    (day,) = performance(any_store, "odds")
-    assert (day.labelled, day.weight_sum) == (3, 2)  # a probability of 3.5 has no meaning
-    assert day.loss == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2)
+    for _ in range(2):
+        for model in ("pets", "odds"):
+            refresh_performance(any_store, model=model)
+        (day,) = performance(any_store, "pets")
+        assert (day.labelled, day.loss, day.prediction_sum) == (3, 2 / 3, 0)
+        (day,) = performance(any_store, "odds")
+        assert (day.labelled, day.weight_sum) == (3, 2)  # a probability of 3.5 has no meaning
+        assert day.loss == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2)
+        compact(any_store)
 
 
 def register(store: Store, tmp_path: Path, *, loss: str, model: str = "bikes") -> None:
@@ -335,8 +338,10 @@ def test_kept_day_by_day_it_is_what_it_would_be_from_nothing(any_store: Store, s
     log(any_store, pending)
     refresh_performance(any_store)
     kept = [_numbers(day) for day in performance(any_store, "bikes")]
-    refresh_performance(any_store, model="bikes")
-    assert [_numbers(day) for day in performance(any_store, "bikes")] == kept
+    for _ in range(2):
+        refresh_performance(any_store, model="bikes")
+        assert [_numbers(day) for day in performance(any_store, "bikes")] == kept
+        compact(any_store)  # rows that are still raw are joined another way
     rows = read(any_store, "bikes").to_pylist()
     total = sum(abs(row["output"] - row["label"]) for row in rows if row["label"] is not None)
     assert sum(day["loss_sum"] for day in kept) == total

@@ -69,7 +69,7 @@ def by_500(found: Paired) -> np.ndarray:
 def test_thousands_of_rows_an_hour_show_a_bad_version_at_once() -> None:
     """15 → 30 % wrong, a tenth of the requests: found within 2,000 requests; 15 → 15 % is not taken back."""
     assert np.median(times(20, lambda rng: errors(rng, 4000, 0.15, 0.30), by_500)) <= 2000
-    assert np.isfinite(times(40, lambda rng: errors(rng, 8000, 0.15, 0.15), by_500)).sum() <= 1
+    assert np.isfinite(times(150, lambda rng: errors(rng, 8000, 0.15, 0.15), by_500)).sum() <= 3
 
 
 def found_by_its_own(rng: np.random.Generator, times_own: float, days: int = 14) -> float:
