@@ -1,15 +1,18 @@
 """Which constants the canary's guards get from air, electricity, traffic and flights: bikes, on which the demo runs, are not asked.
 
 `python benchmarks/constants.py`. Fits of one recipe every week (air, electricity, traffic: on the year before; flights late from each of New York's
-airports: on 120 days), each three times on a random 80 %, judged on the days after. The rules, written before the run:
+airports: on 120 days), each three times on a random 80 %, judged on the days after. The rules; of the constants that err seldom enough, each takes the
+one that finds most of what is planted, the mean of the sets:
 
-- `BLOCK`, of 1, 3, 6, 12 and 24 hours: the shortest with which, of two equal fits, one is taken back for its loss within 60 days in 2 % at most, at the
-  margin of 2 % in every set and at none in streams of hours whose differences go together by 0, .4 and .8. Told beside: when answers 30 % too high are found.
-- `OWN_TOLERANCE`, of 1.25, 1.5, 2, 2.5, 3 and 4, and then `OWN_BLOCK`, of the same as above: the least, and then the shortest, with which a good fit is taken
-  back within 28 days, for its loss against what its twin lost on the 28 days before, in 2 % at most in every set. Beside: answers half as high again,
-  and those of a fit whose hour is five off.
+- `BLOCK`, of 1, 3, 6, 12 and 24 hours. Of two fits one is taken back for its loss within 60 days at the margin of 2 %, though in the end it lost no more than that:
+  in 2 % at most in every set; and with no margin in streams of hours whose differences go together by 0, .4 and .8. Planted: answers 30 % too high.
+- `OWN_TOLERANCE`, of 1.25, 1.5, 2, 2.5, 3 and 4, with `OWN_BLOCK`, of the hours above. A good fit is taken back within 28 days for its loss against what its twin lost
+  on the 28 days before: in 2 % at most in every set. Planted: answers half as high again, and the hour five off.
 - `SHIFT`, of .7, .8, .85, .9, .95 and 1: the least with which refreshes of champions of any age are taken back for their outputs within 14 days in
   1 % at most in every set. Beside: outputs that are broken and are found. Fits every 45 days here, every 14 for flights.
+
+They were written before the run, but for this: a first run, of flights and electricity, counted two fits as equal, of which one was 2 % worse in fact, and took the
+shortest block and the least tolerance, which finds less than a longer one or a wider one.
 """
 
 from __future__ import annotations
@@ -58,7 +61,7 @@ class Told:
     def __str__(self) -> str:
         said, of = int(np.isfinite(self.first).sum()), len(self.first)
         low, high = wilson(said, of)
-        until = f"{np.median(self.first):.0f} days" if said * 2 >= of else ""
+        until = f"{np.median(self.first):.0f} days" if said * 2 > of else ""
         share = f"{said / of:.1%} ({low:.1%} to {high:.1%})".replace("%", " %")
         return f"| {self.what} | {self.constant:g} | {self.set} | {said} of {of} | {share} | {until} |"
 
@@ -129,11 +132,12 @@ def blocks(name: str, starts: list[Start], hours: int, loss: Loss, rng: np.rando
     for each in starts:
         losses = [loss(said, each.truth)[0] for said in each.said]
         weight = loss(each.said[0], each.truth)[1]
-        pairs = [(a, b) for a in range(3) for b in range(3) if a != b]
-        equal += [harmed(each.time, weight, losses[a], losses[b], rng, MARGIN) for a, b in pairs]
+        for a, b in ((a, b) for a in range(3) for b in range(3) if a != b):
+            day = harmed(each.time, weight, losses[a], losses[b], rng, MARGIN)
+            equal.append(day if losses[b].sum() <= (1 + MARGIN) * losses[a].sum() else np.inf)
         too_high = loss(1.3 * each.said[0], each.truth)[0]
         high.append(harmed(each.time, weight, losses[0], too_high, rng, MARGIN))
-    return [Told("block, h: equal", hours, name, equal), Told("block, h: 30 % too high", hours, name, high)]
+    return [Told("block, h: wrongly", hours, name, equal), Told("block, h: 30 % too high", hours, name, high)]
 
 
 def harmed(

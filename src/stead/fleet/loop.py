@@ -67,13 +67,13 @@ def tick(store: Store) -> Turn:
     return Turn(observed + moved.total() + judged, held=bool(clocks), hurried=hurried)
 
 
-def follows(store: Store, model: str) -> Followed:
-    """Whether the loop has followed the clock of a model to where its replay wants it. Raises NotFound (`model-unknown`)."""
+def follows(store: Store, model: str, *, end: bool = False) -> Followed:
+    """Whether the loop has followed the clock of a model to where its replay wants it, at its `end` to the day. Raises NotFound (`model-unknown`)."""
     level = models.get_model(store, model).level
     running = bool(jobs.open_jobs(store, model=model, timed=True))
     opened = policies.open_retrainings(store, model=model)
     under_way = running or _moving(store, model, opened)
-    calm = level == "record" and deployments.under_way(store, model) is None
+    calm = not end and level == "record" and deployments.under_way(store, model) is None
     with store.db.read() as tx:
         settled = jobs.settled_in(tx, model, ahead=CALM_MS if calm else 0)
     waiting = any(each.state == "waiting" for each in opened)

@@ -120,16 +120,16 @@ def replay(
         while True:
             totals.labels += _send_labels(caller, due, tick)
             totals.clock = tick
-            for totals.waiting in _moves(caller, model, tick, holder, wait_for_people=wait_for_people):
+            end = position == len(times) and not due and tick >= end_tick
+            for totals.waiting in _moves(caller, model, tick, holder, wait_for_people=wait_for_people, end=end):
                 if totals.waiting and on_progress:
                     on_progress(totals)
             totals.waiting = False
-            end = position
-            while end < len(times) and times[end] < tick + tick_ms:
-                end += 1
-            for at, label in sender.send(rows, times, range(position, end), target, totals):
+            first = position
+            while position < len(times) and times[position] < tick + tick_ms:
+                position += 1
+            for at, label in sender.send(rows, times, range(first, position), target, totals):
                 due.append((at + delay_ms, label))
-            position = end
             totals.seconds = time.monotonic() - started
             if on_progress:
                 on_progress(totals)
@@ -196,7 +196,7 @@ def _as_labels(plain: list[dict[str, Any]]) -> list[Any]:
     return [Label(**label) for label in plain]
 
 
-def _moves(caller: Caller, model: str, tick: int, holder: str, *, wait_for_people: bool) -> Iterator[bool]:
+def _moves(caller: Caller, model: str, tick: int, holder: str, *, wait_for_people: bool, end: bool) -> Iterator[bool]:
     """Take the clock to a tick: pauses until the loop that watches and decides has done what is to be done there.
 
     Each pause says whether a person is waited for, who may take any time; a loop that does not move may not. Where no loop
@@ -208,7 +208,7 @@ def _moves(caller: Caller, model: str, tick: int, holder: str, *, wait_for_peopl
         now = time.monotonic()
         if now - told > BEAT_S:
             alive, told = _tell(caller, model, tick, holder), now
-        found = caller.call("fleet.follows", model=model)
+        found = caller.call("fleet.follows", model=model, end=end)
         asks = wait_for_people and found.waiting
         if found.running or asks:
             started = now

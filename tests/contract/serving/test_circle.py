@@ -308,9 +308,8 @@ def test_what_happened_by_itself_is_told_in_full(circle: Circle) -> None:
     assert judged == {"retraining.begun", "route.changed"}
 
 
-def test_each_day_of_a_replay_is_looked_at_when_all_before_it_is_there(
-    circle: Circle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def looks(circle: Circle, monkeypatch: pytest.MonkeyPatch, since: str, until: str) -> dict[int, tuple[int, int]]:
+    """Replay beside a loop that pauses at random: by day from the first, the rows and labels that were there at its first look."""
     store, ended = circle.store, threading.Event()
     seen: dict[int | None, tuple[int, int]] = {}
     before = predictions.counts(store, "tiny")
@@ -337,11 +336,25 @@ def test_each_day_of_a_replay_is_looked_at_when_all_before_it_is_there(
     jobs.agent_beat(store, "slow", host="here", pid=os.getpid())  # before the replay asks whether there is a loop
     thread.start()
     try:
-        totals = circle.replay("2021-03-10", "2021-03-20", on_progress=lambda totals: None, delay_ms=DAY, people=False)
+        totals = circle.replay(since, until, on_progress=lambda totals: None, delay_ms=DAY, people=False)
     finally:
         ended.set()
         thread.join()
     assert (totals.answered, totals.labels) == (40, 40)
-    first = to_ms("2021-03-10")
-    found = {(now - first) // DAY: counts for now, counts in seen.items() if now is not None}
-    assert found == {day: (4 * min(day, 10), min(40, max(0, 4 * day - 3))) for day in range(12)}
+    return {(now - to_ms(since)) // DAY: counts for now, counts in seen.items() if now is not None}
+
+
+def test_each_day_of_a_replay_is_looked_at_when_all_before_it_is_there(
+    circle: Circle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert looks(circle, monkeypatch, "2021-03-10", "2021-03-20") == {
+        day: (4 * min(day, 10), min(40, max(0, 4 * day - 3))) for day in range(12)
+    }
+
+
+def test_a_replay_at_record_runs_ahead_of_the_loop_and_ends_beside_it(
+    circle: Circle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policies.set_level(circle.store, "tiny", "record")
+    found = looks(circle, monkeypatch, "2021-04-10", "2021-04-20")
+    assert max(found) == 11 and found[11] == (40, 40)
