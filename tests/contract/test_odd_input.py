@@ -65,7 +65,7 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
         (
             "[models.p.gates]\nmargin = -0.1",
             "line 7: models.p.gates.margin is -0.1, and must be above 0",
-            "margin = 0.1",
+            "margin = 0.05",
         ),
         ('[settings]\nkeep_predictions = "3d"', "line 7: settings.keep_predictions must be 60d at least", "400d"),
     ],

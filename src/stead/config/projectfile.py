@@ -160,7 +160,7 @@ class _Reader:
         if table.get("size", 1.0) < 1:
             self._fail(f"{where}.gates.size", f"is {table['size']}, and must be 1 at least", hint="size = 4")
         if table.get("margin", 1.0) <= 0:
-            self._fail(f"{where}.gates.margin", f"is {table['margin']}, and must be above 0", hint="margin = 0.1")
+            self._fail(f"{where}.gates.margin", f"is {table['margin']}, and must be above 0", hint="margin = 0.05")
         return GatesConfig(**table)
 
     def _policy(self, parent: dict[str, Any], where: str) -> PolicyConfig:

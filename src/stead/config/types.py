@@ -85,7 +85,7 @@ class GatesConfig:
 
     slices: tuple[str, ...] = ()
     """Raw columns; on no value of theirs may a version be clearly worse than the champion."""
-    margin: float = 0.1
+    margin: float = 0.05
     """A refresh must be shown not to be worse than the champion by more than this share of its loss."""
     size: float = 4.0
     """So many times the champion's bytes and time to answer are allowed."""

@@ -74,7 +74,7 @@ def metrics(store: Store, candidate: Candidate) -> Verdict:
 def challenger(store: Store, candidate: Candidate) -> Verdict:
     """The candidate against the champion on the last 28 days, by twins that have not seen them, clustered by day.
 
-    A refresh of the champion's recipe must be shown not to be worse by more than the margin, 10 % unless `stead.toml` sets another, and not be
+    A refresh of the champion's recipe must be shown not to be worse by more than the margin, 5 % unless `stead.toml` sets another, and not be
     worse by more than 2 % by the estimate. One that was refused comes back with the next training, on other days. A
     changed recipe must be better, within an error budget of 5 % a year; without proof it is refused, and its evidence goes on.
     """

@@ -18,8 +18,8 @@ from stead.stats.intervals import Difference, paired_difference
 from stead.stats.sequential import Bounds, Paired, log_evidence, paired
 
 Array = NDArray[np.float64]
-MARGIN = 0.1
-"""A refresh is shown not to be worse by more than this share: half of it keeps stale champions where days are unlike (docs/statistics.md)."""
+MARGIN = 0.05
+"""A refresh is shown not to be worse by more than this share: half of it keeps too many stale champions (docs/statistics.md)."""
 NEAR = 0.02
 """So much worse a refresh may be by the estimate: else a model could decay by steps within the margin."""
 LEAST_DAYS = 14
