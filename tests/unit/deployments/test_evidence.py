@@ -48,9 +48,9 @@ def times(
     return [taken_back(found, look(found)) or math.inf for found in (make(rng) for _ in range(number))]
 
 
-def test_blocks_are_a_quarter_of_a_day_or_twenty_to_forty() -> None:
-    assert block_of(5 * DAY) == block_of(365 * DAY) == BLOCK == 6 * HOUR
-    for span in np.geomspace(HOUR / 10, 5 * DAY, 50).tolist():
+def test_blocks_are_half_a_day_or_twenty_to_forty() -> None:
+    assert block_of(10 * DAY) == block_of(365 * DAY) == BLOCK == 12 * HOUR
+    for span in np.geomspace(HOUR / 10, 10 * DAY, 50).tolist():
         assert LEAST_BLOCKS <= span / block_of(int(span)) <= 2 * LEAST_BLOCKS + 1
     assert block_of(-DAY) == block_of(0) >= 5000
 
@@ -93,6 +93,6 @@ def found_by_its_own(rng: np.random.Generator, times_own: float, days: int = 14)
 
 def test_a_version_far_above_its_own_offline_result_is_found_and_a_season_is_not() -> None:
     rng = np.random.default_rng(3)
-    assert sum(found_by_its_own(rng, 1.3) < math.inf for _ in range(60)) <= 2
-    found = [found_by_its_own(rng, 3.5) for _ in range(30)]
+    assert sum(found_by_its_own(rng, 2) < math.inf for _ in range(60)) <= 2
+    found = [found_by_its_own(rng, 5) for _ in range(30)]
     assert np.median(found) <= 7 and sum(day < math.inf for day in found) >= 28
