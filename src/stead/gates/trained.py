@@ -120,16 +120,18 @@ def _refresh(found: Beside, evidence: dict[str, Any], losses: str, margin: float
         "verdict": judged.verdict,
         "relative": _finite(judged.relative),
         "margin": margin,
-        "low": _finite(judged.excess.low),
-        "high": _finite(judged.excess.high),
+        "relative_low": _finite(judged.low),
+        "relative_high": _finite(judged.high),
     }
     if judged.excess.clusters < promotion.LEAST_DAYS:
         said = f"{judged.excess.clusters} days are too few to judge by, {promotion.LEAST_DAYS} are needed: {losses}"
         return Verdict("challenger", "skipped", said, evidence)
     here, least, most = (points(each) for each in (judged.relative, judged.low, judged.high))
     limit, near = (f"{100 * each:g} %" for each in (margin, min(margin, promotion.NEAR)))
-    if judged.verdict == "pass":
+    if judged.verdict == "pass" and judged.high <= margin:
         outcome, said = "passed", f"not more than {limit} worse: {here}, at most {most}"
+    elif judged.verdict == "pass":
+        outcome, said = "passed", f"not more than {limit} worse on any of {judged.excess.clusters} days: {here}"
     elif judged.verdict == "undecided":
         outcome, said = (
             "failed",

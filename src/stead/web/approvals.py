@@ -143,12 +143,11 @@ def beside(verdicts: list[Verdict]) -> list[Measure]:
     if loss is None or not usual:
         return []
     name = f"{SAME_ROWS}, {found.get('days', 0)} days"
-    low, high = found.get("low"), found.get("high")
+    low, high = found.get("relative_low"), found.get("relative_high")
     if margin is None or low is None or high is None:
         return [Measure(name, loss, usual)]
-    ends = [each / usual + margin for each in (low, high)]  # the gate tells the loss beyond the margin
-    told = " to ".join(f"{each * 100:+.1f} %".replace("-", "−") for each in ends)
-    drawn = charts.interval(ends[0], loss / usual - 1, ends[1], label=f"difference {told}", bound=margin)
+    told = " to ".join(f"{each * 100:+.1f} %".replace("-", "−") for each in (low, high))
+    drawn = charts.interval(low, loss / usual - 1, high, label=f"difference {told}", bound=margin)
     return [Measure(name, loss, usual, drawn, told)]
 
 
