@@ -149,7 +149,10 @@ def harmed(
     for day in range(1, 61):
         n = int(np.searchsorted(time, day * DAY))  # the blocks divide a day
         seen = Paired(first[:n], second[:n], weight[:n], time[:n], arm[:n], 0)
-        if arm[:n].sum() >= ROWS and evidence.harm(seen, margin, evidence.block_of(day * DAY)).low > 0:
+        if arm[:n].sum() >= ROWS and (
+            evidence.harm(seen, margin, evidence.block_of(day * DAY)).low > 0
+            or evidence.turned(seen, margin, day * DAY) is not None
+        ):
             return float(day)
     return np.inf
 

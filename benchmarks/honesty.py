@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stead.demo import data
-from stead.deployments.evidence import DAY, SHIFT, Paired, beyond, block_of, harm
+from stead.deployments.evidence import DAY, SHIFT, Paired, beyond, block_of, harm, turned
 from stead.stats import promotion, risk, sequential, shift
 
 Array = NDArray[np.float64]
@@ -71,7 +71,7 @@ def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def by_block(seen: Paired, margin: float, span: int) -> bool:
-    return harm(seen, margin, block_of(span)).low > 0
+    return harm(seen, margin, block_of(span)).low > 0 or turned(seen, margin, span) is not None
 
 
 def by_row(seen: Paired, margin: float, span: int) -> bool:

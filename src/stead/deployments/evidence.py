@@ -27,6 +27,8 @@ Array = NDArray[np.float64]
 DAY = 86_400_000
 ALPHA = 0.05
 """Of the loss against the other version and against its own offline result, each two-sided: the sides of harm are 5 % together."""
+TURN_ALPHA = 0.01
+"""Of harm since some day, over all days together."""
 BLOCK = DAY // 2
 """This, the tolerance and the bound of the shift were chosen by rules on other data than the demo's (docs/statistics.md, which constants)."""
 LEAST_BLOCKS = 20
@@ -69,6 +71,17 @@ class Paired:
     @property
     def day(self) -> NDArray[Any]:
         return self.time // DAY
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Since when a version does harm that did none before."""
+
+    since: int
+    """Event time, milliseconds."""
+    rows: int
+    first_loss: float
+    second_loss: float
 
 
 @dataclass(frozen=True)
@@ -115,6 +128,8 @@ class Evidence:
     """Event time up to which rows count."""
     more_days: float | None
     """Days until the interval of the loss excludes harm beyond the margin, should the estimate stay; None where it never will."""
+    turn: Turn | None = None
+    """Harm beyond the margin since a day on which it was no longer what it had been."""
 
 
 def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
@@ -160,6 +175,7 @@ def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
         split=counts.sample_ratio(arms.splits) if arms.splits else 1.0,
         until=until,
         more_days=_finite(more * a_block),
+        turn=turned(found, margin_of(deployment.plan), until),
     )
 
 
@@ -178,15 +194,39 @@ def block_of(span: int) -> int:
     return BLOCK >> min(halvings, HALVINGS)
 
 
-def harm(found: Paired, margin: float, block: int) -> sequential.Bounds:
+def harm(found: Paired, margin: float, block: int, *, alpha: float = ALPHA) -> sequential.Bounds:
     """Loss of the new version beyond (1 + margin) times that of the other one on the same rows, valid at every look."""
-    return beyond(found.second, (1 + margin) * found.first, found.weight, found.time // block)
+    return beyond(found.second, (1 + margin) * found.first, found.weight, found.time // block, alpha=alpha)
 
 
-def beyond(value: Array, bound: Array, weight: Array, block: NDArray[Any]) -> sequential.Bounds:
+def turned(found: Paired, margin: float, until: int) -> Turn | None:
+    """Harm since the second day, the third, …: to the interval of all rows a step from good to bad is blocks that go together, and hides.
+
+    Each day has a share of `TURN_ALPHA` that falls with its square and adds up to it, so that the first beyond doubt counts at
+    every look: the union bound over restarts (Shin, Ramdas & Rinaldo 2024, "E-detectors", New England Journal of Statistics in Data Science 2).
+    """
+    excess = found.second - (1 + margin) * found.first
+    for number, day in enumerate(np.unique(found.day)[1:].tolist(), 2):
+        since = found.day >= day
+        if not excess[since].sum() > 0:
+            continue
+        first, second, weight, time, arm = (
+            each[since] for each in (found.first, found.second, found.weight, found.time, found.arm)
+        )
+        seen = Paired(first, second, weight, time, arm, 0)
+        shown = harm(seen, margin, block_of(until - day * DAY), alpha=TURN_ALPHA * 6 / (math.pi * number) ** 2)
+        if shown.low > 0:
+            total = float(weight.sum())
+            return Turn(day * DAY, len(weight), float(first.sum()) / total, float(second.sum()) / total)
+    return None
+
+
+def beyond(
+    value: Array, bound: Array, weight: Array, block: NDArray[Any], *, alpha: float = ALPHA
+) -> sequential.Bounds:
     """Mean of value − bound. The spread is that of blocks, the clock is rows: blocks that grow longer would set it back."""
     state = sequential.observe_days(sequential.Paired(), value, bound, weight, block)
-    return sequential.paired(state, alpha=ALPHA, tuned_for=sequential.TUNED_ROWS * state.days / max(len(weight), 1))
+    return sequential.paired(state, alpha=alpha, tuned_for=sequential.TUNED_ROWS * state.days / max(len(weight), 1))
 
 
 def due_until(model: models.Model, now: int) -> int:
