@@ -151,7 +151,7 @@ def harmed(
         seen = Paired(first[:n], second[:n], weight[:n], time[:n], arm[:n], 0)
         if arm[:n].sum() >= ROWS and (
             evidence.harm(seen, margin, evidence.block_of(day * DAY)).low > 0
-            or evidence.turned(seen, margin, day * DAY) is not None
+            or evidence.turned(seen, day * DAY) is not None
         ):
             return float(day)
     return np.inf

@@ -71,7 +71,7 @@ def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def by_block(seen: Paired, margin: float, span: int) -> bool:
-    return harm(seen, margin, block_of(span)).low > 0 or turned(seen, margin, span) is not None
+    return harm(seen, margin, block_of(span)).low > 0 or turned(seen, span) is not None
 
 
 def by_row(seen: Paired, margin: float, span: int) -> bool:
