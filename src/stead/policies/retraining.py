@@ -104,6 +104,7 @@ def adopt(store: Store, model: models.Model, standing: Standing) -> int:
                 reason=f"{job.requested_by} trained it",
                 evidence={},
                 alternatives=[],
+                at=job.created_at,
                 event_time=job.event_time,
             )
     return len(done)
@@ -357,7 +358,7 @@ def open_retrainings(store: Store, *, model: str | None = None) -> list[Retraini
 
 
 def _insert(tx: sa.Connection, **values: Any) -> int:
-    key = tx.execute(sa.insert(table).values(at=now_ms(), **values)).inserted_primary_key
+    key = tx.execute(sa.insert(table).values({"at": now_ms(), **values})).inserted_primary_key
     assert key is not None
     return int(key[0])
 

@@ -71,15 +71,15 @@ def loss(view: View) -> Signal:
 
 
 def incident(view: View) -> Signal:
-    """An incident of the model's performance is open that has not trained it yet; broken data trains nothing."""
+    """An incident of the model's performance is open since the last retraining began; broken data trains nothing.
+
+    A retraining answers every incident that was open when it began, whatever began it: a storm of them trains once.
+    """
     opened = monitors.list_incidents(view.store, model=view.standing.model, state="open")
     told = [each for each in opened if each.kind == "performance" and each.severity == "page"]
     with view.store.db.read() as tx:
-        query = sa.select(retrainings.c.evidence).where(
-            retrainings.c.model == view.standing.model, retrainings.c.trigger == "incident"
-        )
-        answered = {evidence.get("incident") for evidence in tx.execute(query).scalars()}
-    fresh = [each for each in told if each.id not in answered]
+        answered = last_begun(tx, view.standing.model)
+    fresh = [each for each in told if each.opened_at > answered]
     if not told:
         return Signal("incident", False, "no incident of its performance is open")
     if not fresh:
@@ -142,6 +142,16 @@ SIGNALS: dict[str, Callable[[View], Signal]] = {
     "proxy": proxy_pair,
 }
 """Signals that are looked at whenever something changed; the schedule fires by its own table."""
+
+
+def last_begun(tx: sa.Connection, model: str) -> int:
+    """When the last retraining began that answers the incidents before it, by the wall's clock; 0 where none did.
+
+    One that another signal began and that failed leaves them to be answered.
+    """
+    answers = (retrainings.c.trigger == "incident") | (retrainings.c.state != "failed")
+    query = sa.select(sa.func.max(retrainings.c.at)).where(retrainings.c.model == model, answers)
+    return int(tx.execute(query).scalar() or 0)
 
 
 def rested(tx: sa.Connection, model: str, *, now: int, rest_ms: int) -> int | None:
