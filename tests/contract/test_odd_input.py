@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from stead import deployments, jobs, ledger, models, monitors, policies, predictions
 from stead.config import load_project
-from stead.errors import InvalidInput, NotFound, SteadError
+from stead.errors import Conflict, InvalidInput, NotFound, SteadError
 from stead.policies.tables import retrainings
 from stead.predictions import Label
 from stead.runtime.clock import to_ms
@@ -106,15 +106,21 @@ def test_of_people_who_approve_and_reject_at_once_one_is_heard(any_store: Store)
     said = at_once(*[lambda way=way, n=n: way(store.acting(f"person:p{n}"), "m") for n, way in enumerate(ways)])
     heard = [each for each in said if not isinstance(each, str)]
     told = {each for each in said if isinstance(each, str)}
-    assert len(heard) == 1 and told <= {"already-decided", "nothing-waits", "deployment-under-way"}
+    assert len(heard) == 1 and told <= {"already-decided", "nothing-waits"}
     approved = heard[0].state == "deploying"
     assert len([d for d in deployments.list_deployments(store) if d.state == "requested"]) == approved
     assert [job.kind for job in jobs.open_jobs(store)] == ["deploy"] * approved
     decided = [e for e in ledger.list_entries(store) if e.action in ("version.approved", "version.rejected")]
     assert [entry.actor for entry in decided] == [heard[0].decided_by]
-    with pytest.raises(NotFound) as late:
+    decision = f"m@1 was {'approved' if approved else 'rejected'} by {heard[0].decided_by}"
+    for way in (policies.approve, policies.reject):
+        with pytest.raises(Conflict) as late:
+            way(store.acting("person:late"), "m", version=1)
+        assert late.value.message == f"{decision} meanwhile" and late.value.hint == "stead retrainings show 1"
+    with pytest.raises(NotFound, match=decision):
         policies.approve(store.acting("person:late"), "m")
-    assert f"m@1 was {'approved' if approved else 'rejected'} by {heard[0].decided_by}" in late.value.message
+    with pytest.raises(NotFound, match="m@2 does not wait for approval"):
+        policies.approve(store.acting("person:late"), "m", version=2)
 
 
 def test_labels_that_contradict_come_twice_never_or_for_the_future(any_store: Store) -> None:

@@ -302,7 +302,9 @@ def test_approve_and_reject_by_form(own: Site, world: World, word: str, state: s
     assert (decided.state, decided.decision_reason) == (state, "looks right")
     page = own.page(f"/approvals/{world.waiting}")
     assert "looks right" in page.select_one("aside").get_text()  # type: ignore[union-attr]
-    assert own.ask(str(action), "POST").status_code == 404
+    late = own.ask(str(action), "POST")
+    decision = "approved" if word == "approve" else "rejected"
+    assert late.status_code == 409 and f"vans@3 was {decision} by" in late.text
     assert "Approvals1" not in page.select_one("nav").get_text()  # type: ignore[union-attr]
 
 

@@ -20,7 +20,7 @@ from stead.policies.levels import frozen_in
 from stead.policies.standing import find_standing
 from stead.policies.tables import retrainings as table
 from stead.policies.types import OPEN, Retraining, Signal, Standing
-from stead.runtime.clock import now_ms, to_iso
+from stead.runtime.clock import now_ms
 from stead.store import Store, checked_limit, from_row
 
 RECENT = 20
@@ -230,7 +230,7 @@ def _judge_by(tx: sa.Connection, retraining: Retraining) -> None:
 def approve(store: Store, model: str, *, version: int | None = None, reason: str | None = None) -> Retraining:
     """Let the version that waits take over by the rollout plan.
 
-    Raises NotFound (`nothing-waits`), Conflict (`already-decided`).
+    Raises NotFound (`nothing-waits`), Conflict (`already-decided`, where another person was first).
     """
     return _decide(store, model, version, "deploying", reason)
 
@@ -248,6 +248,8 @@ def _decide(
     waiting = _waiting(store, model, version)
     word = "approved" if state == "deploying" else "rejected"
     with store.db.write("policies.decide") as tx:
+        if (other := get_in(tx, waiting.id)).state != "waiting":
+            raise _too_late(other)
         values: dict[str, Any] = {"decided_by": store.actor, "decided_at": now_ms(), "decision_reason": reason}
         if state == "rejected":
             values |= {"ended_at": now_ms(), "ended_event_time": jobs.held_in(tx, model)}
@@ -255,11 +257,7 @@ def _decide(
             number = deployments.request_in(tx, store, model, waiting.version or 0, reason=reason, timed=True)
             values |= {"deployment": number}
         if not _move(tx, waiting, state, **values):
-            other = get_in(tx, waiting.id)
-            raise Conflict(
-                "already-decided",
-                f"{model}@{waiting.version} was {other.state} by {other.decided_by or 'stead'} meanwhile",
-            )
+            raise _too_late(get_in(tx, waiting.id))
         ledger.record(
             tx,
             actor=store.actor,
@@ -282,21 +280,25 @@ def _waiting(store: Store, model: str, version: int | None) -> Retraining:
         query = query.where(table.c.version == version)
     with store.db.read() as tx:
         row = tx.execute(query.limit(1)).mappings().first()
-    if row is None:
-        what = f"{model}@{version} does not wait" if version is not None else f"no version of {model} waits"
-        raise NotFound("nothing-waits", f"{what} for approval{_decided(store, model, version)}", hint="stead approvals")
-    return from_row(row, Retraining)
-
-
-def _decided(store: Store, model: str, version: int | None) -> str:
-    """What a person has just been too late for."""
+    if row is not None:
+        return from_row(row, Retraining)
     past = (r for r in list_retrainings(store, model=model, limit=RECENT) if version in (None, r.version))
     last = next((r for r in past if r.decided_by and r.version is not None), None)
-    if last is None:
-        return ""
-    word = "rejected" if last.state == "rejected" else "approved"
-    why = f" ({last.decision_reason})" if last.decision_reason else ""
-    return f": {model}@{last.version} was {word} by {last.decided_by} at {to_iso(last.decided_at or 0)[:16]}{why}"
+    if last is not None and version is not None:
+        raise _too_late(last)
+    what = f"{model}@{version} does not wait" if version is not None else f"no version of {model} waits"
+    before = "" if last is None else f": {_decided(last)}"
+    raise NotFound("nothing-waits", f"{what} for approval{before}", hint="stead approvals")
+
+
+def _too_late(decided: Retraining) -> Conflict:
+    """For who decides after another person did."""
+    return Conflict("already-decided", f"{_decided(decided)} meanwhile", hint=f"stead retrainings show {decided.id}")
+
+
+def _decided(retraining: Retraining) -> str:
+    word = "rejected" if retraining.state == "rejected" else "approved"
+    return f"{retraining.model}@{retraining.version} was {word} by {retraining.decided_by or 'stead'}"
 
 
 def cancel_retraining(store: Store, number: int, *, reason: str | None = None, undoes: int | None = None) -> Retraining:
