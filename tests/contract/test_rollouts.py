@@ -146,7 +146,7 @@ def test_frozen_a_canary_keeps_its_share_and_tells_what_it_would_do(
     held = deployments.get_deployment(store, number)
     assert held.state == "canary" and held.evidence is not None
     assert held.evidence["decision"]["said"].startswith(f"frozen: a holiday; else it would be {would}: ")
-    assert policies.explain(store, "m").next == "nothing by itself: it is frozen"
+    assert policies.explain(store, "m").next == "nothing by itself: it is frozen until stead thaw"
     fleet.tick(store)
     assert deployments.get_deployment(store, number) == held
     policies.thaw(store)

@@ -71,7 +71,7 @@ def test_an_ingest_at_each_fire_and_one_at_a_time(any_store: Store) -> None:
     done(store, "m@1 to 2012-01-02T06:30 is in quarantine")
     explained = policies.explain(store, "m")
     assert "failed: m@1 to" in " ".join(explained.why)
-    assert explained.next.startswith("ingests on 2012-01-02T07:00, then trains it on 2012-02-01T04:00")
+    assert explained.next.startswith("ingests on 2012-01-02 07:00, then trains it on 2012-02-01 04:00")
     at(store, 7.0)
     assert len(ingests(store)) == 3, "the next one asks again from where the dataset ends"
 

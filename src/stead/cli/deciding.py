@@ -75,10 +75,14 @@ def explain(model: str, as_json: bool) -> Any:
     for signal in found.signals:
         print(f"  {'●' if signal.fires else '○'} {signal.name}: {signal.said}")
     for each in found.schedules:
-        print(f"  {each.kind} by schedule: {output.when(each.next_fire) if each.next_fire is not None else each.off}")
+        fires = output.when(each.next_fire)[:16] if each.next_fire is not None else each.off
+        print(f"  {each.kind} by schedule: {fires}")
     for each in found.judged:
         stands = "" if each.closed else " so far"
-        print(f"  decision {each.entry}, a {each.kind}: {each.verdict or 'not judged yet'}{stands}: {each.said}")
+        article = "an" if each.kind == "abort" else "a"
+        print(
+            f"  decision {each.entry}, {article} {each.kind}: {each.verdict or 'not judged yet'}{stands}: {each.said}"
+        )
     return None
 
 

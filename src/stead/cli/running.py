@@ -88,7 +88,7 @@ def down() -> None:
 @click.command()
 @output.json_option
 def status(as_json: bool) -> Any:
-    """What runs, what is live, what is under way."""
+    """What runs, what is live, what is under way, what waits for a person, what is frozen."""
     from stead.api import connect
     from stead.processes import lifeline
 
@@ -100,6 +100,8 @@ def status(as_json: bool) -> Any:
     open_jobs = caller.call("jobs.open_jobs")
     canaries = caller.call("deployments.canaries")
     incidents = caller.call("monitors.list_incidents", state="open")
+    approvals = caller.call("policies.list_approvals")
+    freezes = caller.call("policies.list_freezes")
     age = caller.call("jobs.loop_age")
     result = {
         "loop_age_s": age,
@@ -111,6 +113,8 @@ def status(as_json: bool) -> Any:
         "canaries": canaries,
         "jobs": open_jobs,
         "incidents": incidents,
+        "approvals": approvals,
+        "freezes": freezes,
     }
     if as_json:
         return result
@@ -142,6 +146,12 @@ def status(as_json: bool) -> Any:
 
         for each in canaries:
             print(f"  deployment {each.id} {each.model}, {telling.kind(each)}: {telling.stands(each)}")
+    for each in freezes:
+        thaw = f"stead thaw {each.model}".rstrip()
+        print(f"  {each.model or 'every model'} is {each.said} ({thaw})")
+    for each in approvals:
+        ref = f"{each.model}@{each.version}"
+        print(f"  {ref} waits for approval: stead approve {ref}")
     for incident in incidents:
         print(f"  incident {incident.id} {incident.model}, {incident.severity}: {incident.summary}")
     for job in open_jobs:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from stead import datasets, deployments, jobs, ledger, models, pipelines
 from stead.config import duration_ms
 from stead.deployments import telling
+from stead.errors import NotFound
 from stead.policies import signals
 from stead.policies.levels import frozen_in
 from stead.policies.proxy import observe_proxy
@@ -16,7 +17,7 @@ from stead.policies.retraining import begin, get_in, list_retrainings
 from stead.policies.schedules import came_of, due, waits
 from stead.policies.standing import find_standing
 from stead.policies.timetable import list_schedules, off_at
-from stead.policies.types import OPEN, Explanation, Schedule, Signal, Standing
+from stead.policies.types import OPEN, Explanation, Freeze, Retraining, Schedule, Signal, Standing
 from stead.store import Store
 
 JUDGED = 5
@@ -62,14 +63,29 @@ def decide(store: Store, model: models.Model) -> int | None:
 
 
 def _kept(tx: sa.Connection, standing: Standing, signal: Signal, *, now: int) -> str:
-    """Why a signal may not train the model now; empty where it may."""
-    policy = standing.policy
+    """Why a signal may not train the model now, and until when; empty where it may."""
     if (frozen := frozen_in(tx, standing.model)) is not None:
         return frozen.said
-    if signal.name != "schedule" and signals.rested(tx, standing.model, now=now, rest_ms=duration_ms(policy.rest)):
-        return "a signal trained it lately"
+    return (_rests(tx, standing, now=now) if signal.name != "schedule" else "") or _spent(tx, standing, now=now)
+
+
+def _rests(tx: sa.Connection, standing: Standing, *, now: int) -> str:
+    """That signals rest, and until when; empty where they do not."""
+    until = signals.rested(tx, standing.model, now=now, rest_ms=duration_ms(standing.policy.rest))
+    return f"a signal trained it lately: signals rest until {signals.said_when(until)}" if until is not None else ""
+
+
+def _spent(tx: sa.Connection, standing: Standing, *, now: int) -> str:
+    """That it was trained as often as the policy allows, and until when; empty where it was not."""
+    most = standing.policy.retrains_a_day
     begun = signals.begun_today(tx, standing.model, now=now)
-    return f"{_counted(begun)} in 24 hours, as many as the policy allows" if begun >= policy.retrains_a_day else ""
+    if len(begun) < most:
+        return ""
+    if most == 0:
+        return "the policy allows no retraining"
+    counted = f"{len(begun)} {'retraining' if len(begun) == 1 else 'retrainings'}"
+    until = signals.said_when(begun[most - 1] + signals.DAY)
+    return f"{counted} in 24 hours, as many as the policy allows, until {until}"
 
 
 def ingest_due(store: Store, model: models.Model) -> jobs.Job | None:
@@ -105,25 +121,19 @@ def ingest_due(store: Store, model: models.Model) -> jobs.Job | None:
         return job
 
 
-def _counted(number: int) -> str:
-    return f"{number} {'retraining' if number == 1 else 'retrainings'}"
-
-
 def _seen(view: signals.View, names: tuple[str, ...]) -> list[Signal]:
     return [signals.SIGNALS[name](view) for name in names if name in signals.SIGNALS]
 
 
 def explain(store: Store, model: str) -> Explanation:
     """What the policy of a model sees now, and what it would do next and why. Changes nothing. Raises NotFound."""
-    known = models.get_model(store, model)
+    known = _known(store, model)
     now = jobs.model_now(store, model)
     live = deployments.live_deployment(store, model)
     with store.db.read() as tx:
         standing = find_standing(tx, model)
         frozen = frozen_in(tx, model)
-        rest = duration_ms(standing.policy.rest) if standing else 0
-        rests = signals.rested(tx, model, now=now, rest_ms=rest) if standing else None
-        today = signals.begun_today(tx, model, now=now)
+        limits = [_rests(tx, standing, now=now), _spent(tx, standing, now=now)] if standing else []
     under_way = [r for r in list_retrainings(store, model=model) if r.state in OPEN]
     timetable = list_schedules(store, model=model)
     triggers = signals.triggers_of(standing, known.level) if standing else ()
@@ -143,10 +153,7 @@ def explain(store: Store, model: str) -> Explanation:
         why.append("its code was not handed over: stead push")
     if live is None:
         why.append("no version is live")
-    if rests is not None:
-        why.append(f"a signal trained it lately: signals rest until {signals.said_when(rests)}")
-    if standing is not None and today >= standing.policy.retrains_a_day:
-        why.append(f"{_counted(today)} in 24 hours, and the policy allows {standing.policy.retrains_a_day}")
+    why += [said for said in limits if said]
     if standing is not None and (marked := datasets.marked_now(store, standing.spec.dataset)):
         why.append(marked)
     why += [said for schedule in timetable if (said := told(schedule))]
@@ -156,12 +163,29 @@ def explain(store: Store, model: str) -> Explanation:
         now=now,
         frozen=None if frozen is None else frozen.reason or f"frozen by {frozen.by}",
         signals=seen,
-        next=_next(known.level, frozen is not None, seen, timetable, under_way, rollout),
+        next=_next(known, frozen, _firing(seen, triggers), limits, timetable, under_way, rollout),
         why=why,
         open=under_way,
         schedules=timetable,
         judged=ledger.list_judgements(store, model=model, limit=JUDGED),
     )
+
+
+def _known(store: Store, model: str) -> models.Model:
+    try:
+        return models.get_model(store, model)
+    except NotFound:
+        with store.db.read() as tx:
+            if find_standing(tx, model) is None:
+                raise
+    said = f"{model} has no version yet, only its code was handed over"
+    raise NotFound("version-unknown", said, hint=f"stead train {model}")
+
+
+def _firing(seen: Sequence[Signal], triggers: Sequence[str]) -> str:
+    """What the signal says that would train the model; empty where none fires."""
+    firing = sorted((signal for signal in seen if signal.fires), key=lambda signal: triggers.index(signal.name))
+    return firing[0].said if firing else ""
 
 
 def told(schedule: Schedule) -> str:
@@ -177,27 +201,40 @@ def told(schedule: Schedule) -> str:
 
 
 def _next(
-    level: str,
-    frozen: bool,
-    seen: list[Signal],
+    model: models.Model,
+    frozen: Freeze | None,
+    firing: str,
+    limits: Sequence[str],
     timetable: Sequence[Schedule],
-    under_way: Sequence[object],
+    under_way: Sequence[Retraining],
     rollout: deployments.Deployment | None,
 ) -> str:
+    refs = [f"{model.name}@{each.version}" for each in under_way if each.state == "waiting"]
+    asks = f"a person approves or rejects {refs[0]}: stead approve {refs[0]}" if refs else ""
     canary = rollout is not None and rollout.state == "canary"
-    if frozen and (canary or level != "record"):
-        return "nothing by itself: it is frozen"
+    if frozen is not None and (canary or model.level != "record"):
+        by_itself = f"nothing by itself: it is frozen until stead thaw{f' {frozen.model}' if frozen.model else ''}"
+        return f"{by_itself}; {asks}" if asks else by_itself
     if rollout is not None and canary:
         return f"goes on with deployment {rollout.id}, {telling.kind(rollout)} of version {rollout.version}, as its evidence says"
-    if level == "record":
+    if asks:
+        return asks
+    if model.level == "record":
         return "nothing by itself: at record people act"
     if under_way:
         return "goes on with the retraining that is under way"
-    if firing := [signal.said for signal in seen if signal.fires]:
-        return f"trains it again: {firing[0]}"
+    kept = next((said for said in limits if said), "")
+    if firing and not kept:
+        return f"trains it again: {firing}"
+    coming = _coming(timetable)
+    if firing:
+        return f"not yet, {kept}; then trains it again: {firing}" + (f"; {coming}" if coming else "")
+    return coming or "nothing until a signal fires"
+
+
+def _coming(timetable: Sequence[Schedule]) -> str:
+    """What schedules do next; empty without one."""
     words = {"train": "trains it", "ingest": "ingests"}
     coming = [(each.next_fire, words[each.kind]) for each in timetable if each.next_fire is not None]
-    if coming:
-        said = [f"{word} on {signals.said_when(at)}" for at, word in sorted(coming)]
-        return f"{', then '.join(said)}, by schedule"
-    return "nothing until a signal fires"
+    said = [f"{word} on {signals.said_when(at)}" for at, word in sorted(coming)]
+    return f"{', then '.join(said)}, by schedule" if said else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -45,12 +46,31 @@ def triggers_of(standing: Standing, level: str) -> tuple[str, ...]:
 
 
 def age(view: View) -> Signal:
-    """The champion is older than `max_age`."""
-    born = view.live.event_time or view.live.created_at
-    days = (view.now - born) / DAY
-    limit = view.standing.policy.max_age
-    fires = bool(limit) and view.now - born > duration_ms(limit)
-    return Signal("age", fires, f"version {view.live.version} is {days:.0f} days old", {"days": days, "limit": limit})
+    """What the champion learned from is older than `max_age`."""
+    live, limit = view.live, view.standing.policy.max_age
+    version = models.get_version(view.store, f"{view.standing.model}@{live.version}")
+    newest = _newest_row(view.store, version)
+    # without one its registration; where no replay held the clock then, but one does now, its deployment tells it
+    registered = version.event_time or min(version.created_at, live.event_time or live.created_at)
+    born = registered if newest is None else newest
+    old = max(0, view.now - born)
+    what = (
+        f"version {live.version} is"
+        if newest is None
+        else f"the newest row that version {live.version} learned from is"
+    )
+    fires = bool(limit) and old > duration_ms(limit)
+    return Signal("age", fires, f"{what} {old / DAY:.0f} days old", {"days": old / DAY, "limit": limit})
+
+
+def _newest_row(store: Store, version: models.Version) -> int | None:
+    """Event time of the newest row that a version learned from; None where it is not known."""
+    trained = models.get_logged_model(store, version.logged_model).info.get("trained_on") or {}
+    known = [trained.get("until")]
+    if trained.get("dataset"):
+        with suppress(NotFound):  # it was deleted
+            known.append(datasets.get_version(store, str(trained["dataset"])).time_max)
+    return min((each for each in known if each is not None), default=None)
 
 
 def loss(view: View) -> Signal:
@@ -164,14 +184,14 @@ def rested(tx: sa.Connection, model: str, *, now: int, rest_ms: int) -> int | No
     return None if last is None or last + rest_ms <= now else int(last) + rest_ms
 
 
-def begun_today(tx: sa.Connection, model: str, *, now: int) -> int:
-    """Retrainings that stead began in the 24 hours before `now`."""
+def begun_today(tx: sa.Connection, model: str, *, now: int) -> list[int]:
+    """When stead began retrainings in the 24 hours before `now`, newest first."""
     moment = sa.func.coalesce(retrainings.c.event_time, retrainings.c.at)
-    query = sa.select(sa.func.count()).where(
+    query = sa.select(moment).where(
         retrainings.c.model == model, retrainings.c.trigger != "person", moment > now - DAY, moment <= now
     )
-    return int(tx.execute(query).scalar_one())
+    return sorted(map(int, tx.execute(query).scalars()), reverse=True)
 
 
 def said_when(moment: int) -> str:
-    return to_iso(moment)[:16]
+    return to_iso(moment)[:16].replace("T", " ")

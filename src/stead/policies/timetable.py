@@ -38,7 +38,10 @@ def _of(store: Store, name: str) -> list[Schedule]:
         }
     if handed is None:
         return []
-    level, now = models.get_model(store, name).level, jobs.model_now(store, name)
+    try:
+        level, now = models.get_model(store, name).level, jobs.model_now(store, name)
+    except NotFound:  # its code was handed over before a first training
+        return []
     stopped = frozen.said if frozen is not None else ""
     found = []
     for kind in KINDS:
