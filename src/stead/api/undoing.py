@@ -18,6 +18,14 @@ def undo(store: Store, number: int, *, reason: str | None = None) -> ledger.Entr
     if entry.undone_by is not None:
         hint = f"stead decisions show {entry.undone_by}"
         raise Conflict("already-undone", f"decision {number} was undone by {entry.undone_by}", hint=hint)
+    if entry.undo is not None and entry.overrides:
+        ref = "{model}@{version}".format(**entry.undo.arguments)
+        forced = " ".join(f"--override {gate}" for gate in entry.overrides)
+        raise Conflict(
+            "not-undoable",
+            f"decision {number} ({entry.summary}) is a refusal by gates: a person overrides them, with a reason",
+            hint=f"stead deploy {ref} {forced} --reason …",
+        )
     if entry.undo is None:
         raise Conflict(
             "not-undoable",

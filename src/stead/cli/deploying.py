@@ -12,6 +12,9 @@ from stead.cli import output
 from stead.cli.common import connect, ensure_up, follow, gateway_url, model_names, split_ref
 from stead.config import ROLLOUTS
 
+RUNNING = 200
+"""Retrainings among which those lie that can still be stopped: one a model."""
+
 
 @click.command()
 @click.argument("ref", metavar="MODEL[@VERSION]", shell_complete=model_names)
@@ -221,25 +224,34 @@ def decisions(ctx: click.Context, model: str | None, limit: int, as_json: bool) 
     """The ledger: who changed what, when, why, and the command that undoes it."""
     if ctx.invoked_subcommand is not None:
         return None
-    found = connect().call("ledger.list_entries", model=model, limit=limit)
+    caller = connect()
+    found = caller.call("ledger.list_entries", model=model, limit=limit)
     if as_json:
         return found
-    rows = []
-    for entry in reversed(found):
-        undone = f"undone by {entry.undone_by}" if entry.undone_by else f"stead undo {entry.id}" if entry.undo else None
-        rows.append(
-            (
-                entry.id,
-                output.when(entry.event_time or entry.at),
-                entry.actor,
-                entry.summary,
-                entry.reason,
-                undone,
-                _judged(entry.judgement),
-            )
+    retrainings = caller.call("policies.list_retrainings", model=model, limit=RUNNING)
+    rows = [
+        (
+            entry.id,
+            output.when(entry.event_time or entry.at),
+            entry.actor,
+            entry.summary,
+            entry.reason,
+            _undo(entry, retrainings),
+            _judged(entry.judgement),
         )
+        for entry in reversed(found)
+    ]
     output.table(("no", "when", "who", "what", "why", "undo", "judged"), rows, right=(0,), empty="no decisions yet")
     return None
+
+
+def _undo(entry: Any, retrainings: list[Any]) -> str | None:
+    """Who took it back, or the command that does where one can."""
+    from stead.policies import undoable
+
+    if entry.undone_by:
+        return f"undone by {entry.undone_by}"
+    return f"stead undo {entry.id}" if undoable(entry, retrainings) else None
 
 
 def _judged(judgement: Any) -> str | None:
@@ -254,9 +266,11 @@ def _judged(judgement: Any) -> str | None:
 @output.json_option
 def decisions_show(number: int, as_json: bool) -> Any:
     """One decision with its evidence."""
-    entry = connect().call("ledger.get_entry", number=number)
+    caller = connect()
+    entry = caller.call("ledger.get_entry", number=number)
     if as_json:
         return entry
+    retrainings = caller.call("policies.list_retrainings", model=entry.model, limit=RUNNING)
     output.facts(
         [
             ("decision", entry.id),
@@ -269,14 +283,7 @@ def decisions_show(number: int, as_json: bool) -> Any:
             ("policy", entry.policy),
             ("instead", "; ".join(entry.alternatives) or None),
             ("judged", f"{_judged(entry.judgement)}: {entry.judgement.said}" if entry.judgement else None),
-            (
-                "undo",
-                f"stead undo {entry.id}"
-                if entry.undo and not entry.undone_by
-                else f"undone by {entry.undone_by}"
-                if entry.undone_by
-                else None,
-            ),
+            ("undo", _undo(entry, retrainings)),
         ]
     )
     output.print_json(entry.evidence)
@@ -304,5 +311,6 @@ def undo(number: int, reason: str | None) -> None:
     if entry.action == "deployment.requested":
         number_ = entry.evidence["deployment"]
         _follow_deployment(caller, caller.call("deployments.get_deployment", number=number_))
-        entry = caller.call("ledger.get_entry", number=caller.call("ledger.get_entry", number=number).undone_by)
+        if (undone_by := caller.call("ledger.get_entry", number=number).undone_by) is not None:
+            entry = caller.call("ledger.get_entry", number=undone_by)
     print(f"decision {entry.id}: {entry.summary}")

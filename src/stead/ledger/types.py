@@ -74,6 +74,16 @@ class Entry:
     judgement: Judgement | None = None
     """What the rows that came after say of it."""
 
+    @property
+    def overrides(self) -> list[str]:
+        """Gates that its undo would override: not taken back, but decided by a person, with a reason."""
+        return list(self.undo.arguments.get("override") or ()) if self.undo is not None else []
+
+    @property
+    def undoable(self) -> bool:
+        """Whether it says how it is taken back, and nobody has."""
+        return self.undo is not None and self.undone_by is None and not self.overrides
+
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -19,7 +19,18 @@ from stead.policies.retraining import (
 )
 from stead.policies.standing import find_standing, get_standing, push
 from stead.policies.timetable import list_schedules
-from stead.policies.types import OPEN, Explanation, Freeze, LevelChange, Need, Retraining, Schedule, Signal, Standing
+from stead.policies.types import (
+    OPEN,
+    Explanation,
+    Freeze,
+    LevelChange,
+    Need,
+    Retraining,
+    Schedule,
+    Signal,
+    Standing,
+    undoable,
+)
 
 OPERATIONS = {
     "read": (
@@ -68,5 +79,6 @@ __all__ = [
     "reject",
     "set_level",
     "thaw",
+    "undoable",
     "why_frozen",
 ]

@@ -19,7 +19,7 @@ from stead.ledger import Undo
 from stead.policies.levels import frozen_in
 from stead.policies.standing import find_standing
 from stead.policies.tables import retrainings as table
-from stead.policies.types import OPEN, Retraining, Signal, Standing
+from stead.policies.types import BEFORE_DEPLOYMENT, OPEN, Retraining, Signal, Standing
 from stead.runtime.clock import now_ms
 from stead.store import Store, checked_limit, from_row
 
@@ -305,7 +305,7 @@ def cancel_retraining(store: Store, number: int, *, reason: str | None = None, u
     """Stop a retraining that has not come to a deployment. Raises NotFound, Conflict (`retraining-ended`)."""
     with store.db.write("policies.cancel") as tx:
         found = get_in(tx, number)
-        if found.state not in ("training", "judging", "waiting"):
+        if found.state not in BEFORE_DEPLOYMENT:
             raise Conflict("retraining-ended", f"retraining {number} is {found.state}", hint="stead retrainings list")
         values = {"ended_at": now_ms(), "decided_by": store.actor, "decided_at": now_ms(), "decision_reason": reason}
         _move(tx, found, "rejected", **values)

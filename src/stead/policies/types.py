@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stead.config import PolicyConfig, RolloutConfig
-from stead.ledger import Judgement
+from stead.ledger import Entry, Judgement
 from stead.pipelines import Spec
 
 State = Literal["training", "judging", "waiting", "deploying", "done", "refused", "rejected", "failed"]
 OPEN: tuple[State, ...] = ("training", "judging", "waiting", "deploying")
+BEFORE_DEPLOYMENT: tuple[State, ...] = OPEN[:3]
+"""In which it can be cancelled."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,16 @@ class Retraining:
     event_time: int | None
     ended_at: int | None
     ended_event_time: int | None
+
+
+def undoable(entry: Entry, retrainings: Iterable[Retraining]) -> bool:
+    """Whether an entry can be taken back now: what a retraining asks or begins only while it can still be stopped."""
+    running = [each for each in retrainings if each.state in BEFORE_DEPLOYMENT and each.model == entry.model]
+    if entry.action == "retraining.begun":
+        return entry.undoable and entry.subject in {f"retraining {each.id}" for each in running}
+    if entry.action == "approval.asked":
+        return entry.undoable and entry.evidence.get("retraining") in {e.id for e in running if e.state == "waiting"}
+    return entry.undoable
 
 
 @dataclass(frozen=True)
