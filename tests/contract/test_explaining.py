@@ -125,3 +125,16 @@ def test_times_have_one_form(store: Store, monkeypatch: pytest.MonkeyPatch) -> N
     printed = said(store, monkeypatch, "explain", "m")
     assert "next: trains it on 2012-02-01 04:00, by schedule" in printed
     assert "  train by schedule: 2012-02-01 04:00\n" in printed
+
+
+def test_who_thaws_one_model_is_told_that_all_are_frozen(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.live(store)
+    policies.freeze(store)
+    policies.freeze(store, model="m")
+    assert policies.explain(store, "m").next.endswith("it is frozen until stead thaw")
+    assert said(store, monkeypatch, "thaw", "m") == "m is still frozen, as every model is: stead thaw\n"
+    policies.freeze(store, model="m")
+    assert said(store, monkeypatch, "thaw") == "everything goes on by itself but m: stead thaw m\n"
+    assert said(store, monkeypatch, "thaw", "m") == "m goes on by itself\n"
+    with pytest.raises(NotFound, match="there is no model 'nope'"):
+        policies.thaw(store, model="nope")

@@ -56,6 +56,23 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
     ("line", "said", "hint"),
     [
         ('triggers = ["shedule"]', "line 6: models.p.policy.triggers names 'shedule', which is none", "'schedule'"),
+        ('triggers = [\n  "age",\n  "shedule",\n]', "line 8: models.p.policy.triggers names 'shedule'", "'schedule'"),
+        ('triggers = "schedule"', "line 6: models.p.policy.triggers must be a list", 'triggers = ["schedule"]'),
+        ("[models.p.rollout]\nsteps = 0.5", "line 7: models.p.rollout.steps must be a list", "steps = [0.5]"),
+        (
+            'triggers = ["schedule",\n"age"]',
+            "line 7: models.p.policy.triggers names 'age', which never fires",
+            "max_age =",
+        ),
+        ('triggers = ["loss"]', "line 6: models.p.policy.triggers names 'loss', which never fires", "max_loss ="),
+        ('triggers = ["data"]\nnew_rows = 0', "policy.triggers names 'data', which never fires", "new_rows ="),
+        (
+            'max_age = "9d"',
+            "line 6: models.p.policy.max_age does nothing",
+            'triggers = ["schedule", "incident", "age"]',
+        ),
+        ('triggers = ["proxy"]\nmax_loss = 0', "line 7: models.p.policy.max_loss does nothing", '["proxy", "loss"]'),
+        ("new_rows = 9", "line 6: models.p.policy.new_rows does nothing: triggers do not name 'data'", '"data"]'),
         ('trigers = ["age"]', "line 6: models.p.policy.trigers is not known", "'triggers'"),
         ('train = "0 25 * * *"', "line 6: models.p.policy.train '0 25 * * *' is no cron line", "first of a month"),
         ('time_zone = "Berlin"', "line 6: models.p.policy.time_zone 'Berlin' is no time zone", "Europe/Berlin"),

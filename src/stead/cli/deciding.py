@@ -221,8 +221,15 @@ def freeze(model: str | None, reason: str | None) -> None:
 @click.option("--reason", help="Kept in the ledger.")
 def thaw(model: str | None, reason: str | None) -> None:
     """Let automatic action go on."""
-    connect().call("policies.thaw", model=model, reason=reason)
-    output.note(f"{model or 'everything'} goes on by itself")
+    caller = connect()
+    caller.call("policies.thaw", model=model, reason=reason)
+    frozen = [each.model for each in caller.call("policies.list_freezes")]
+    if model is not None and "" in frozen:
+        output.note(f"{model} is still frozen, as every model is: stead thaw")
+    elif model is None and frozen:
+        output.note(f"everything goes on by itself but {', '.join(frozen)}: stead thaw {frozen[0]}")
+    else:
+        output.note(f"{model or 'everything'} goes on by itself")
 
 
 def _table(found: list[Any], empty: str) -> None:

@@ -45,6 +45,10 @@ def load_project(root: Path | None = None) -> Project:
     return _Reader(folder / FILE).project()
 
 
+NUMBERS = {"age": ("max_age", '"90d"'), "loss": ("max_loss", "0.2"), "data": ("new_rows", "10000")}
+"""Triggers that fire by a number: its key and an example."""
+
+
 class _Reader:
     """Reads one stead.toml; every complaint names file, line, key and what would be right."""
 
@@ -178,7 +182,21 @@ class _Reader:
         for key in ("retrains_a_day", "deployments_a_week", "retrain_price", "new_rows"):
             if table.get(key, 1) < 0:
                 self._fail(f"{where}.{key}", f"is {table[key]}, below nothing", hint=f"{key} = 1")
+        self._numbers(PolicyConfig(**table), where)
         return PolicyConfig(**table)
+
+    def _numbers(self, policy: PolicyConfig, where: str) -> None:
+        """A trigger has its number, and a number its trigger: either alone does nothing."""
+        named = policy.triggers or ()
+        for trigger, (key, example) in NUMBERS.items():
+            given = getattr(policy, key) != getattr(PolicyConfig(), key)
+            if trigger in named and not given:
+                problem = f"names {trigger!r}, which never fires without {key}"
+                self._fail(f"{where}.triggers", problem, hint=f"{key} = {example}", name=trigger)
+            if given and trigger not in named:
+                problem = f"does nothing: triggers do not name {trigger!r}"
+                listed = ", ".join(f'"{each}"' for each in (*(named or ("schedule", "incident")), trigger))
+                self._fail(f"{where}.{key}", problem, hint=f"triggers = [{listed}]")
 
     def _rollout(self, parent: dict[str, Any], where: str) -> RolloutConfig:
         table = self._filled(RolloutConfig, parent, "rollout", where)
@@ -208,6 +226,9 @@ class _Reader:
             try:
                 table[name] = msgspec.convert(value, types[name])
             except msgspec.ValidationError as error:
+                if "tuple" in str(types[name]) and isinstance(value, str | int | float):
+                    hint = f"{name} = [{msgspec.json.encode(value).decode()}]"
+                    self._fail(f"{where}.{key}.{name}", f"must be a list, not {value!r}", hint=hint)
                 self._fail(f"{where}.{key}.{name}", f"cannot be {value!r}: {error}")
         return table
 
@@ -215,7 +236,7 @@ class _Reader:
         for name in table.get(key) or ():
             if name not in known:
                 hint = did_you_mean(name, known) or f"known are: {', '.join(known)}"
-                self._fail(f"{where}.{key}", f"names {name!r}, which is none", hint=hint)
+                self._fail(f"{where}.{key}", f"names {name!r}, which is none", hint=hint, name=name)
 
     def _cron(self, line: str, key: str) -> None:
         from cronsim import CronSim, CronSimError
@@ -288,8 +309,8 @@ class _Reader:
                     hint=did_you_mean(key, known) or f"known here: {', '.join(sorted(known))}",
                 )
 
-    def _fail(self, key: str, problem: str, *, hint: str | None = None) -> None:
-        line = self._line(key)
+    def _fail(self, key: str, problem: str, *, hint: str | None = None, name: str = "") -> None:
+        line = self._line_of(key, name)
         raise InvalidInput(
             "project-invalid",
             f"{self.path}, line {line}: {key} {problem}",
@@ -298,6 +319,16 @@ class _Reader:
             line=line,
             key=key,
         )
+
+    def _line_of(self, key: str, name: str) -> int:
+        """The line of a name in the list of a key, which may go over several; the key's without one."""
+        first = self._line(key)
+        for number, text in enumerate(self.text.splitlines()[first - 1 :], first):
+            if name and re.search(rf"""["']{re.escape(name)}["']""", text):
+                return number
+            if "]" in text:
+                break
+        return first
 
     def _line(self, key: str) -> int:
         """The line where a dotted key stands, or its nearest table."""

@@ -45,7 +45,7 @@ class PolicyConfig:
     new_rows: int = 0
     """Rows that make the trigger `data`; 0 for none."""
     max_age: str = ""
-    """Age of the champion that makes the trigger `age`, such as `90d`."""
+    """Age of the newest row that the champion learned from that makes the trigger `age`, such as `90d`."""
     max_loss: float | None = None
     """Loss of the last 28 days that makes the trigger `loss`."""
     retrain_price: float = 1.0

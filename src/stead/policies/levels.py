@@ -138,7 +138,12 @@ def freeze(store: Store, *, model: str | None = None, reason: str | None = None,
 
 
 def thaw(store: Store, *, model: str | None = None, reason: str | None = None, undoes: int | None = None) -> None:
-    """Let automatic action go on; nothing changes where it does."""
+    """Let automatic action go on, of a model where not all are frozen; nothing changes where it does.
+
+    Raises NotFound (`model-unknown`).
+    """
+    if model is not None:
+        models.get_model(store, model)
     name = model or ""
     with store.db.write("policies.freeze") as tx:
         if tx.execute(sa.delete(freezes).where(freezes.c.model == name)).rowcount:
@@ -175,5 +180,9 @@ def why_frozen(tx: sa.Connection, model: str) -> str | None:
 
 def frozen_in(tx: sa.Connection, model: str) -> Freeze | None:
     """The freeze that holds for a model, its own or that of every model."""
-    row = tx.execute(sa.select(freezes).where(freezes.c.model.in_(("", model)))).mappings().first()
+    row = (
+        tx.execute(sa.select(freezes).where(freezes.c.model.in_(("", model))).order_by(freezes.c.model))
+        .mappings()
+        .first()
+    )
     return None if row is None else from_row(row, Freeze)
