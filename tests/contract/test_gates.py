@@ -32,6 +32,10 @@ def test_without_a_champion_there_is_little_to_judge(any_store: Store) -> None:
     }  # fmt: skip
     assert "no champion" in found["challenger"].summary
     assert found["baseline"].evidence["loss"] < found["baseline"].evidence["baseline"]
+    assert "no veto" not in found["baseline"].summary
+    worse = bench.judge(bench.train(60, 9.0))["baseline"]
+    assert worse.outcome == "passed" and "worse than the mean by hour of the week, " in worse.summary
+    assert worse.summary.endswith("which is shown and no veto")
 
 
 def test_a_refresh_must_not_be_worse_by_the_margin(any_store: Store) -> None:

@@ -16,12 +16,14 @@ import pytest
 import sqlalchemy as sa
 from asking import Site
 from bs4 import BeautifulSoup
-from world import EVIL, World
+from world import DAY, EVIL, START, World
 
-from stead import datasets, deployments, gates, jobs, ledger, monitors, policies
+from stead import datasets, deployments, gates, jobs, ledger, models, monitors, policies
 from stead.api import tokens
 from stead.cli import cli
+from stead.gates.tables import verdicts
 from stead.jobs.operations import beat, claim, give_up
+from stead.models.tables import logged_models
 from stead.monitors.tables import incidents
 from stead.monitors.types import Kind
 from stead.policies.tables import retrainings
@@ -29,6 +31,7 @@ from stead.predictions import DayLoss
 from stead.web import frame
 from stead.web.deployments import near
 from stead.web.fleet import DAY_MS
+from stead.web.frame import when
 
 PAGES = range(39)
 KB = 1024
@@ -268,7 +271,7 @@ def test_an_approval_puts_challenger_beside_champion(site: Site, world: World) -
     assert "waits for you" in said and "10.0 % lower than that of v1 on the same rows" in said
     assert "−18.0 % to −2.0 %" in said and page.select("svg.ci line.bound")
     rows = {row.th.get_text(): [td.get_text() for td in row.select("td")] for row in page.select("tbody tr")}  # type: ignore[union-attr]
-    assert rows["Hold-out, newest rows"] == ["0.107", "0.320", "−66.7 %", "", ""]
+    assert rows["Hold-out, newest rows"] == ["0.107", "0.320", "–", "", ""], "each on its own rows"
     assert rows["parity"][0] == "passed" and rows["x"] == ["3", "1"]
     assert EVIL in page.select_one("aside").get_text()  # type: ignore[union-attr]
     figures = page.select_one("dl.figs").get_text(" ", strip=True)  # type: ignore[union-attr]
@@ -278,6 +281,38 @@ def test_an_approval_puts_challenger_beside_champion(site: Site, world: World) -
     assert "90 %" in said and page.select("details dl.def"), "a gate's evidence can be opened"
     told = site.page(f"/approvals/{world.rejected}")
     assert "not now" in told.select_one("aside").get_text() and not told.select("form[method=post]")  # type: ignore[union-attr]
+
+
+def test_an_approval_tells_the_champion_as_it_was_and_evidence_in_words(own: Site, world: World) -> None:
+    evidence = {"due": START + 10 * DAY, "cron": "0 4 1 * *"}
+    with own.store.db.write("policies.move") as tx:
+        mine = retrainings.c.id == world.rejected
+        tx.execute(retrainings.update().where(mine).values(evidence=evidence, event_time=START + 10 * DAY))
+    measured = {"metrics": {"all_recent": 0.2, "window_recent": 0.3}, "rows": 9}
+    gates.keep_verdict(own.store, "vans", 2, gates.Verdict("metrics", "passed", "fine", measured))
+    page = own.page(f"/approvals/{world.rejected}")
+    figures = page.select_one("dl.figs").get_text(" ", strip=True)  # type: ignore[union-attr]
+    assert "Champion v1 loss 1.501 in the 28 days before" in figures, "its loss trebled a month later"
+    assert "in the last 28 days" in own.page(f"/approvals/{world.waiting}").get_text()
+    text = page.get_text(" ")
+    assert f"{START + 10 * DAY:,}" not in text and when(START + 10 * DAY) in text
+    assert "Last 28 days, learned from all rows" in text and "Last 28 days, learned from 12 months" in text
+
+
+def test_where_rows_differ_no_difference_is_told(own: Site, world: World) -> None:
+    def told(**rows: str) -> str:
+        with own.store.db.write("models.register") as tx:
+            for version, digest in zip((1, 3), rows.values(), strict=True):
+                logged = models.get_version(own.store, f"vans@{version}").logged_model
+                info = {"judged_on": {"rows": digest}}
+                tx.execute(logged_models.update().where(logged_models.c.id == logged).values(info=info))
+            tx.execute(verdicts.delete().where(verdicts.c.gate == "challenger"))
+        return own.page(f"/approvals/{world.waiting}").get_text(" ")
+
+    apart = told(champion="a", challenger="b")
+    assert "(hold-out, newest rows) was 0.107, that of v1 0.320, each on its own rows" in apart and "66.7" not in apart
+    alike = told(champion="a", challenger="a")
+    assert "was 0.107, 66.7 % lower than that of v1, 0.320" in alike and "−66.7 %" in alike
 
 
 def test_a_refusal_says_how_a_person_overrides_it(own: Site, world: World) -> None:

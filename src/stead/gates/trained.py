@@ -193,6 +193,11 @@ def baseline(store: Store, candidate: Candidate) -> Verdict:
         total, weight = row_losses(loss, predicted, mine.target)
         figures.append(float(total.sum() / weight.sum()) if weight.sum() else math.nan)
     said = f"{loss} {figures[0]:.4g} on the last 28 days; the mean by hour of the week has {figures[1]:.4g}"
+    if figures[0] > figures[1]:
+        said = (
+            f"{loss} {figures[0]:.4g} on the last 28 days: worse than the mean by hour of the week, {figures[1]:.4g}, "
+            "which is shown and no veto"
+        )
     evidence = {"loss": _finite(figures[0]), "baseline": _finite(figures[1])}
     return Verdict("baseline", "passed", said, evidence)
 

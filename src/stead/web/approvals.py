@@ -28,6 +28,8 @@ MEASURES = {
     "holdout_random": "Hold-out, random rows",
     "holdout_time": "Hold-out, newest rows",
     "holdout_recent": "Hold-out, last 28 days",
+    "all_recent": "Last 28 days, learned from all rows",
+    "window_recent": "Last 28 days, learned from 12 months",
 }
 SAME_ROWS = "Same rows"
 MOVED_MEAN, MOVED_EMPTY, MOST_MOVED = 0.1, 0.01, 8
@@ -45,11 +47,13 @@ class Measure:
     """The difference with its interval, drawn."""
     told: str = ""
     """Its interval, in words."""
+    alike: bool = True
+    """Whether both were measured on the same rows."""
 
     @property
     def change(self) -> float | None:
-        """The challenger's over the champion's, minus 1."""
-        if self.challenger is None or not self.champion:
+        """The challenger's over the champion's, minus 1; None on other rows, where it says nothing of them."""
+        if self.challenger is None or not self.champion or not self.alike:
             return None
         return self.challenger / self.champion - 1
 
@@ -133,7 +137,16 @@ def measured(challenger: LoggedModel | None, champion: LoggedModel | None) -> li
         return []
     before = champion.metrics if champion else {}
     names = sorted({*challenger.metrics, *before}, key=lambda name: (name not in MEASURES, name))
-    return [Measure(MEASURES.get(name, name), challenger.metrics.get(name), before.get(name)) for name in names]
+    ours, theirs = (_judged_rows(each) for each in (challenger, champion))
+    alike = ours is not None and ours == theirs
+    return [
+        Measure(MEASURES.get(name, name), challenger.metrics.get(name), before.get(name), alike=alike) for name in names
+    ]
+
+
+def _judged_rows(logged: LoggedModel | None) -> str | None:
+    """The digest of the rows that hold-outs were taken from; None where it is not known."""
+    return ((logged.info.get("judged_on") or {}) if logged is not None else {}).get("rows")
 
 
 def beside(verdicts: list[Verdict]) -> list[Measure]:
@@ -172,19 +185,19 @@ def sentence(retraining: Retraining, measures: list[Measure], verdicts: list[Ver
 
 def _compared(retraining: Retraining, measures: list[Measure], loss: str) -> str:
     same = [m for m in measures if m.name.startswith(SAME_ROWS)]
-    first = next((m for m in same or reversed(measures[:2]) if m.change is not None), None)
-    if first is None or first.change is None:
+    both = (m for m in same or reversed(measures[:2]) if m.challenger is not None and m.champion)
+    if (first := next(both, None)) is None:
         return ""
+    at = f"its {loss} at training ({first.name[0].lower()}{first.name[1:]}) was {figure(first.challenger)}"
+    if first.change is None:
+        return f"{at}, that of v{retraining.champion} {figure(first.champion)}, each on its own rows"
     than = "lower" if first.change < 0 else "higher"
     size = percent(abs(first.change))
     if same:
         between = f" (90 % interval {first.told})" if first.told else ""
         against = f"{figure(first.challenger)} against {figure(first.champion)}"
         return f"its {loss} is {size} {than} than that of v{retraining.champion} on the same rows{between}, {against}"
-    return (
-        f"its {loss} at training ({first.name[0].lower()}{first.name[1:]}) was {figure(first.challenger)}, "
-        f"{size} {than} than that of v{retraining.champion}, {figure(first.champion)}, each on its own rows"
-    )
+    return f"{at}, {size} {than} than that of v{retraining.champion}, {figure(first.champion)}"
 
 
 def override(retraining: Retraining, verdicts: list[Verdict]) -> str:
@@ -214,9 +227,17 @@ def figures(
         return []
     out = [("Challenger", f"v{retraining.version}", f"trained {when(retraining.event_time or retraining.at)}")]
     if retraining.champion is not None:
-        days = predictions.performance(store, retraining.model)[-56:]
+        begun = None if retraining.state == "waiting" else retraining.event_time or retraining.at
+        days = predictions.performance(store, retraining.model, until=begun)
         loss = mean_loss(recent([each for each in days if each.version == retraining.champion], 28))
-        told = f"loss {figure(loss)} in the last 28 days" if loss is not None else "no labels yet"
+        span = "in the last 28 days" if begun is None else "in the 28 days before"
+        told = (
+            f"loss {figure(loss)} {span}"
+            if loss is not None
+            else "no labels yet"
+            if begun is None
+            else "no labels then"
+        )
         out.append(("Champion", f"v{retraining.champion}", told))
     same = next((each for each in measures if each.name.startswith(SAME_ROWS) and each.change is not None), None)
     if same is not None and same.change is not None:
@@ -256,8 +277,10 @@ def day_chart(retraining: Retraining, verdicts: list[Verdict]) -> tuple[str, str
 
 
 def proofs_of(verdict: Verdict) -> list[Fact]:
-    """What a gate's verdict is founded on, the days apart, which are drawn."""
-    return facts_of({name: value for name, value in verdict.evidence.items() if name != "by_day"})
+    """What a gate's verdict is founded on, each measure by its words; the days apart, which are drawn."""
+    found = {name: value for name, value in verdict.evidence.items() if name not in ("by_day", "metrics")}
+    measures = verdict.evidence.get("metrics") or {}
+    return facts_of({MEASURES.get(name, name): value for name, value in measures.items()} | found)
 
 
 def moved(ours: dict[str, Any], theirs: dict[str, Any]) -> list[tuple[str, str, str]]:

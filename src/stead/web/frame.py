@@ -271,6 +271,8 @@ def columns_of(columns: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
 
 TIMES = ("since", "until", "day")
 """Names of evidence that are days of event time, milliseconds."""
+MOMENTS = ("due",)
+"""Names of evidence that are moments, milliseconds."""
 
 
 def facts(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -278,11 +280,15 @@ def facts(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
 
     >>> facts({"recent_loss": 0.123456, "since": 0, "kinds": ["a"], "limit": None})
     [('recent loss', '0.1235'), ('since', '1 Jan 1970'), ('kinds', 'a'), ('limit', '–')]
+    >>> facts({"due": 1_772_337_600_000})
+    [('due', '1 Mar 2026, 04:00')]
     """
     out = []
     for name, value in evidence.items():
         if name in TIMES and isinstance(value, int):
             text = day(value)
+        elif name in MOMENTS and isinstance(value, int):
+            text = when(value)
         elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
             text = number(value)
         elif isinstance(value, list) and all(isinstance(each, str) for each in value):
