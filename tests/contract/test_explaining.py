@@ -49,8 +49,13 @@ def said(store: Store, monkeypatch: pytest.MonkeyPatch, *command: str) -> str:
     ("policy", "kept"),
     [
         (
-            {},
+            {"retrains_a_day": 2},
             "not yet, a signal trained it lately: signals rest until 2012-01-31 00:00; then trains it again: incident 2",
+        ),
+        (
+            {"rest": "1h"},
+            "not yet, a signal trained it lately: signals rest until 2012-01-03 01:00, and 1 retraining in 24 hours, "
+            "as many as the policy allows, until 2012-01-04 00:00; then trains it again: incident 2",
         ),
         (
             {"rest": "0h"},

@@ -223,7 +223,7 @@ def _next(
         return "nothing by itself: at record people act"
     if under_way:
         return "goes on with the retraining that is under way"
-    kept = next((said for said in limits if said), "")
+    kept = ", and ".join(said for said in limits if said)
     if firing and not kept:
         return f"trains it again: {firing}"
     coming = _coming(timetable)
