@@ -36,8 +36,13 @@ class Watched:
         self.delay = delay
         self.log = PredictionLog(store, "gateway-1")
 
-    def live(self, holdout: Sequence[float] = (), answers: Sequence[float] = (10.0,)) -> int:
-        """Log and register a version, and let it be the champion.
+    def live(
+        self,
+        holdout: Sequence[float] = (),
+        answers: Sequence[float] = (10.0,),
+        columns: Sequence[Mapping[str, Any]] = (),
+    ) -> int:
+        """Log and register a version, and let it be the champion; `columns` is what it takes.
 
         `holdout` is the loss of the days that it was judged on, `answers` what it answered there: one of 20 cost twice as much.
         """
@@ -46,6 +51,10 @@ class Watched:
         folder = self.store.root / f"m{self.version}"
         folder.mkdir()
         (folder / "MLmodel").write_text('{"flavors": {"python_function": {"loader_module": "x"}}}')
+        if columns:
+            (folder / "stead").mkdir()
+            told = {"flavor": "python_function", "input": "columns", "columns": list(columns)}
+            (folder / "stead" / "model.json").write_text(json.dumps(told))
         (folder / "n").write_text(str(self.version))
         judged = {"judged_on": self.judged(holdout, answers)} if holdout else {}
         logged = models.log_model(self.store, folder, name="m", environment=lock.digest, info=judged)

@@ -16,12 +16,12 @@ _MARKS = {"ok": "○", "alarm": "●", "unknown": "–"}
 @click.command()
 @click.argument("model", shell_complete=model_names)
 @click.option("--days", is_flag=True, help="What each monitor said day by day, instead of what they see now.")
-@click.option("--monitor", help="With --days, one of loss, estimate, data, scale, drift, outputs, volume.")
+@click.option("--monitor", help="With --days, one of loss, estimate, requests, data, scale, drift, outputs, volume.")
 @click.option("--since", type=MOMENT, help="With --days, from this day of event time on.")
 @click.option("--until", type=MOMENT, help="With --days, to before this one.")
 @output.json_option
 def monitors(model: str, days: bool, monitor: str | None, since: int | None, until: int | None, as_json: bool) -> Any:
-    """What the monitors of MODEL see now: loss, the loss to expect without labels, broken data, units, drift, outputs, rows a day."""
+    """What the monitors of MODEL see now: loss, the loss to expect without labels, failed requests, broken data, units, drift, outputs, rows a day."""
     caller = connect()
     if days or monitor or since or until:
         found = caller.call("monitors.monitor_days", model=model, monitor=monitor, since=since, until=until)

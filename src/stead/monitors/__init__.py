@@ -1,6 +1,6 @@
 """Monitors: what a live version is held against, day by day of event time, and incidents that say what is wrong.
 
-`observe` takes the days that are over through the monitors (realised loss, the loss to expect, data breaks, units, drift, outputs, volume); what
+`observe` takes the days that are over through the monitors (realised loss, the loss to expect, requests that fail, data breaks, units, drift, outputs, volume); what
 comes late restates them. A monitor is a fold over days in `folding`; the loss to expect without labels is one more.
 Incidents are one by cause, a batch that broke its contract among them, told to people by webhook and command; drift alone is a note.
 """

@@ -80,6 +80,7 @@ CAUSES: dict[Monitor, tuple[str, ...]] = {
     "estimate": ("estimate",),
     "data": ("null", "type", "unseen", "constant"),
     "scale": ("scale",),
+    "requests": ("refused", "failed"),
     "drift": ("drift",),
     "outputs": ("outputs",),
     "volume": ("few-rows", "many-rows"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from stead import jobs, models, predictions
 from stead.errors import InvalidInput, did_you_mean
 from stead.monitors import references
+from stead.monitors.failing import WORDS
 from stead.monitors.incidents import list_incidents
 from stead.monitors.references import DAY, FIRST_LABELLED, NAMES
 from stead.monitors.tables import monitor_days as table
@@ -108,9 +111,19 @@ def _said(day: MonitorDay) -> str:
         return f"{day.value:.4g} without labels, usual is at most {day.bound:.4g}"
     if day.monitor in ("data", "scale"):
         columns = sorted({name for each in proof.values() for name in each})
+    if day.monitor == "requests":
+        return _answered(proof)
         return f"broken: {', '.join(columns)}" if columns else "as in the reference"
     if day.monitor == "volume":
         usual = proof.get("usual")
         return f"{day.value:.0f} rows" + ("" if usual is None else f", usually {usual:.0f}")
     far = sorted(proof, key=lambda name: -float(proof[name]["distance"]))[:3]
     return ", ".join(f"{name} {proof[name]['distance']:.2f}" for name in far) or "no rows to compare"
+
+
+def _answered(proof: dict[str, Any]) -> str:
+    """How many requests of a day got an answer."""
+    bad = [f"{proof[cause]} {word}" for cause, word in WORDS.items() if proof[cause]]
+    if not bad:
+        return f"all {proof['requests']} were answered"
+    return f"{proof['answered']} of {proof['requests']} were answered, {', '.join(bad)}"

@@ -32,7 +32,7 @@ monitor_days = sa.Table(
     metadata,
     sa.Column("model", sa.Text, primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("monitor", sa.Text, primary_key=True),  # loss, estimate, data, scale, drift, outputs, volume
+    sa.Column("monitor", sa.Text, primary_key=True),  # loss, estimate, requests, data, scale, drift, outputs, volume
     sa.Column("day", sa.BigInteger, primary_key=True),  # last day of the window that was looked at
     sa.Column("value", sa.Float, nullable=True),
     sa.Column("bound", sa.Float, nullable=True),

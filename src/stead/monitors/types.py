@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Monitor = Literal["loss", "estimate", "data", "scale", "drift", "outputs", "volume"]
-MONITORS: tuple[Monitor, ...] = ("loss", "estimate", "data", "scale", "drift", "outputs", "volume")
-"""Realised loss; the loss to expect without labels; shares that jump; units that jump; drift of the columns; drift of the outputs; rows a day."""
+Monitor = Literal["loss", "estimate", "requests", "data", "scale", "drift", "outputs", "volume"]
+MONITORS: tuple[Monitor, ...] = ("loss", "estimate", "requests", "data", "scale", "drift", "outputs", "volume")
+"""Realised loss; the loss to expect without labels; requests that fail; shares that jump; units that jump; drift of the columns; drift of the
+outputs; rows a day."""
 Kind = Literal["performance", "estimate", "data", "drift", "volume", "other"]
 PEOPLES: tuple[Kind, ...] = ("performance", "data", "other")
 """Kinds that a person can open."""
@@ -68,7 +69,7 @@ class Incident:
     version: int | None
     """The version that was live when it was last updated."""
     cause: str
-    """`loss`, `null`, `type`, `unseen`, `constant`, `scale`, `few-rows`, `many-rows`, `drift`, `outputs`, `estimate`, `batch`, `stale`, or `person: …`."""
+    """`loss`, `refused`, `failed`, `null`, `type`, `unseen`, `constant`, `scale`, `few-rows`, `many-rows`, `drift`, `outputs`, `estimate`, `batch`, `stale`, or `person: …`."""
     kind: Kind
     state: State
     severity: Severity

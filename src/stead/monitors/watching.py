@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from stead import jobs, models, predictions
 from stead.config import duration_ms
 from stead.errors import InvalidInput
-from stead.monitors import folding, incidents, references
+from stead.monitors import failing, folding, incidents, references
 from stead.monitors.folding import CAUSES, Judged, State
 from stead.monitors.profiles import Profiles
 from stead.monitors.references import DAY, LOSSES, MONDAY, ColumnsReference, EstimateReference, LossReference
@@ -151,9 +151,10 @@ class _Look:
         labels = min([*begun, *([] if mine is None else [mine])], default=None)
         every = min((day.day for day in changed), default=None)
         starts = [self._start("volume", every), self._start("loss", labels), self._start("data", mine)]
+        starts.append(self._start("requests", mine))
         days = self._days(min(starts))
         own = [day for day in days if day.version == version]
-        series = [self._volume(days, every)]
+        series = [self._volume(days, every), self._requests(version, own, mine)]
         if known.losses:
             series.append(self._loss(version, known.losses, own, labels))
         profiles = None
@@ -209,6 +210,28 @@ class _Look:
             series.judged.append(folding.fold_loss(held_against, state, day))
             state = series.judged[-1].state
         return series
+
+    def _requests(self, version: int, days: Sequence[DayLoss], first: int | None) -> _Series:
+        series, state = self._begin("requests", version, self._start("requests", first))
+        some = [day for day in days if day.day >= series.start]
+        if state is None and some:
+            state = self._usual_before(some[0].day)
+        failed: list[predictions.FailedDay] = []
+        if bad := [day.day for day in some if day.failed]:
+            ends = {"since": bad[0], "until": bad[-1] + DAY}
+            failed = predictions.read_failures(self.store, self.model.name, version=version, **ends)
+        for day in failing.requests_of(self.store, self.model.name, version, some, failed):
+            series.judged.append(failing.fold_requests(state, day))
+            state = series.judged[-1].state
+        return series
+
+    def _usual_before(self, day: int) -> State | None:
+        """What was usual of another version's requests: a new one is asked by the same callers."""
+        mine = (table.c.model == self.model.name) & (table.c.monitor == "requests") & (table.c.day <= day)
+        query = sa.select(table.c.state).where(mine).order_by(table.c.day.desc(), table.c.version.desc()).limit(1)
+        with self.store.db.read() as tx:
+            before = tx.execute(query).scalar()
+        return None if before is None else {"usual": before["usual"]}
 
     def _labelled(self, days: Sequence[DayLoss]) -> list[DayLoss]:
         """Days whose labels are in, in order, up to the first that waits for them."""

@@ -8,6 +8,7 @@ from stead.predictions.columns import read_columns
 from stead.predictions.compaction import compact
 from stead.predictions.erasing import Erasure, erase_key, key_digest
 from stead.predictions.expiring import expire, find_expired
+from stead.predictions.failing import read_failures
 from stead.predictions.labels import add_labels, check_labels, seal_labels
 from stead.predictions.log import Logged, PredictionLog
 from stead.predictions.performance import (
@@ -20,7 +21,7 @@ from stead.predictions.performance import (
     refreshed_in,
 )
 from stead.predictions.reading import counts, list_predictions, read, read_pairs, read_requests, read_scores
-from stead.predictions.types import Counts, DayLoss, Label, LabelReceipt, Prediction
+from stead.predictions.types import Counts, DayLoss, FailedDay, FailedRequest, Label, LabelReceipt, Prediction
 
 OPERATIONS = {
     "read": ("counts", "list_predictions", "performance"),
@@ -34,6 +35,8 @@ __all__ = [
     "Counts",
     "DayLoss",
     "Erasure",
+    "FailedDay",
+    "FailedRequest",
     "Label",
     "LabelReceipt",
     "Logged",
@@ -54,6 +57,7 @@ __all__ = [
     "performance",
     "read",
     "read_columns",
+    "read_failures",
     "read_pairs",
     "read_requests",
     "read_scores",

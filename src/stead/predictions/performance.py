@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 DAY = 86_400_000
 DEFAULT_LOSS = "mae"
 """For predictions of a model that the registry does not know."""
-_SQL_DAY = f"p.event_time - ((p.event_time % {DAY}) + {DAY}) % {DAY}"
+SQL_DAY = f"p.event_time - ((p.event_time % {DAY}) + {DAY}) % {DAY}"
 TRIES = 5
 FEW = 200
 """Up to so many models are asked for by name."""
@@ -345,10 +345,10 @@ def _join(store: Store, stored: Sequence[StoredSegment], tail: pa.Table, touched
         con.register("days", pa.table({"model": names, "day": days}))
         con.register("whole", pa.table({"model": pa.array(whole, pa.string())}))
         con.execute(
-            f"""create table mine as select model, request, row, rows, version, {_SQL_DAY} as day, output_number,
+            f"""create table mine as select model, request, row, rows, version, {SQL_DAY} as day, output_number,
                 case when output_number is null then output end as output
             from predictions p
-            where model in (select model from whole) or (model, {_SQL_DAY}) in (select (model, day) from days)"""
+            where model in (select model from whole) or (model, {SQL_DAY}) in (select (model, day) from days)"""
         )
         view_labels_of(con, store, "mine")
         got: pa.Table = con.sql(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -82,3 +82,26 @@ class DayLoss:
     label_sum: float
     role: str = ""
     """`shadow` for rows that the version scored aside while another one answered."""
+
+
+@dataclass(frozen=True)
+class FailedRequest:
+    """A request that was refused, as it came."""
+
+    status: int
+    protocol: str
+    body: bytes
+    header_length: int = 0
+
+
+@dataclass(frozen=True)
+class FailedDay:
+    """A day of event time on which requests to a version failed."""
+
+    day: int
+    requests: int
+    """All of them, answered ones included."""
+    statuses: dict[int, int]
+    """Failed requests by the status that they were answered."""
+    samples: list[FailedRequest] = field(default_factory=list)
+    """Some of those that were refused (4xx)."""

@@ -31,6 +31,7 @@ DRAWN = {
         "loss to expect without labels",
         "by window, from what such predictions cost in the hold-out; red: the most that is usual",
     ),
+    "requests": ("requests without an answer by day", "share of the day's requests; red: the most that is usual"),
     "data": ("broken columns by day", "columns whose empty cells, types or values are not as in the reference"),
     "scale": ("columns whose unit jumped", "by window"),
     "drift": ("distance from the reference", "the furthest column of each window, 0 to 1"),
@@ -164,6 +165,8 @@ def acts(store: Store, incident: Incident) -> list[tuple[str, str]]:
     out = []
     if incident.kind == "data":
         dataset = models.get_model(store, model).settings.get("dataset")
+        if incident.cause in CAUSES["requests"]:
+            out.append((f"stead predictions list {model} --limit 20", "what was asked, and what it was answered"))
         asked = "stead data quarantine" + (f" --dataset {dataset}" if dataset else "")
         out.append((asked, "is the source broken, too: batches that were put aside"))
         out.append((f"stead drift {model}", "the columns by week, with their distributions"))
