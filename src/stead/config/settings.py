@@ -110,7 +110,7 @@ SETTINGS: dict[str, Setting] = {
             "incident_command",
             str,
             "",
-            "Command that gets incidents of severity page as JSON on its standard input; `${NAME}` as above.",
+            "Command that gets incidents of severity page as JSON on its standard input, run without a shell (`sh -c '…'` is one); `${NAME}` as above.",
         ),
         Setting(
             "webhook_allow",

@@ -12,7 +12,7 @@ import re
 import shlex
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -36,6 +36,9 @@ FIRST_WAIT_MS, LONGEST_WAIT_MS = 5_000, 3_600_000
 MOST_ATTEMPTS = 30
 """Of about a day; then it has failed, and says so."""
 AT_ONCE = 20
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+LONGEST_SAID = 200
+"""Characters of what a command that failed said last."""
 
 
 def announce(tx: sa.Connection, incident: Incident, event: str) -> None:
@@ -107,7 +110,8 @@ def _send_one(store: Store, settings: Settings, delivery: Delivery, body: dict[s
         _SENDERS[delivery.route](target, message, settings)
         failpoint("monitors.send:after")
     except SteadError as error:
-        _note(store, delivery, "failed" if delivery.attempts >= MOST_ATTEMPTS else "waiting", error.message)
+        said = f"{error.message} (hint: {error.hint})" if error.hint else error.message
+        _note(store, delivery, "failed" if delivery.attempts >= MOST_ATTEMPTS else "waiting", said)
     else:
         _note(store, delivery, "sent", None)
 
@@ -149,7 +153,10 @@ def _ask(method: str, what: str, target: str, settings: Settings, message: dict[
         port = parts.port or default
     except ValueError:
         raise Failed("webhook-invalid", f"{what} has no valid port") from None
-    address = allowed_address(host, port, settings.names("webhook_allow"))
+    try:
+        address = allowed_address(host, port, settings.names("webhook_allow"))
+    except SteadError as error:
+        raise type(error)(error.code, f"{what}: {error.message}", hint=error.hint) from None
     shown = f"[{address}]" if ":" in address else address
     user, _, _ = parts.netloc.rpartition("@")
     url = urlunsplit(parts._replace(netloc=f"{user}@{shown}:{port}" if user else f"{shown}:{port}"))
@@ -202,7 +209,17 @@ def run_command(target: str, message: dict[str, Any], settings: Settings) -> Non
     except subprocess.TimeoutExpired:
         raise Failed("command-failed", f"incident_command took more than {TIMEOUT_S} s") from None
     if done.returncode:
-        raise Failed("command-failed", f"incident_command ended with {done.returncode}")
+        said = _last_line(done.stderr, [os.environ[name] for name in _VARIABLE.findall(target)])
+        raise Failed("command-failed", f"incident_command ended with {done.returncode}" + (f": {said}" if said else ""))
+
+
+def _last_line(stderr: bytes, secrets: Sequence[str]) -> str:
+    """What a command said last, without what was filled in from the environment."""
+    lines = [line for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+    last = lines[-1].strip() if lines else ""
+    for secret in filter(None, secrets):
+        last = last.replace(secret, "…")
+    return last[:LONGEST_SAID]
 
 
 def expand(text: str, environ: Mapping[str, str]) -> str:
@@ -217,7 +234,7 @@ def expand(text: str, environ: Mapping[str, str]) -> str:
             raise Failed("variable-missing", f"the environment of the agent has no variable {match[1]}")
         return environ[match[1]]
 
-    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value, text)
+    return _VARIABLE.sub(value, text)
 
 
 _SENDERS: dict[str, Callable[[str, dict[str, Any], Settings], None]] = {"webhook": post, "command": run_command}

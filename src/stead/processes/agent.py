@@ -152,7 +152,8 @@ class Agent:
         try:
             return what()
         except SteadError as error:
-            print(f"{time.strftime('%H:%M:%S')} {error.code}: {error.message}", file=sys.stderr, flush=True)
+            hint = f" (hint: {error.hint})" if error.hint else ""
+            print(f"{time.strftime('%H:%M:%S')} {error.code}: {error.message}{hint}", file=sys.stderr, flush=True)
         except Exception as error:
             print(f"{time.strftime('%H:%M:%S')} {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         self.stopping.wait(1.0)

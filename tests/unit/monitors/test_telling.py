@@ -118,7 +118,10 @@ def test_what_fails_is_said_without_the_secret_and_given_up_in_the_end(
         "webhook": ("failed", 3),
         "command": ("failed", 3),
     }
-    assert found["webhook"].error == "127.0.0.1 leads to 127.0.0.1, a private address"
+    assert found["webhook"].error == (
+        "incident_webhook: 127.0.0.1 leads to 127.0.0.1, a private address "
+        '(hint: webhook_allow = "127.0.0.1" under [settings] in stead.toml, where it is meant so)'
+    )
     assert found["command"].error == "incident_command ended with 1"
     assert "s3cret" not in str(found)
 
@@ -150,3 +153,17 @@ def test_a_command_gets_the_message(store: Store, tmp_path: Path) -> None:
     open_one(store)
     monitors.deliver(store, settings(incident_command=f"tee '{tmp_path}/a b'"))
     assert json.loads((tmp_path / "a b").read_text())["incident"]["summary"] == "the loss is up"
+
+
+def test_a_command_that_fails_tells_what_it_said_last(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK_KEY", "s3cret")
+    incident = open_one(store)
+    monitors.deliver(store, settings(incident_command="cat /no/such/place >> ${HOOK_KEY}"))
+    (found,) = [each for each in monitors.list_deliveries(store, incident.id) if each.route == "command"]
+    assert found.error == "incident_command ended with 1: cat: …: No such file or directory"
+
+
+def test_a_heartbeat_that_is_refused_names_its_setting_and_the_remedy() -> None:
+    with pytest.raises(Refused, match=r"heartbeat_url: .* a private address") as refused:
+        monitors.ping(settings(heartbeat_url="http://127.0.0.1:9/"))
+    assert refused.value.hint is not None and refused.value.hint.startswith("webhook_allow = ")
