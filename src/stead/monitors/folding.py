@@ -38,6 +38,8 @@ LEAST_ROWS = 20
 """Rows a day, on average, below which volume is not judged."""
 MANY_UNSEEN = 0.1
 """Share of rows with a level never seen before that is told to people: less is often a season."""
+DIFFERS = 0.01
+"""p of a column that differs: it is named, and its cell is dark. The last window that has any names them while the note is open."""
 _NAMES = {
     "null": "has no value in",
     "type": "is of another type in",
@@ -320,7 +322,9 @@ def _note(
     drifts = {name: drift(merged[name], reference.slow[name]) for name in names if name in merged}
     drifts = {name: each for name, each in drifts.items() if each.distance == each.distance}
     note = update_note(before, drifts)
-    since = day if note.open and not before.open else state.get("since")
+    first = day - (reference.window - 1) * DAY
+    begun = (state.get("begun") if before.wealth > 0 else None) or first  # since then the evidence has grown
+    since = begun if note.open and not before.open else state.get("since")
     far = sorted(drifts, key=lambda name: -drifts[name].distance)
     plain = {
         name.removeprefix(FEATURE): {"distance": each.distance, "p": each.p_value, "rows": each.rows}
@@ -328,7 +332,8 @@ def _note(
     }
     findings: dict[str, Finding] = {}
     if note.open and far:
-        shown = ", ".join(f"{name.removeprefix(FEATURE)} {drifts[name].distance:.2f}" for name in far[:3])
+        told = differ or {far[0].removeprefix(FEATURE): drifts[far[0]].distance}
+        shown = ", ".join(f"{name} {distance:.2f}" for name, distance in list(told.items())[:3])
         said = f"the model answers otherwise than where it was judged: distance {shown}"
         if monitor == "drift":
             said = f"columns differ from where the model was judged: {shown} (distance, 0 to 1)"
@@ -338,10 +343,13 @@ def _note(
         monitor,
         day,
         drifts[far[0]].distance if far else None,
+    differ = {
+        name.removeprefix(FEATURE): drifts[name].distance for name in far if drifts[name].p_value <= DIFFERS
+    } or state.get("differ", {})
         None,
         "alarm" if note.open else "ok" if drifts else "unknown",
         plain,
-        {"note": asdict(note), "since": since},
+        {"note": asdict(note), "since": since, **({"begun": begun, "differ": differ} if note.wealth > 0 else {})},
         findings,
         "" if note.open or not note.windows else "the windows are as in its reference",
     )

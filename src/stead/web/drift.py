@@ -164,7 +164,8 @@ def sentence(store: Store, watched: Monitoring) -> tuple[str, str]:
     told.sort(key=lambda each: each.kind != "data")
     bold = "Its columns are as in the reference."
     if told:
-        bold = f"Since {day(since_of(told[0]))}: {told[0].summary}."
+        opened = f"incident {told[0].id}, opened {day(told[0].event_time)}"
+        bold = f"Since {day(since_of(told[0]))} ({opened}): {told[0].summary}."
     elif watched.version is None:
         bold = "No version is live."
     loss = next((each for each in watched.monitors if each.monitor == "loss"), None)

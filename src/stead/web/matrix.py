@@ -35,15 +35,15 @@ class Cell:
 
 
 def level_of(distance: float | None, p_value: float | None) -> int:
-    """Lightness of a distance, at most 1 where a week of the reference itself could be as far (p over 1 %).
+    """Lightness of a distance, at most 1 where a week of the reference itself could be as far (p over 1 %), else 2 or more.
 
-    >>> level_of(0.05, 0.5), level_of(0.3, 0.4), level_of(0.3, 0.001)
-    (0, 1, 3)
+    >>> level_of(0.05, 0.5), level_of(0.3, 0.4), level_of(0.3, 0.001), level_of(0.1, 0.001)
+    (0, 1, 3, 2)
     """
     if distance is None:
         return 0
     level = sum(distance >= bound for bound in LEVELS)
-    return level if p_value is not None and p_value <= 0.01 else min(level, 1)
+    return max(level, 2) if p_value is not None and p_value <= 0.01 else min(level, 1)
 
 
 def heat(rows: Sequence[tuple[str, Sequence[Cell | None]]], heads: Sequence[str], *, label: str) -> str:
