@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from watched import DAY, START, Watched
 
-from stead import jobs, ledger, models, monitors
+from stead import jobs, ledger, models, monitors, predictions
 from stead.api.undoing import undo
 from stead.errors import Conflict, InvalidInput, NotFound
 from stead.runtime.clock import now_ms
 from stead.store import Store
-from stead.web.drift import estimate_of
+from stead.web.drift import estimate_of, sentence
+from stead.web.frame import day as shown_day
 
 
 def actions(store: Store) -> list[str]:
@@ -108,6 +109,24 @@ def test_a_loss_that_rises_opens_one_incident_which_a_late_label_restates(any_st
     assert {each.outcome for each in monitors.monitor_days(any_store, "m", monitor="loss")} == {"ok"}
 
 
+def test_an_incident_tells_the_loss_that_the_labels_tell(any_store: Store) -> None:
+    watched = Watched(any_store)
+    watched.live()
+    watched.days(0, 35)
+    watched.day(35, loss=9.0)
+    (view, *_) = monitors.monitoring(any_store, "m").monitors
+    assert view.outcome == "watching" and view.said.endswith("more, but not beyond doubt yet")
+    for day in range(36, 50):
+        watched.day(day, loss=9.0)
+    (incident,) = monitors.list_incidents(any_store, model="m")
+    last = predictions.performance(any_store, "m")[-7:]
+    loss = sum(day.loss_sum for day in last) / sum(day.weight_sum for day in last)
+    assert loss > 8 and incident.evidence["loss"] == pytest.approx(loss) and incident.evidence["statistic"] < 5
+    assert incident.summary.startswith(f"the labelled loss of 7 days is {loss:.4g}, usually ")
+    (opened,) = [e for e in ledger.list_entries(any_store, model="m") if e.action == "incident.opened"]
+    assert opened.summary.startswith("m: the labelled loss of 7 days is ")
+
+
 def bounds(store: Store) -> list[dict[str, float]]:
     return [day.evidence["bounds"] for day in monitors.monitor_days(store, "m", monitor="loss")]
 
@@ -130,7 +149,7 @@ def test_a_loss_within_its_hold_out_is_held_against_the_first_days_served_too(an
     assert proof["against"] == "served" and proof["bounds"] == first and proof["bound"] == first["served"]
     assert proof["since"] > START + 42 * DAY and abs(proof["reference"] - 1) < 0.1
     assert (
-        "in its first 28 labelled days), not surely over" in incident.summary and "by its hold-out" in incident.summary
+        "by its first 28 labelled days, not surely over" in incident.summary and "by its hold-out" in incident.summary
     )
     (said,) = [view.said for view in monitors.monitoring(any_store, "m").monitors if view.monitor == "loss"]
     assert "by its hold-out and " in said and said.endswith("by its first 28 labelled days")
@@ -189,7 +208,7 @@ def test_a_new_version_ends_the_incident_of_the_old_one_when_its_own_loss_is_fin
     watched.days(76, 83)
     (incident,) = monitors.list_incidents(store)
     assert incident.state == "resolved" and incident.reason is not None
-    assert incident.reason.startswith("version 2 took over, and the loss of the last days")
+    assert incident.reason.startswith("version 2 took over, and the labelled loss of 7 days is ")
     models.delete_alias(store, "m", "champion")
     assert watched.look(90) == 0 and monitors.monitoring(store, "m").version is None
 
@@ -202,6 +221,13 @@ def test_drift_alone_is_a_note(any_store: Store) -> None:
     assert watched.incidents() == [("drift", "note", "open")]
     (incident,) = monitors.list_incidents(any_store)
     assert "x 0." in incident.summary and monitors.list_deliveries(any_store, incident.id) == []
+    shown = monitors.drift_by_week(any_store, "m").columns
+    dark = {each.column for each in shown if any((week.p_value or 0.0) <= 0.01 for week in each.weeks)}
+    assert dark == {"x"} and "kind" not in incident.summary
+    first_dark = min(week.since for week in shown[0].weeks if (week.p_value or 1.0) <= 0.01)
+    assert incident.evidence["since"] == START + 28 * DAY >= first_dark - 7 * DAY
+    told, _ = sentence(any_store, monitors.monitoring(any_store, "m"))
+    assert told == f"Since 30 Jan 2012 (incident 1, opened {shown_day(incident.event_time)}): {incident.summary}."
     profile = monitors.column_profile(any_store, "m", "x")
     (expected,) = profile.references
     assert profile.kind == "number" and expected.rows == profile_rows(watched) and expected.source == "served"

@@ -413,10 +413,10 @@ def test_a_canary_is_followed_and_cancelled_by_form(own: Site, world: World) -> 
 
 def test_an_incident_shows_its_days_and_what_was_done(site: Site, world: World) -> None:
     listed = site.page("/incidents")
-    assert "the labelled loss is" in listed.select_one("ul.todo").get_text()  # type: ignore[union-attr]
+    assert "the labelled loss of" in listed.select_one("ul.todo").get_text()  # type: ignore[union-attr]
     assert "more drivers" in listed.select_one("table").get_text()  # type: ignore[union-attr]
     page = site.page(f"/incidents/{world.incident}")
-    assert "over" in page.select_one(".verdict b").get_text()  # type: ignore[union-attr]
+    assert "at most" in page.select_one(".verdict b").get_text()  # type: ignore[union-attr]
     chart = page.select_one("figure svg.chart")
     assert chart is not None and chart["aria-label"] == "loss by day of vans"
     assert {text.get_text() for text in chart.select("text.lab")} == {
@@ -425,7 +425,7 @@ def test_an_incident_shows_its_days_and_what_was_done(site: Site, world: World) 
     } and "since" in chart.get_text()
     assert "webhook" in page.select_one("[aria-label='Who was told']").get_text()  # type: ignore[union-attr]
     figures = page.select_one("dl.figs").get_text(" ", strip=True)  # type: ignore[union-attr]
-    assert "Loss +13" in figures and "Seen after 24 h" in figures and "36 labelled, 0 failed" in figures
+    assert "Loss +199.9 %" in figures and "Seen after 24 h" in figures and "36 labelled, 0 failed" in figures
     acts = [code.get_text() for code in page.select("aside code.cmd")]
     assert acts == ["stead drift vans", "stead train vans", "stead freeze vans"], "there is no version to go back to"
     assert page.select_one("aside form[action='/models/vans/freeze'] button")

@@ -10,7 +10,7 @@ from stead.cli import output
 from stead.cli.common import MOMENT, connect, model_names
 from stead.config.units import percent
 
-_MARKS = {"ok": "○", "alarm": "●", "unknown": "–"}
+_MARKS = {"ok": "○", "watching": "◐", "alarm": "●", "unknown": "–"}
 
 
 @click.command()

@@ -30,16 +30,18 @@ State = dict[str, Any]
 DAY = 86_400_000
 CLEAN = 3
 """Quick windows without a break that close one."""
+SAID = 7
+"""Labelled days whose loss is told."""
 SETTLED = 7
 """Labelled days after which a version is known to be fine."""
 USUAL, LEAST_USUAL = 28, 14
 """Days that the rows of a day are held against, and how many there must be."""
 LEAST_ROWS = 20
 """Rows a day, on average, below which volume is not judged."""
-MANY_UNSEEN = 0.1
-"""Share of rows with a level never seen before that is told to people: less is often a season."""
 DIFFERS = 0.01
 """p of a column that differs: it is named, and its cell is dark. The last window that has any names them while the note is open."""
+MANY_UNSEEN = 0.1
+"""Share of rows with a level never seen before that is told to people: less is often a season."""
 _NAMES = {
     "null": "has no value in",
     "type": "is of another type in",
@@ -80,9 +82,9 @@ class Judged:
 CAUSES: dict[Monitor, tuple[str, ...]] = {
     "loss": ("loss",),
     "estimate": ("estimate",),
+    "requests": ("refused", "failed"),
     "data": ("null", "type", "unseen", "constant"),
     "scale": ("scale",),
-    "requests": ("refused", "failed"),
     "drift": ("drift",),
     "outputs": ("outputs",),
     "volume": ("few-rows", "many-rows"),
@@ -119,17 +121,23 @@ def fold_loss(held_against: Sequence[LossReference], state: State | None, day: D
     tight = min(tests, key=lambda each: (each.risk.recent is None, each.bound))
     recent = tight.risk.recent
     bounds = {each.reference.source: each.bound for each in tests}
-    findings = {"loss": _risen(tests, bounds, day.day)} if any(each.risk.open for each in tests) else {}
+    days = state.get("days", [])
+    if day.weight_sum > 0:
+        days = [*days, [day.loss_sum, day.weight_sum]][-SAID:]
+    loss = sum(each for each, _ in days) / sum(weight for _, weight in days) if days else None
+    seen = {"loss": loss, "days": len(days), "statistic": recent}
+    findings = {"loss": _risen(tests, bounds, day.day, seen)} if any(each.risk.open for each in tests) else {}
     fed = state.get("fed", 0) + int(day.weight_sum > 0)
     within = all(each.risk.recent is None or each.risk.recent <= each.bound for each in tests)
+    high = not within or (loss is not None and loss > tight.bound)
     return Judged(
         "loss",
         day.day,
         day.loss,
         tight.bound,
-        "alarm" if findings else "ok" if day.weight_sum > 0 else "unknown",
+        "alarm" if findings else "unknown" if not day.weight_sum > 0 else "watching" if high else "ok",
         {
-            "recent": recent,
+            **seen,
             "evidence": max(evidence(each.risk) for each in tests),
             "labelled": day.labelled,
             "rows": day.predictions,
@@ -138,10 +146,11 @@ def fold_loss(held_against: Sequence[LossReference], state: State | None, day: D
         {
             "tests": {each.reference.source: {"risk": asdict(each.risk), "since": each.since} for each in tests},
             "fed": fed,
+            "days": days,
         },
         findings,
-        f"the loss of the last days, {recent:.4g}, is within {tight.bound:.4g}"
-        if not findings and fed >= SETTLED and recent is not None and within
+        f"the labelled loss of {len(days)} days is {loss:.4g}, usually {tight.reference.risk.mean:.4g}"
+        if not findings and fed >= SETTLED and loss is not None and within
         else "",
     )
 
@@ -153,20 +162,27 @@ def _tested(reference: LossReference, state: State | None, day: DayLoss, alpha: 
     return _Test(reference, risk, day.day if risk.open and not before.open else since)
 
 
-def _risen(tests: Sequence[_Test], bounds: Mapping[str, float], day: int) -> Finding:
-    """By the test that has said so longest, with what the other one says."""
+def _risen(tests: Sequence[_Test], bounds: Mapping[str, float], day: int, seen: Mapping[str, Any]) -> Finding:
+    """By the test that has said so longest, with what the other one says; `seen` is the loss of the last days as it is, uncut."""
     first = min((each for each in tests if each.risk.open), key=lambda each: each.since or day)
-    source, recent, usual = first.reference.source, first.risk.recent, first.reference.risk.mean
+    source, usual = first.reference.source, first.reference.risk.mean
     said = (
-        f"the labelled loss is {recent:.4g}, over {first.bound:.4g}, the most that is usual for this version "
-        f"({usual:.4g} in its {NAMES[source]})"
+        f"the labelled loss of {seen['days']} days is {seen['loss']:.4g}, usually {usual:.4g} and at most {first.bound:.4g} "
+        f"by its {NAMES[source]}"
     )
     for other in tests:
         if other is not first:
             word = "and over" if other.risk.open else "not surely over"
             said += f", {word} {other.bound:.4g}, the most by its {NAMES[other.reference.source]}"
     since = first.since or day
-    proof = {"recent": recent, "bound": first.bound, "reference": usual, "against": source, "bounds": dict(bounds)}
+    proof = {
+        **seen,
+        "statistic": first.risk.recent,
+        "bound": first.bound,
+        "reference": usual,
+        "against": source,
+        "bounds": dict(bounds),
+    }
     return Finding("loss", "performance", "page", since, said, {**proof, "since": since, "day": day})
 
 
@@ -326,6 +342,9 @@ def _note(
     begun = (state.get("begun") if before.wealth > 0 else None) or first  # since then the evidence has grown
     since = begun if note.open and not before.open else state.get("since")
     far = sorted(drifts, key=lambda name: -drifts[name].distance)
+    differ = {
+        name.removeprefix(FEATURE): drifts[name].distance for name in far if drifts[name].p_value <= DIFFERS
+    } or state.get("differ", {})
     plain = {
         name.removeprefix(FEATURE): {"distance": each.distance, "p": each.p_value, "rows": each.rows}
         for name, each in drifts.items()
@@ -343,9 +362,6 @@ def _note(
         monitor,
         day,
         drifts[far[0]].distance if far else None,
-    differ = {
-        name.removeprefix(FEATURE): drifts[name].distance for name in far if drifts[name].p_value <= DIFFERS
-    } or state.get("differ", {})
         None,
         "alarm" if note.open else "ok" if drifts else "unknown",
         plain,

@@ -99,20 +99,22 @@ def _waits(store: Store, model: str, version: int, monitor: Monitor, without: di
 def _said(day: MonitorDay) -> str:
     proof = day.evidence
     if day.monitor == "loss":
-        recent = proof.get("recent")
-        lately = "no labels yet" if recent is None else f"{recent:.4g} lately"
+        loss = proof.get("loss", proof.get("recent"))
+        lately = "no labels yet" if loss is None else f"{loss:.4g} lately"
+        if loss is not None and proof.get("days"):
+            lately = f"{loss:.4g} of {proof['days']} labelled days"
         bounds = proof.get("bounds") or {}
         by = " and ".join(f"{bounds[source]:.4g} by its {name}" for source, name in NAMES.items() if source in bounds)
-        more = day.outcome != "alarm" and recent is not None and any(recent > bound for bound in bounds.values())
-        return f"{lately}, usual is at most {by}" + (": more, but not for sure yet" if more else "")
+        more = ": more, but not beyond doubt yet" if day.outcome == "watching" else ""
+        return f"{lately}, usual is at most {by}{more}"
     if day.monitor == "estimate":
         if day.value is None:
             return f"unknown: {proof['reason']}"
         return f"{day.value:.4g} without labels, usual is at most {day.bound:.4g}"
-    if day.monitor in ("data", "scale"):
-        columns = sorted({name for each in proof.values() for name in each})
     if day.monitor == "requests":
         return _answered(proof)
+    if day.monitor in ("data", "scale"):
+        columns = sorted({name for each in proof.values() for name in each})
         return f"broken: {', '.join(columns)}" if columns else "as in the reference"
     if day.monitor == "volume":
         usual = proof.get("usual")

@@ -36,7 +36,7 @@ monitor_days = sa.Table(
     sa.Column("day", sa.BigInteger, primary_key=True),  # last day of the window that was looked at
     sa.Column("value", sa.Float, nullable=True),
     sa.Column("bound", sa.Float, nullable=True),
-    sa.Column("outcome", sa.Text, nullable=False),  # ok, alarm, unknown
+    sa.Column("outcome", sa.Text, nullable=False),  # ok, watching, alarm, unknown
     sa.Column("evidence", sa.JSON, nullable=False),
     sa.Column("state", sa.JSON, nullable=False),  # where the monitor stands after it: the next day goes on from here
 )

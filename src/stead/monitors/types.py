@@ -14,7 +14,8 @@ PEOPLES: tuple[Kind, ...] = ("performance", "data", "other")
 """Kinds that a person can open."""
 Severity = Literal["note", "page"]
 State = Literal["open", "resolved"]
-Outcome = Literal["ok", "alarm", "unknown"]
+Outcome = Literal["ok", "watching", "alarm", "unknown"]
+"""`watching`: more than usual, not beyond doubt yet."""
 
 
 @dataclass(frozen=True)

@@ -171,9 +171,11 @@ def sentence(store: Store, watched: Monitoring) -> tuple[str, str]:
     loss = next((each for each in watched.monitors if each.monitor == "loss"), None)
     said = ""
     if loss is not None:
-        word = {"alarm": "The loss suffers: ", "ok": "The monitor of the loss is quiet: "}.get(
-            loss.outcome, "The loss: "
-        )
+        word = {
+            "alarm": "The loss suffers: ",
+            "watching": "The loss is high: ",
+            "ok": "The monitor of the loss is quiet: ",
+        }.get(loss.outcome, "The loss: ")
         said = f"{word}{loss.said}. "
     under_way = policies.list_retrainings(store, model=watched.model, limit=1)
     if under_way and under_way[0].state in policies.OPEN:

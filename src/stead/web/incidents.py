@@ -129,11 +129,11 @@ def figures(store: Store, incident: Incident) -> list[tuple[str, str, str]]:
         ("Open for" if incident.state == "open" else "Was open for", lasting(max(0, end - incident.event_time)), f"since {when(incident.event_time)}"),
         ("Seen after", lasting(max(0, incident.event_time - since)), f"first day {day(since)}"),
     ]  # fmt: skip
-    recent, reference, bounds = (proof.get(name) for name in ("recent", "reference", "bounds"))
-    if recent is not None and reference and bounds:
+    loss, reference, bounds = proof.get("loss", proof.get("recent")), proof.get("reference"), proof.get("bounds")
+    if loss is not None and reference and bounds:
         usual = ", ".join(f"{figure(bounds[each])} by its {name}" for each, name in NAMES.items() if each in bounds)
-        said = f"{figure(recent)} against {figure(reference)} in its {NAMES[proof['against']]}; at most usual: {usual}"
-        out.append(("Loss", points(recent / reference - 1), said))
+        said = f"{figure(loss)} against {figure(reference)} in its {NAMES[proof['against']]}; at most usual: {usual}"
+        out.append(("Loss", points(loss / reference - 1), said))
     columns = proof.get("columns")
     if isinstance(columns, Mapping) and columns and incident.kind == "data":
         name, what, now, usual = columns_of(columns)[0]

@@ -9,13 +9,13 @@ from stead.monitors.types import MonitorDay, Outcome
 
 
 @pytest.mark.parametrize(
-    ("recent", "outcome", "more"),
-    [(0.04, "ok", False), (0.06, "ok", True), (0.06, "alarm", False), (None, "ok", False)],
+    ("loss", "outcome", "more"),
+    [(0.04, "ok", False), (0.06, "watching", True), (0.06, "alarm", False), (None, "ok", False)],
 )
 def test_a_loss_above_a_bound_without_an_alarm_says_that_it_is_not_sure(
-    recent: float | None, outcome: Outcome, more: bool
+    loss: float | None, outcome: Outcome, more: bool
 ) -> None:
     day = MonitorDay(
-        "air", 4, "loss", 0, recent, 0.05, outcome, {"recent": recent, "bounds": {"hold-out": 0.1, "served": 0.05}}
+        "air", 4, "loss", 0, loss, 0.05, outcome, {"loss": loss, "days": 7, "bounds": {"hold-out": 0.1, "served": 0.05}}
     )
-    assert _said(day).endswith(": more, but not for sure yet") == more
+    assert _said(day).endswith(": more, but not beyond doubt yet") == more
