@@ -7,9 +7,11 @@ import re
 
 import pytest
 
+from stead.predictions import DayLoss
 from stead.web import charts
 from stead.web.charts import Axes, Bar, Line, Mark, Node
 from stead.web.curves import How, chart, smoothed, x_ticks
+from stead.web.deployments import loss_chart
 
 
 def paths(svg: str) -> list[str]:
@@ -119,3 +121,30 @@ def test_ticks_of_curves_are_round() -> None:
     assert [text for _, text in x_ticks(0, 1, "step")] == ["0", "1"]
     assert [text for _, text in x_ticks(5, 5, "step")] == ["5"]
     assert chart([], "loss", How()).startswith("<p")
+
+
+def test_labels_of_ticks_stand_inside_where_later_days_have_no_loss() -> None:
+    day = 86_400_000
+    days = [
+        DayLoss(
+            "m",
+            n * day,
+            1,
+            "mae",
+            24,
+            0,
+            24 if n < 60 else 0,
+            0.5 if n < 60 else None,
+            12.0,
+            24.0 if n < 60 else 0.0,
+            0.0,
+            0.0,
+        )
+        for n in range(400)
+    ]
+    found = re.findall(r'<text class="x ([^"]*)" x="([0-9.]+)%"', loss_chart("m", days, 1))
+    assert [x for _, x in found] == ["0.0", "25.0", "50.0", "75.0", "100.0"] and found[-1][0].startswith("end-a")
+    narrow = charts.line_chart(
+        [Line([(0, 1.0), (10, 2.0)])], label="x", axes=Axes(x_ticks=[(0, "a"), (9.5, "b"), (30, "c")])
+    )
+    assert 'end-a" x="95.0%"' in narrow and ">c<" not in narrow

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from html import escape
 
 Point = tuple[float, float | None]
+_EDGE = 9.0
+"""Per cent from either end at which a tick's label stands inside: on a phone half of one is as wide."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,12 @@ def line_chart(
         )
     if axes.unit:
         out.append(f'<text class="ye lab" x="-8" y="-14">{escape(axes.unit)}</text>')
-    for number, (x, text) in enumerate(axes.x_ticks):
-        anchor = "" if px(x) < 3 else "end-a" if px(x) > 97 else "mid-a"
-        wide = " wide-only" if number % 2 and len(axes.x_ticks) > 4 else ""
+    ticks = [
+        (x, text) for x, text in axes.x_ticks if x_low <= x <= x_high
+    ]  # what is drawn may end before what is asked for
+    for number, (x, text) in enumerate(ticks):
+        anchor = "" if px(x) < _EDGE else "end-a" if px(x) > 100 - _EDGE else "mid-a"
+        wide = " wide-only" if number % 2 and len(ticks) > 4 else ""
         out.append(f'<text class="x {anchor}{wide}" x="{px(x)}%" y="{height + 16}">{escape(text)}</text>')
     out.append(f'<svg viewBox="0 0 1000 {height}" preserveAspectRatio="none" width="100%" height="{height}">')
     for line in lines:

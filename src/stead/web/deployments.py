@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from starlette.concurrency import run_in_threadpool
@@ -160,7 +161,7 @@ def loss_chart(model: str, days: list[DayLoss], hot: int | None, *, height: int 
         lines,
         label=f"loss of {model} by {what} of event time",
         height=height,
-        axes=charts.Axes(x_ticks=time_ticks(days)),
+        axes=charts.Axes(x_ticks=ticks_between([x for line in lines for x, loss in line.points if loss is not None])),
         marks=takeovers(days),
     )
 
@@ -230,9 +231,14 @@ def buckets(days: list[DayLoss], width: int) -> list[charts.Point]:
 
 def time_ticks(days: list[DayLoss]) -> list[tuple[float, str]]:
     """Five or so dates over the days."""
-    if not days:
+    return ticks_between([d.day for d in days])
+
+
+def ticks_between(moments: Sequence[float]) -> list[tuple[float, str]]:
+    """Five or so dates from the first moment to the last: those of what is drawn, where later days have nothing to draw."""
+    if not moments:
         return []
-    low, high = min(d.day for d in days), max(d.day for d in days)
+    low, high = min(moments), max(moments)
     places = [low + (high - low) * i / 4 for i in range(5)] if high > low else [float(low)]
     form = "%b %Y" if high - low > 120 * DAY_MS else "%-d %b"
     return [(place, datetime.fromtimestamp(place / 1000, UTC).strftime(form)) for place in places]
