@@ -341,3 +341,12 @@ def test_on_the_wall_clock_a_day_closes_after_it_is_over(store: Store) -> None:
     monitors.observe(store, "m")
     assert monitors.due(store, models.list_models(store)) == []
     assert monitors.monitoring(store, "m").monitors[0].said == "waits for a reference: 4 of 28 labelled days"
+
+
+def test_a_window_is_dated_by_its_last_rows(store: Store) -> None:
+    watched = Watched(store)
+    watched.live(holdout=[1.0] * 84)
+    watched.days(0, 60)
+    watched.look(70)  # the clock goes on for the labels
+    seen = {view.monitor: view for view in monitors.monitoring(store, "m").monitors}
+    assert {seen[name].day for name in ("estimate", "scale", "drift", "outputs")} == {START + 59 * DAY}

@@ -27,7 +27,7 @@ def monitors(model: str, days: bool, monitor: str | None, since: int | None, unt
         found = caller.call("monitors.monitor_days", model=model, monitor=monitor, since=since, until=until)
         if as_json:
             return found
-        rows = [(output.when(d.day)[:10], d.monitor, d.version or None, d.outcome, d.value, d.bound) for d in found]
+        rows = [(output.when(d.day)[:10], d.monitor, d.version or None, d.outcome, *_figures(d)) for d in found]
         output.table(("day", "monitor", "version", "says", "value", "bound"), rows, right=(4, 5))
         return None
     seen = caller.call("monitors.monitoring", model=model)
@@ -41,6 +41,13 @@ def monitors(model: str, days: bool, monitor: str | None, since: int | None, unt
     for incident in seen.incidents:
         print(f"incident {incident.id}, {incident.severity}: {incident.summary}")
     return None
+
+
+def _figures(day: Any) -> tuple[float | None, float | None]:
+    """Value and bound, where they say something: monitors of broken columns only count them."""
+    if day.monitor in ("data", "scale"):
+        return day.value or None, None
+    return day.value, day.bound
 
 
 @click.command()

@@ -13,6 +13,7 @@ from stead.monitors.failing import WORDS
 from stead.monitors.incidents import list_incidents
 from stead.monitors.references import DAY, FIRST_LABELLED, NAMES
 from stead.monitors.tables import monitor_days as table
+from stead.monitors.tables import profile_days
 from stead.monitors.types import (
     MONITORS,
     Monitor,
@@ -22,6 +23,8 @@ from stead.monitors.types import (
 )
 from stead.store import Store, from_row
 
+WINDOWS: tuple[Monitor, ...] = ("estimate", "scale", "drift", "outputs")
+"""Monitors that look at windows of some days."""
 MODEL_WIDE = ("volume",)
 """Monitors that look at all versions together; their days have version 0."""
 
@@ -64,6 +67,8 @@ def monitoring(store: Store, model: str) -> Monitoring:
         held = references.load(store, model, version)
         with store.db.read() as tx:
             last = {name: _last(tx, model, 0 if name in MODEL_WIDE else version, name) for name in MONITORS}
+            ends = {name: day.day for name in WINDOWS if (day := last[name]) is not None}
+            seen = {name: _last_rows(tx, model, version, end) for name, end in ends.items()}
         without = {
             "loss": not held.losses,
             "estimate": held.estimate is None,
@@ -74,7 +79,8 @@ def monitoring(store: Store, model: str) -> Monitoring:
             if day is None:
                 views.append(MonitorView(name, "unknown", _waits(store, model, version, name, without), None))
             else:
-                views.append(MonitorView(name, day.outcome, _said(day), day.day, day.value, day.bound))
+                last_day = seen.get(name, day.day)
+                views.append(MonitorView(name, day.outcome, _said(day), last_day, day.value, day.bound))
     now = jobs.model_now(store, model)
     return Monitoring(model, version, now, views, list_incidents(store, model=model, state="open"))
 
@@ -83,6 +89,12 @@ def _last(tx: sa.Connection, model: str, version: int, monitor: Monitor) -> Moni
     query = sa.select(table).where(table.c.model == model, table.c.version == version, table.c.monitor == monitor)
     row = tx.execute(query.order_by(table.c.day.desc()).limit(1)).mappings().first()
     return None if row is None else from_row(row, MonitorDay)
+
+
+def _last_rows(tx: sa.Connection, model: str, version: int, end: int) -> int:
+    """The last day with rows in the window that ends with a day: it may go on behind them."""
+    mine = (profile_days.c.model == model) & (profile_days.c.version == version) & (profile_days.c.day <= end)
+    return int(tx.execute(sa.select(sa.func.max(profile_days.c.day)).where(mine)).scalar() or end)
 
 
 def _waits(store: Store, model: str, version: int, monitor: Monitor, without: dict[str, bool]) -> str:

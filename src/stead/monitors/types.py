@@ -42,7 +42,7 @@ class MonitorView:
     outcome: Outcome
     said: str
     day: int | None
-    """The last day that it looked at; None where it waits."""
+    """The last day with rows that it looked at; None where it waits."""
     value: float | None = None
     bound: float | None = None
 

@@ -85,6 +85,7 @@ def one(request: Request) -> Response:
         chip=chip,
         state=state,
         rows=version_rows(store, model.name, made, by_version),
+        late=f"28 days to {day(max(d.day for d in late))}" if late else "no rows yet",
         loss=mean_loss(late),
         made=sum(d.predictions for d in late),
         failed=sum(d.failed for d in late),
