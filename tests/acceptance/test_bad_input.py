@@ -224,13 +224,30 @@ def test_a_label_of_an_unknown_prediction_is_kept(life: Life) -> None:
     assert "1 label kept" in told and "not known yet" in told
 
 
+@pytest.mark.parametrize("when", ["2030-01-01", "2030-01-01T13:00:00", "2030-01-01T13:00:00+01:00", "1893456000000"])
+def test_a_csv_of_labels_tells_times_as_everywhere_else(life: Life, when: str) -> None:
+    rows = f"prediction_id,value,event_time\n01a20faac4227f0c82e4d450af24882f,5,{when}\n"
+    (life.folder / "labels.csv").write_text(rows)
+    assert "1 label kept" in life.run("label", "--file", "labels.csv")
+
+
+def test_a_time_in_a_csv_that_is_none_names_its_row(life: Life) -> None:
+    good = "01a20faac4227f0c82e4d450af24882f,5,2030-01-01\n"
+    for bad in ("2030-13-01", "4000-01-01"):
+        (life.folder / "labels.csv").write_text(
+            "prediction_id,value,event_time\n" + good + good.replace("2030-01-01", bad)
+        )
+        told = life.run("label", "--file", "labels.csv", code=2)
+        assert "label 2: " in told and "datetime" not in told and "hint: " in told
+
+
 def test_a_file_of_labels_with_a_bad_one_is_refused_whole(life: Life) -> None:
     """Not even the parts that a long one is sent in."""
     good = json.dumps({"prediction_id": "01a20faac4227f0c82e4d450af24882f", "value": 1}) + "\n"
     for bad, said in (('"source": 3', "3 is no source"), ('"event_time": true', "no time"), ('"vale": 1', "'vale'")):
         (life.folder / "labels.jsonl").write_text(good * 6000 + good.replace("}", f", {bad}}}"))
         told = life.run("label", "--file", "labels.jsonl", code=2)
-        assert "label 6000" in told and said in told and "hint: " in told
+        assert "label 6001" in told and said in told and "hint: " in told
     assert not (life.folder / ".stead").exists()
 
 

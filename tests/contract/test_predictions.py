@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from traffic import DAY, HOUR, START, hours, label, log, request
+from watched import Watched
 
 from stead import environments, models
 from stead.errors import InvalidInput
@@ -151,8 +152,17 @@ def test_of_a_batch_with_a_bad_label_nothing_is_kept(store: Store, bad: Label, c
     with pytest.raises(InvalidInput) as raised:
         add_labels(store, [Label(ids[0], 1.0), bad])
     assert raised.value.code == code
-    assert "label 1" in raised.value.message and raised.value.hint and len(raised.value.message) < 300
+    assert "label 2" in raised.value.message and raised.value.hint and len(raised.value.message) < 300
     assert counts(store, "bikes").labelled == 0
+
+
+def test_a_text_for_a_loss_of_numbers_is_kept_and_told(store: Store) -> None:
+    watched = Watched(store)
+    watched.live()
+    watched.serve(0)
+    first, second, *_ = watched.ids[0]
+    receipt = add_labels(store, [Label(first, "abc"), Label(second, 9.5), Label("0" * 32, "cat")])
+    assert (receipt.accepted, receipt.unknown, receipt.unusable) == (3, 1, 1)
 
 
 def test_values_come_back_as_they_were(any_store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -72,7 +73,8 @@ def _rows(path: str) -> list[Any]:
 
         import pyarrow.csv
 
-        return list(pyarrow.csv.read_csv(io.BytesIO(text.encode())).to_pylist())
+        alone = pyarrow.csv.ReadOptions(use_threads=False)  # a command that ends at once may not leave threads behind
+        return list(pyarrow.csv.read_csv(io.BytesIO(text.encode()), read_options=alone).to_pylist())
     if text.lstrip().startswith("["):
         return list(_parsed(text, path))
     return [_parsed(line, f"{path}, line {number}") for number, line in enumerate(text.splitlines(), 1) if line.strip()]
@@ -98,19 +100,23 @@ def label(prediction_id: str | None, value: str | None, file: str | None, as_jso
             )
         labels = [Label(prediction_id=prediction_id, value=_label_value(value))]
     else:
-        labels = [_label(row, number) for number, row in enumerate(_rows(file))]
+        labels = [_label(row, number) for number, row in enumerate(_rows(file), 1)]
     check_labels(labels)  # a file is refused whole
     caller = connect()
-    accepted = unknown = 0
+    accepted = unknown = unusable = 0
     for start in range(0, len(labels), 5_000):
         receipt = caller.call("predictions.add_labels", labels=labels[start : start + 5_000])
         accepted, unknown = accepted + receipt.accepted, unknown + receipt.unknown
+        unusable += receipt.unusable
     if as_json:
-        return {"accepted": accepted, "unknown": unknown}
+        return {"accepted": accepted, "unknown": unknown, "unusable": unusable}
     print(
         f"{accepted} {'label' if accepted == 1 else 'labels'} kept"
         + (f", {unknown} of predictions that are not known yet" if unknown else "")
     )
+    if unusable:
+        what = "1 value is a text" if unusable == 1 else f"{unusable} values are texts"
+        output.note(f"warning: {what}, which the model's loss cannot use: it goes by numbers")
     return None
 
 
@@ -138,7 +144,21 @@ def _label(row: Any, number: int) -> Any:
             f"label {number} has {unknown[0]!r}, which no label has",
             hint=did_you_mean(str(unknown[0]), names) or f"a label has {', '.join(names)}",
         )
-    return Label(**row)
+    return Label(**{**row, "event_time": _event_time(row.get("event_time"), number)})
+
+
+def _event_time(value: Any, number: int) -> Any:
+    """A date or a time as everywhere else, in milliseconds; anything else is judged with the label."""
+    from stead.runtime.clock import to_ms
+
+    if not isinstance(value, str | date):
+        return value
+    try:
+        return to_ms(value if isinstance(value, str | datetime) else value.isoformat())
+    except InvalidInput as error:
+        raise InvalidInput(
+            "label-time-invalid", f"label {number}: {error.message}", hint=error.hint, position=number - 1
+        ) from None
 
 
 @click.group()

@@ -14,17 +14,20 @@ from typing import Any
 import msgspec
 
 from stead.errors import Failed, InvalidInput
+from stead.models import list_models
 from stead.predictions.index import find
 from stead.predictions.segment import Segment, folder_of
 from stead.predictions.tail import KeptLabel, is_prediction_id, request_and_row
 from stead.predictions.types import Label, LabelReceipt
-from stead.runtime.clock import checked_ms
+from stead.runtime.clock import checked_ms, shown
 from stead.store import Store
 
 ROLL_BYTES = 16 << 20
 ROLL_SECONDS = 300.0
 BATCH = 10_000
 MOST_LETTERS = 1_000
+TEXTS = "error"
+"""The one loss that can use a text; all others go by numbers."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -42,7 +45,12 @@ def add_labels(store: Store, labels: Sequence[Label]) -> LabelReceipt:
     kept = writer.add(labels)
     places = find(store, [label.request for label in kept])
     unknown = sum(place is None or label.row >= place.rows for label, place in zip(kept, places, strict=True))
-    return LabelReceipt(accepted=len(kept), unknown=unknown)
+    texts = [place.model for label, place in zip(kept, places, strict=True) if place and isinstance(label.value, str)]
+    unusable = 0
+    if texts:
+        losses = {model.name: model.loss for model in list_models(store)}
+        unusable = sum(losses.get(model, TEXTS) != TEXTS for model in texts)
+    return LabelReceipt(accepted=len(kept), unknown=unknown, unusable=unusable)
 
 
 def seal_labels(store: Store) -> None:
@@ -119,7 +127,7 @@ def _writer(store: Store) -> _LabelWriter:
 
 def check_labels(labels: Sequence[Label]) -> list[tuple[str, int]]:
     """Request and row of each label. Raises InvalidInput (`label-id-invalid`, `label-value-invalid`, `label-time-invalid`,
-    `label-source-invalid`) with the `position` of the first that makes no sense."""
+    `label-source-invalid`) with the `position` of the first that makes no sense; the message counts them from 1."""
     return [_checked(label, place) for place, label in enumerate(labels)]
 
 
@@ -127,14 +135,14 @@ def _checked(label: Label, place: int) -> tuple[str, int]:
     if not isinstance(label.prediction_id, str) or not is_prediction_id(label.prediction_id):
         raise InvalidInput(
             "label-id-invalid",
-            f"label {place}: {repr(label.prediction_id)[:100]} is no prediction id",
+            f"label {place + 1}: {repr(label.prediction_id)[:100]} is no prediction id",
             hint="it is the prediction_id of the answer, with .0, .1, … where the request had several rows",
             position=place,
         )
     if (problem := _value_problem(label.value)) is not None:
         raise InvalidInput(
             "label-value-invalid",
-            f"label {place} of {label.prediction_id}: {repr(label.value)[:100]} is no value: {problem}",
+            f"label {place + 1} of {label.prediction_id}: {shown(label.value)[:100]} is no value: {problem}",
             hint=f"a label is a finite number, a text of 1 to {MOST_LETTERS} letters, true or false",
             position=place,
         )
@@ -143,12 +151,12 @@ def _checked(label: Label, place: int) -> tuple[str, int]:
             checked_ms(label.event_time)
         except InvalidInput as error:
             raise InvalidInput(
-                "label-time-invalid", f"label {place}: {error.message}", hint=error.hint, position=place
+                "label-time-invalid", f"label {place + 1}: {error.message}", hint=error.hint, position=place
             ) from None
     if label.source is not None and not (isinstance(label.source, str) and 0 < len(label.source) <= MOST_LETTERS):
         raise InvalidInput(
             "label-source-invalid",
-            f"label {place}: {repr(label.source)[:100]} is no source",
+            f"label {place + 1}: {repr(label.source)[:100]} is no source",
             hint=f"who says so, in 1 to {MOST_LETTERS} letters",
             position=place,
         )

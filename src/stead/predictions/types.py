@@ -45,6 +45,8 @@ class LabelReceipt:
 
     accepted: int
     unknown: int
+    unusable: int = 0
+    """Texts for a model whose loss takes numbers: they count as labels, and the loss leaves them out."""
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,18 @@ def checked_ms(value: Any) -> int:
         return value
     raise InvalidInput(
         "time-invalid",
-        f"{repr(value)[:100]} is no time of an event",
+        f"{shown(value)[:100]} is no time of an event",
         hint="milliseconds since 1970 UTC, from year 1000 to 2999",
     )
+
+
+def shown(value: Any) -> str:
+    """A value in a message: as it was written, a time as people write it.
+
+    >>> shown("x"), shown(True), shown(datetime(2030, 1, 1, tzinfo=UTC))
+    ("'x'", 'True', '2030-01-01T00:00:00+00:00')
+    """
+    return value.isoformat() if hasattr(value, "isoformat") else repr(value)
 
 
 def to_iso(ms: int) -> str:
