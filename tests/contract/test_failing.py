@@ -10,10 +10,12 @@ import pytest
 from watched import DAY, START, Row, Watched
 
 from stead import monitors, predictions
+from stead.cli.watching import _fact
 from stead.predictions import Logged
 from stead.runtime.clock import now_ms
 from stead.runtime.ids import new_id
 from stead.store import Store
+from stead.web.incidents import DRAWN, day_chart, days_of, figures
 
 COLUMNS = [{"name": "x", "type": "double"}, {"name": "kind", "type": "string"}]
 
@@ -49,6 +51,9 @@ def test_a_null_that_is_refused_is_broken_data_and_names_its_column(any_store: S
     assert (incident.cause, incident.kind, incident.severity) == ("refused", "data", "page")
     assert incident.summary == "12 of 48 requests were refused: 400 (schema-null: x), usually 0.0 %"
     assert incident.evidence["since"] == START + 14 * DAY and len(monitors.list_deliveries(any_store, incident.id)) == 2
+    assert [name for name, _, _ in figures(any_store, incident)][-1] == "Rows since"
+    assert "400 12" in str(_fact("statuses", incident.evidence["statuses"]))
+    assert day_chart(incident, days_of(any_store, incident, "requests"), DRAWN["requests"][0]).startswith("<svg")
     (seen,) = [view for view in monitors.monitoring(any_store, "m").monitors if view.monitor == "requests"]
     assert (seen.outcome, seen.said) == ("alarm", "36 of 48 were answered, 12 were refused")
     for day in range(15, 18):

@@ -183,7 +183,7 @@ def _fact(name: str, value: Any) -> Any:
     """Evidence for reading: a day as a date, figures by name."""
     if name in ("since", "until", "day") and isinstance(value, int):
         return output.when(value)[:10]
-    if isinstance(value, dict) and all(isinstance(each, float) for each in value.values()):
+    if isinstance(value, dict) and all(isinstance(each, int | float) for each in value.values()):
         return ", ".join(f"{key} {output.number(each)}" for key, each in value.items())
     if isinstance(value, list):
         return "; ".join(str(each) for each in value)
