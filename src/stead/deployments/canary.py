@@ -26,10 +26,12 @@ from stead.store import Store, from_row
 
 ERRORS = 0.001
 """A higher rate of errors than the other arm's by more than this is harm."""
+HANGS = 3
+"""A version that took too long for so many requests, where the other one did for none, hangs."""
 SLOWER = 1.5
 SPLIT = 0.001
 STOPPED = ("errors", "latency", "outputs")
-"""Guards after which a version runs no more, not even aside: it shares its worker with the version that answers."""
+"""Guards after which a version runs no more, not even aside."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,8 @@ def _broken(evidence: Evidence, deployment: Deployment) -> Decision | None:
         return Decision(
             "abort", f"requests do not go by the shares (p {evidence.split:.1g}): nothing can be compared", "split"
         )
-    if "errors" in plan.guards and evidence.errors.low is not None and evidence.errors.low > ERRORS:
-        return Decision("abort", f"{evidence.failed} of {evidence.answered} requests failed", "errors")
+    if "errors" in plan.guards and (failed := _failed(evidence)) is not None:
+        return Decision("abort", failed, "errors")
     if "outputs" in plan.guards and evidence.unusable > 0:
         return Decision("abort", f"{evidence.unusable} outputs are no usable number", "outputs")
     slow, usual = evidence.latency.low, evidence.other_latency.high
@@ -132,6 +134,19 @@ def _broken(evidence: Evidence, deployment: Deployment) -> Decision | None:
     if "loss" in plan.guards and _counted(evidence, plan) >= plan.rows and (broken := _lost(evidence)) is not None:
         return broken
     return _shifted(evidence) if "shift" in plan.guards else None
+
+
+def _failed(evidence: Evidence) -> str | None:
+    """That it fails more than the other version does, as it answers or as it scores aside."""
+    if evidence.errors.low is not None and evidence.errors.low > ERRORS:
+        return f"{evidence.failed} of {evidence.answered} requests failed"
+    if evidence.hung >= HANGS and not evidence.other_hung:
+        return (
+            f"it took too long for {evidence.hung} requests, answered or scored aside, and the other version for none"
+        )
+    if evidence.aside_errors.low is not None and evidence.aside_errors.low > ERRORS:
+        return f"it failed on {evidence.aside_failed} of {evidence.aside} requests that it scored aside"
+    return None
 
 
 def _lost(evidence: Evidence) -> Decision | None:

@@ -42,6 +42,10 @@ OWN_BLOCK = DAY // 4
 OWN_DAYS = 3
 """Before that is judged."""
 LATENCY = 0.95
+LATE = 504
+"""The status of an answer that did not come in time."""
+RARE = 0.01
+"""Where the intervals of rates of failures are narrow."""
 SHIFT = 0.95
 """Outputs of both versions on the same row may be apart by so much of what they are on rows drawn at random."""
 
@@ -117,6 +121,14 @@ class Evidence:
     """Loss of the new version beyond its own offline result with tolerance, quarters of whole days as the unit."""
     errors: Interval
     """Rate of failed requests in the new arm minus that in the other."""
+    aside: int
+    """Requests that the new version scored aside, while the other one answered."""
+    aside_failed: int
+    aside_errors: Interval
+    """Rate of failures as it scored aside minus that of the other version's answers."""
+    hung: int
+    """Requests for which the new version took too long, as it answered or scored aside."""
+    other_hung: int
     latency: Interval
     """95th percentile in the new arm, microseconds."""
     other_latency: Interval
@@ -170,6 +182,11 @@ def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
         block=block,
         own=_interval(own, 1.0) if own is not None else Interval(None, None, None),
         errors=_interval(counts.difference(arms.steps), 1.0) if arms.steps else Interval(None, None, None),
+        aside=arms.aside,
+        aside_failed=arms.aside_failed,
+        aside_errors=arms.aside_errors,
+        hung=arms.hung,
+        other_hung=arms.other_hung,
         latency=_interval(counts.quantile(arms.latency, LATENCY), 1.0),
         other_latency=_interval(counts.quantile(arms.other_latency, LATENCY), 1.0),
         unusable=found.unusable,
@@ -290,10 +307,18 @@ class _Arms:
     past: int
     answered: int
     failed: int
+    aside: int
+    aside_failed: int
+    aside_errors: Interval
+    hung: int
+    other_hung: int
 
 
 def _arms(store: Store, deployment: Deployment) -> _Arms:
-    """Requests by arm, step by step: those that came while the step was in force."""
+    """Requests by arm, step by step: those that came while the step was in force; and what was scored aside of them.
+
+    An answer that did not come in time was slow, whatever else it is.
+    """
     begun = deployment.shares[0]
     came = predictions.read_requests(store, deployment.model, came=begun.at)
     table = came.filter(came["event_time"].to_numpy() >= begun.event_time)
@@ -311,11 +336,27 @@ def _arms(store: Store, deployment: Deployment) -> _Arms:
             steps.append(counts.Step(share.share, int((now & mine & bad).sum()), n, int((now & other & bad).sum()), m))
             drawn = int((now & mine & first).sum()), int((now & other & first).sum())
             splits.append((drawn, (share.share, 1 - share.share)))
-    good = status < 400
+    timely = (status < 400) | (status == LATE)
+    asides = predictions.read_asides(store, deployment.model, came=begun.at)
+    asides = asides.filter(asides["event_time"].to_numpy() >= begun.event_time)
+    scorer, came_to = asides["version"].to_numpy(), asides["status"].to_numpy()
+    own, others = came_to[scorer == deployment.version], came_to[scorer == deployment.previous]
+    aside_failed, other_failed = int((own >= 500).sum()), int((other & bad).sum())
     return _Arms(
-        steps, splits, latency[mine & good].astype(float), latency[other & good].astype(float),
+        steps, splits, latency[mine & timely].astype(float), latency[other & timely].astype(float),
         int((mine | other).sum()), len(came) - len(table), int(mine.sum()), int((mine & bad).sum()),
+        len(own), aside_failed, _apart((aside_failed, len(own)), (other_failed, int(other.sum()))),
+        int((own == LATE).sum() + (status[mine] == LATE).sum()),
+        int((others == LATE).sum() + (status[other] == LATE).sum()),
     )  # fmt: skip
+
+
+def _apart(own: tuple[int, int], other: tuple[int, int]) -> Interval:
+    """Rate of failures minus that of another version on the same requests, of (failures, requests), by an interval for each."""
+    if not own[1] or not other[1]:
+        return Interval(None, None, None)
+    mine, usual = (counts.rate(*each, alpha=ALPHA / 2, expected=RARE, strength=20) for each in (own, other))
+    return Interval(mine.estimate - usual.estimate, mine.low - usual.high, mine.high - usual.low)
 
 
 def beyond_own(offline: float | None, found: Paired, until: int) -> sequential.Bounds | None:

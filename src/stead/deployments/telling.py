@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from stead.config.units import figure, lasting, milliseconds, number, percent, points
-from stead.deployments.canary import ERRORS, SLOWER, SPLIT
+from stead.deployments.canary import ERRORS, HANGS, SLOWER, SPLIT
 from stead.deployments.evidence import OWN_TOLERANCE, SHIFT, margin_of
 from stead.deployments.types import Deployment
 
@@ -103,6 +103,12 @@ def guards(deployment: Deployment) -> list[Guard]:
     if "errors" in names and answers:
         text = f"no more than {percent(ERRORS)} more"
         out.append(_guard("Failed requests", seen["errors"], ERRORS, text, ended, points))
+    if "errors" in names and "aside" in seen:
+        text = f"no more than {percent(ERRORS)} more than the answers of v{deployment.previous}"
+        out.append(_guard("Failed aside", seen["aside_errors"], ERRORS, text, ended, points))
+        hangs = seen["hung"] >= HANGS and not seen["other_hung"]
+        text = f"fewer than {HANGS} where v{deployment.previous} has none; it has {number(seen['other_hung'])}"
+        out.append(Guard("Answers too late", _held(not hangs), number(seen["hung"]), "", text))
     if "latency" in names and answers:
         usual = seen["other_latency"]["high"]
         bound = SLOWER * usual if usual is not None else None

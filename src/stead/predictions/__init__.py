@@ -20,7 +20,15 @@ from stead.predictions.performance import (
     refresh_performance,
     refreshed_in,
 )
-from stead.predictions.reading import counts, list_predictions, read, read_pairs, read_requests, read_scores
+from stead.predictions.reading import (
+    counts,
+    list_predictions,
+    read,
+    read_asides,
+    read_pairs,
+    read_requests,
+    read_scores,
+)
 from stead.predictions.types import Counts, DayLoss, FailedDay, FailedRequest, Label, LabelReceipt, Prediction
 
 OPERATIONS = {
@@ -56,6 +64,7 @@ __all__ = [
     "list_predictions",
     "performance",
     "read",
+    "read_asides",
     "read_columns",
     "read_failures",
     "read_pairs",

@@ -278,6 +278,22 @@ def read_requests(store: Store, model: str, *, came: int) -> pa.Table:
         return table
 
 
+def read_asides(store: Store, model: str, *, came: int) -> pa.Table:
+    """What versions scored aside of the requests that came from a moment of the wall clock on, well or not.
+
+    Columns: version, status, received_at, event_time.
+    """
+    view = look(store, "shadows", models=[model], ids=(first_id(int(came)), _LAST_ID))
+    with connect() as con:
+        union(con, "aside", paths(store, view.stored), frames.of_raw(view.raw, "shadows"))
+        table: pa.Table = con.sql(
+            f"""select version, status, received_at, event_time from aside
+            where model = $model and row = 0 and received_at >= {int(came)}""",
+            params={"model": model},
+        ).to_arrow_table()
+        return table
+
+
 class _Page(NamedTuple):
     """One page of a list: its conditions, in Python for the tail and in SQL for what is stored."""
 

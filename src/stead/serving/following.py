@@ -34,6 +34,8 @@ class Target:
     pool: Pool
     name: bytes
     facts: Facts
+    apart: bool
+    """Whether the workers are its own, not those of its environment."""
 
 
 class Follower:
@@ -41,6 +43,8 @@ class Follower:
 
     A route is applied by a task of its own, so that a slow version holds up no other model. The old split answers until
     every arm of the new one is loaded; where one cannot be, the old split stays, the error is told and it is tried again.
+    A version that is loaded while another one answers gets workers of its own, so that none that hangs, as it loads or as it
+    predicts, keeps the present one from answering; it moves to the workers of its environment when it takes over.
     """
 
     def __init__(
@@ -139,46 +143,43 @@ class Follower:
             running = self._applying.pop(route.model, None)
             if running is not None:
                 running.cancel()
-            self._applying[route.model] = asyncio.create_task(self._apply(route))
+            self._applying[route.model] = asyncio.create_task(self._apply(route, first=known is None))
         self._seen = newest
         self._tell.set()
 
-    async def _apply(self, route: Route) -> None:
-        """Bring a route into force, however often it takes."""
+    async def _apply(self, route: Route, *, first: bool) -> None:
+        """Bring a route into force, however often it takes. With the `first` one of a model, what is only warm was live before."""
         self.errors.pop(route.model, None)
+        answers = {arm.version for arm in route.arms[:1]}
+        apart = {*(arm.version for arm in route.arms), *route.shadow, *(() if first else route.warm)} - answers
+        apart = apart if answers else set()
         for attempt in range(1_000_000):
-            arms_ok = await self._load_all(route, [arm.version for arm in route.arms])
+            arms_ok = await self._load_all(route, [arm.version for arm in route.arms], apart)
             if arms_ok:
                 self.splits[route.model] = Split(route.arms, salt=route.model)
                 self.errors.pop(route.model, None)
                 self._me = dataclasses.replace(self._me, followed=self._me.followed | {route.model: route.revision})
             self._changed(route.model)
-            warm_ok = await self._load_all(route, [*route.warm, *route.shadow])
+            warm_ok = await self._load_all(route, [*route.warm, *route.shadow], apart)
             self.shadows[route.model] = tuple(v for v in route.shadow if (route.model, v) in self.targets)
             if arms_ok:
                 await self._let_go(route)
-            if arms_ok and warm_ok:
+            if arms_ok and warm_ok and await self._move_all(route):
                 return
             await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
 
-    async def _load_all(self, route: Route, versions: list[int]) -> bool:
-        results = await asyncio.gather(*(self._ensure(route, version) for version in versions))
+    async def _load_all(self, route: Route, versions: list[int], apart: set[int]) -> bool:
+        results = await asyncio.gather(*(self._ensure(route, version, version in apart) for version in versions))
         return all(results)
 
-    async def _ensure(self, route: Route, version: int) -> bool:
+    async def _ensure(self, route: Route, version: int, apart: bool) -> bool:
         """Have a version loaded; its failure is written down, not raised."""
         key = (route.model, version)
         name = f"{route.model}@{version}"
         if key in self.targets:
             return True
-        task = self._loads.get(key)
-        if task is None:
-            task = self._loads[key] = asyncio.create_task(self._load(*key))
-            task.add_done_callback(lambda _: self._loads.pop(key, None))
-            self._states[name] = "loading"
-            self._tell.set()
         try:
-            target = await asyncio.shield(task)  # a newer route may still want it
+            target = await self._loaded(*key, apart=apart)
         except Exception as error:
             told = error if isinstance(error, SteadError) else Failed("load-failed", f"{type(error).__name__}: {error}")
             print(f"{name} could not be loaded: {told}", file=sys.stderr)
@@ -192,15 +193,46 @@ class Follower:
         self._changed(route.model)
         return True
 
-    async def _load(self, model: str, version: int) -> Target:
+    async def _move_all(self, route: Route) -> bool:
+        """Have the version that answers among the workers of its environment, and others with a share apart from them.
+
+        Each answers where it is until it is loaded where it belongs.
+        """
+        for place, arm in enumerate(route.arms):
+            key = (route.model, arm.version)
+            if self.targets[key].apart == (place > 0):
+                continue
+            try:
+                self.targets[key] = await self._loaded(*key, apart=place > 0)
+            except Exception as error:
+                print(f"{route.model}@{arm.version} could not be moved: {error}", file=sys.stderr)
+                return False
+            await self._let_go(route)
+        return True
+
+    async def _loaded(self, model: str, version: int, *, apart: bool) -> Target:
+        """Load a version, or wait for who does so already. One that no route names any more is given up by `_let_go`."""
+        key = (model, version)
+        task = self._loads.get(key)
+        if task is None:
+            task = self._loads[key] = asyncio.create_task(self._load(*key, apart=apart))
+            task.add_done_callback(lambda done: self._loads.pop(key) if self._loads.get(key) is done else None)
+            if key not in self.targets:
+                self._states[f"{model}@{version}"] = "loading"
+                self._tell.set()
+        return await asyncio.shield(task)  # a newer route may still want it
+
+    async def _load(self, model: str, version: int, *, apart: bool) -> Target:
         served = await asyncio.to_thread(operations.served, self._store, model, version)
+        if apart:
+            served = dataclasses.replace(served, key=f"{served.key}-{model}-{version}")
         launch = await asyncio.to_thread(self._launch, served)
         pool = self.pools.get(served.key)
         if pool is None:
             pool = self.pools[served.key] = self._make_pool(launch)
             pool.start()
         name = f"{model}@{version}".encode()
-        return Target(pool, name, await pool.load(name, served.folder))
+        return Target(pool, name, await pool.load(name, served.folder), apart)
 
     def _launch(self, served: Served) -> Launch:
         return Launch(
@@ -218,15 +250,19 @@ class Follower:
         wanted = {f"{route.model}@{version}" for version in kept}
         for name in [name for name in self._states if _model(name) == route.model and name not in wanted]:
             self._states.pop(name)
-            self.targets.pop((route.model, int(name.rpartition("@")[2])), None)
+            self.targets.pop(key := (route.model, int(name.rpartition("@")[2])), None)
+            if (load := self._loads.pop(key, None)) is not None:
+                load.cancel()
+                await asyncio.gather(load, return_exceptions=True)
         self._tell.set()
-        for key, pool in list(self.pools.items()):
-            held = [name.decode() for name in pool.facts]
-            for stale in [n.encode() for n in held if _model(n) == route.model and n not in wanted]:
+        for place, pool in list(self.pools.items()):
+            used = {target.name for target in self.targets.values() if target.pool is pool}
+            for stale in [name for name in pool.facts if _model(name.decode()) == route.model and name not in used]:
                 while pool.busy_with(stale):
+                    pool.hurry(stale)
                     await asyncio.sleep(0.02)
                 await asyncio.shield(asyncio.create_task(pool.unload(stale)))
-            if not pool.facts and not self._loads and self.pools.pop(key, None) is not None:
+            if not pool.facts and not pool.pending and self.pools.pop(place, None) is not None:
                 task = asyncio.create_task(pool.stop())
                 self._stopping.add(task)
                 task.add_done_callback(self._stopping.discard)

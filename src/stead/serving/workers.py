@@ -34,6 +34,8 @@ hardly more than one for a single row, and waiting for it costs less than sharin
 Slower models are spread over the workers."""
 LOAD_TIMEOUT_S = 600.0
 START_TIMEOUT_S = 120.0
+UNWANTED_S = 5.0
+"""So long a worker may go on to load a version that no route names any more and whose requests still wait."""
 _TAIL = 4000
 _LINE = 1 << 16
 
@@ -64,9 +66,15 @@ class Worker(asyncio.Protocol):
         self.label = f"{pool.launch.key}-{slot}"
         self.process: asyncio.subprocess.Process | None = None
         self.ready = False
-        self.loading = False
+        self.loading: bytes | None = None
+        """The version that it loads; requests that came after wait for it."""
         self.loaded: set[bytes] = set()
         self.inflight: dict[int, Call] = {}
+        self.given_up: set[int] = set()
+        """Requests that were answered without it when they had waited too long; it may still compute them."""
+        self.ahead: set[int] = set()
+        """Requests that it had before it was told to load something."""
+        self.loading_since = 0.0
         self.busy_since = 0.0
         self.cost = 0.0
         """Smoothed processor time of a batch, in tenths of milliseconds."""
@@ -129,7 +137,9 @@ class Worker(asyncio.Protocol):
 
     async def load(self, name: bytes, folder: str) -> Facts:
         """Load a version. Raises WorkerLost, or the worker's own error."""
-        self.loading = True
+        self.loading = name
+        self.loading_since = time.monotonic()
+        self.ahead = {*self.inflight, *self.given_up}
         self.pool.refresh()
         try:
             async with asyncio.timeout(LOAD_TIMEOUT_S):
@@ -137,8 +147,11 @@ class Worker(asyncio.Protocol):
         except TimeoutError:
             self.kill()
             raise Failed("load-timeout", f"loading took more than {LOAD_TIMEOUT_S:g} s") from None
+        except asyncio.CancelledError:
+            self.kill()  # nobody wants the version any more, and nothing else ends a load
+            raise
         finally:
-            self.loading = False
+            self.loading = None
             self.pool.refresh()
         if frame.kind == frames.ERROR:
             raise from_dict(msgspec.json.decode(frame.body))
@@ -229,8 +242,10 @@ class Worker(asyncio.Protocol):
         for frame in arrived:
             if frame.kind == frames.ANSWER:
                 call = self.inflight.pop(frame.number, None)
-                if call is not None:  # else it timed out before
+                if call is not None:
                     done.append((call, frame))
+                else:  # it timed out before
+                    self.given_up.discard(frame.number)
             elif frame.kind == frames.HELLO:
                 if not self._hello.done():
                     self._hello.set_result(frame)
@@ -275,6 +290,8 @@ class Pool:
         self.facts: dict[bytes, Facts] = {}
         self.open = 0
         """Requests that are not answered yet."""
+        self.pending = 0
+        """Versions that are to be loaded."""
         self.lump = 1
         """How many frames are worth a write: half of the requests that were under way lately, a batch at most."""
         self.restarts = 0
@@ -313,22 +330,29 @@ class Pool:
 
         Raises the worker's own error, or Failed (`worker-failed`, `worker-died`) with its last words.
         """
-        async with self._load_lock:
-            deaths = 0
-            while (worker := await self._without(name)) is not None:
-                try:
-                    facts = await worker.load(name, folder)
-                except WorkerLost:
-                    deaths += 1
-                    if deaths == DEATHS and name not in self.facts:
-                        raise Failed("worker-died", f"the worker died while loading: {worker.last_words()}") from None
-                    if deaths > DEATHS:
-                        break
-                else:
-                    self._folders[name] = folder
-                    self.facts[name] = facts
-                    self.refresh()
-            return self.facts[name]
+        self.pending += 1
+        try:
+            async with self._load_lock:
+                return await self._load(name, folder)
+        finally:
+            self.pending -= 1
+
+    async def _load(self, name: bytes, folder: str) -> Facts:
+        deaths = 0
+        while (worker := await self._without(name)) is not None:
+            try:
+                facts = await worker.load(name, folder)
+            except WorkerLost:
+                deaths += 1
+                if deaths == DEATHS and name not in self.facts:
+                    raise Failed("worker-died", f"the worker died while loading: {worker.last_words()}") from None
+                if deaths > DEATHS:
+                    break
+            else:
+                self._folders[name] = folder
+                self.facts[name] = facts
+                self.refresh()
+        return self.facts[name]
 
     async def _without(self, name: bytes) -> Worker | None:
         """A ready worker that lacks a version; None where all that are ready have it."""
@@ -345,12 +369,22 @@ class Pool:
             await self._changed.wait()
 
     async def unload(self, name: bytes) -> None:
-        """Forget a version. Its requests must have been answered."""
+        """Forget a version. Its requests must have been answered. A worker that still loads it is ended, and begins without it."""
         self._folders.pop(name, None)
         self.facts.pop(name, None)
         self.refresh()
+        for worker in self.workers:
+            if worker.loading == name:
+                worker.kill()
         # all are asked before anything is awaited: a load that comes next finds no worker that still has to forget it
         await asyncio.gather(*[worker.unload(name) for worker in self.workers], return_exceptions=True)
+
+    def hurry(self, name: bytes) -> None:
+        """End workers that load a version for long which nobody wants any more: others wait for them."""
+        for worker in self.workers:
+            if worker.loading == name and time.monotonic() - worker.loading_since > UNWANTED_S:
+                self._folders.pop(name, None)
+                worker.kill()
 
     def busy_with(self, name: bytes) -> bool:
         calls = [call for worker in self.workers for call in worker.inflight.values()]
@@ -421,8 +455,10 @@ class Pool:
             stuck = [call for call in worker.inflight.values() if call.received_ns < oldest]
             for call in stuck:
                 del worker.inflight[call.number]
+                worker.given_up.add(call.number)
             late += stuck
-            if stuck and not worker.loading and time.monotonic() - worker.busy_since > self._timeout_s:
+            owed = worker.given_up & worker.ahead if worker.loading else worker.given_up
+            if owed and time.monotonic() - worker.busy_since > self._timeout_s:
                 print(f"[{worker.label}] no answer for {self._timeout_s:g} s: ended", file=sys.stderr)
                 worker.kill()
         if late:

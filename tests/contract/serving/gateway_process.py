@@ -27,7 +27,7 @@ def opened(root: Path) -> Store:
 
 
 def times(factor: int) -> Callable[[Any], Any]:
-    """A plain model: `factor` times x, and what goes wrong where x is -1 to -6."""
+    """A plain model: `factor` times x, and what goes wrong where x is -1 to -6; 3 times x hangs at -7, raises at -8."""
     leaked: list[bytearray] = []
 
     def predict(columns: Any) -> Any:
@@ -41,6 +41,10 @@ def times(factor: int) -> Callable[[Any], Any]:
             os._exit(3)
         if -3.0 in values:
             time.sleep(600)
+        if -7.0 in values and factor == 3:
+            time.sleep(600)
+        if -8.0 in values and factor == 3:
+            raise ValueError("x is -8")
         if -4.0 in values:
             time.sleep(0.5)
         if -5.0 in values:

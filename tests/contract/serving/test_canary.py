@@ -6,15 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
 from stead import deployments, jobs, ledger, models, policies, predictions, serving
 from stead.config import load_settings
+from stead.deployments import telling
 from stead.errors import Conflict, InvalidInput
 from stead.predictions import Label
 from stead.processes.handlers import handlers
@@ -24,7 +28,7 @@ from stead.store import Store
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from decided import check_decisions
-from gateway_process import Running
+from gateway_process import Running, until
 
 DAY = 86_400_000
 HOLDER = "test"
@@ -205,6 +209,55 @@ def test_a_version_whose_answers_are_no_numbers_is_taken_back(world: World) -> N
     assert world.live() == 1 and shares(store) == {1: 1.0}
     route = serving.get_route(store, "times")
     assert route is not None and route.shadow == [], "it does not even score aside"
+
+
+@pytest.fixture
+def quick(shop: Store, run: Callable[..., Running]) -> World:
+    """The world with a gateway that waits a second for an answer."""
+    made = World(shop, run(shop, predict_timeout_s=1))
+    deployments.deploy(shop, "times", version=1)
+    made.settle()
+    return made
+
+
+def test_a_version_that_hangs_is_taken_back_and_the_present_one_answers_meanwhile(quick: World) -> None:
+    store, gateway = quick.store, quick.gateway
+    asked = deployments.deploy(store, "times", version=3, plan="canary")
+    quick.settle()
+    assert shares(store) == {1: 0.75, 3: 0.25}
+
+    def ask(n: int) -> tuple[int, int]:
+        with httpx.Client(base_url=gateway.url, timeout=30) as client:
+            answer = client.post("/predict/times", json={"row": {"x": -7.0 if n % 3 == 0 else 1.0}})
+        return int(answer.headers["x-stead-version"]), answer.status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        answered = list(threads.map(ask, range(120)))
+    mine = [status for version, status in answered if version == 1]
+    assert len(mine) > 60 and mine.count(200) >= 0.95 * len(mine), mine
+    assert {status for version, status in answered if version == 3} >= {504}
+    done = deployments.observe(store, asked.id)
+    assert done.state == "aborted" and done.error is not None and done.error["code"] == "guard-errors"
+    assert done.evidence is not None and done.evidence["hung"] >= 3 and done.evidence["other_hung"] == 0
+    assert done.evidence["latency"]["estimate"] > 900_000 > done.evidence["other_latency"]["estimate"]
+    told = {guard.name: guard.verdict for guard in telling.guards(done)}
+    assert told["Answers too late"] == "broken" and told["Failed aside"] == "broken"
+    begun = time.monotonic()
+    until(lambda: "times@3" not in gateway.row().loaded)
+    assert gateway.http.post("/predict/times", json={"row": {"x": -7.0}}).status_code == 200
+    assert time.monotonic() - begun < 10
+
+
+def test_a_shadow_that_fails_where_the_present_version_does_not_is_taken_back(quick: World) -> None:
+    store = quick.store
+    asked = deployments.deploy(store, "times", version=3, plan="shadow")
+    quick.settle()
+    for _ in range(60):
+        assert quick.gateway.http.post("/predict/times", json={"row": {"x": -8.0}}).status_code == 200
+    until(lambda: predictions.read_asides(store, "times", came=0).num_rows >= 60)
+    done = deployments.observe(store, asked.id)
+    assert done.state == "aborted" and done.error is not None and done.error["code"] == "guard-errors"
+    assert "60 of 60" in done.error["message"]
 
 
 def test_a_shadow_asks_nobody_to_trust_it(world: World) -> None:
