@@ -22,6 +22,7 @@ from gateway_process import Running, route, until
 from stead import models, serving
 from stead.errors import Failed
 from stead.predictions import Logged
+from stead.runtime import formats
 from stead.runtime.recordlog import read_records
 from stead.store import Store
 
@@ -326,6 +327,49 @@ def test_a_version_that_cannot_be_loaded_leaves_the_old_one_answering(shop: Stor
     assert running.http.post("/predict/times", json={"row": {"x": 3}}).json()["version"] == 1
     serving.wait_applied(shop, route(shop, "times", (2, 1.0)), timeout_s=30)
     assert running.http.post("/predict/times", json={"row": {"x": 3}}).json()["version"] == 2
+
+
+def hanging(flag: str) -> Callable[[Any], Any]:
+    """A model that hangs, also as it is loaded, while a file is there."""
+
+    def predict(columns: Any) -> Any:
+        import os
+        import time
+
+        while os.path.exists(flag):
+            time.sleep(0.1)
+        return list(columns["x"])
+
+    return predict
+
+
+def test_going_back_waits_for_no_version_that_hangs_as_it_is_loaded(
+    shop: Store, run: Callable[..., Running], tmp_path: Path
+) -> None:
+    flag = tmp_path / "hangs"
+    environment = models.get_logged_model(shop, models.get_version(shop, "times@1").logged_model).environment
+    info = formats.save(hanging(str(flag)), tmp_path / "model", input_example={"x": [1.0]})
+    hung = models.register(
+        shop, "times", models.log_model(shop, tmp_path / "model", name="times", environment=environment, info=info).id
+    )
+    running = run(shop, predict_timeout_s=1)
+    serving.wait_applied(shop, route(shop, "times", (1, 1.0)), timeout_s=60)
+    serving.wait_applied(shop, route(shop, "times", (hung.version, 1.0), warm=[1]), timeout_s=60)
+    until(lambda: len(running.workers()) == 2)  # it has moved to the workers of the environment
+    flag.touch()
+    for worker in running.workers():
+        os.kill(worker, signal.SIGKILL)
+    until(lambda: running.http.post("/predict/times", json={"row": {"x": 3}}).status_code == 504)
+    begun = time.monotonic()
+    serving.wait_applied(shop, route(shop, "times", (1, 1.0)), timeout_s=10)
+    until(lambda: running.http.post("/predict/times", json={"row": {"x": 3}}).status_code == 200)
+    assert time.monotonic() - begun < 15
+    route(shop, "times", (1, 1.0), warm=[hung.version])  # it hangs among workers of its own
+    until(lambda: running.row().loaded.get(f"times@{hung.version}") == "loading")
+    time.sleep(2)
+    route(shop, "times", (1, 1.0), warm=[2])
+    serving.wait_loaded(shop, "times", 2, timeout_s=20)
+    until(lambda: len(running.workers()) == 4)
 
 
 def test_a_kept_version_takes_over_within_a_second(shop: Store, run: Callable[..., Running]) -> None:
