@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 
 from stead import datasets, ledger, predictions
-from stead.errors import Conflict, NotFound
-from stead.predictions import Counts, Label, PredictionLog, compaction
+from stead.cli import cli
+from stead.errors import Conflict, Failed, InvalidInput, NotFound
+from stead.predictions import Counts, Label, PredictionLog, compaction, reading
 from stead.store import Store, hold_bytes
 from tests.contract.traffic import hours, label, log
 
@@ -105,3 +108,34 @@ def test_with_its_column_named_the_next_training_learns_without_the_person(any_s
     assert datasets.read(store, "trips@3", since=0).num_rows == 2
     assert datasets.get_version(store, "trips@2", with_parts=True).part_list == before, "versions do not change"
     assert datasets.add(store, "trips", pa.table({"who": ["x"], "hour": [1], "at": [5000]}), append=True).marks == []
+
+
+def test_a_column_that_no_data_has_is_refused_before_anything_is_erased(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log(store, [msgspec.structs.replace(each, key="7") for each in hours(2)])
+    datasets.add(store, "trips", pa.table({"who": ["7"], "hour": [7]}))
+    with pytest.raises(InvalidInput, match="nothing was erased") as raised:
+        predictions.erase_key(store, "bikes", "7", column="nope")
+    assert raised.value.code == "column-unknown" and "hour, who" in str(raised.value.hint)
+    assert predictions.counts(store, "bikes").logged == 2
+    datasets.add(store, "nobody", pa.table({"place": ["x"]}))
+    monkeypatch.setenv("STEAD_STORE", str(store.root))
+    told = CliRunner().invoke(cli, ["erase", "bikes", "--key", "7", "--column", "place", "--yes"]).output
+    assert "2 requests erased" in told and "no data that was not marked before holds the key in place" in told
+
+
+def test_a_reader_that_finds_a_listed_file_gone_looks_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    log(store, hours(2))
+    predictions.compact(store)
+    listed, looks = reading.paths, []
+
+    def gone_at_first(*args: Any) -> list[str]:
+        looks.append(0)
+        return listed(*args) if len(looks) > 1 else [str(store.root / "blobs" / "d3" / "gone")]
+
+    monkeypatch.setattr(reading, "paths", gone_at_first)
+    assert predictions.read_requests(store, "bikes", came=0).num_rows == 2
+    monkeypatch.setattr(reading, "paths", lambda *_: [str(store.root / "gone")])
+    with pytest.raises(Failed, match="No files found"):
+        predictions.read_requests(store, "bikes", came=0)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import threading
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from stead import deployments, fleet, jobs, ledger, models, policies
+from stead import deployments, fleet, gates, jobs, ledger, models, policies
 from stead.cli import cli
 from stead.deployments import telling
 from stead.deployments.canary import begin
@@ -105,6 +107,39 @@ def test_what_a_canary_stands_on_is_told_while_it_runs_and_when_it_has_ended(
     assert any(line.startswith("Split by the shares") for line in text.splitlines())
     told = json.loads(CliRunner().invoke(cli, ["deployments", "show", str(number), "--json"]).output)
     assert (told["deployment"]["evidence"]["arm_rows"], told["deployment"]["evidence"]["days"]) == (96, 16)
+
+
+def test_how_long_still_is_one_figure_wherever_it_is_told(store: Store) -> None:
+    world = Displaced(store)
+    number = canary(world, "ab")
+    rng = np.random.default_rng(0)
+    for day in range(12):
+        world.both(day, day + 1, loss=float(rng.normal(0.85, 0.2)), answering=1 if day % 4 else 2)
+    held = deployments.observe(store, number)
+    assert held.evidence is not None and held.evidence["more_days"] > 1
+    said = held.evidence["decision"]["said"]
+    told = {name: value for name, value, _ in telling.figures(held, "mae", str)}["To a proof"]
+    assert f"a proof takes about {told} more at this difference" in said
+    for days, words in ((73_497.0, "none"), (45.2, "46 days")):
+        seen = {**held.evidence, "more_days": days}
+        shown = telling.figures(dataclasses.replace(held, evidence=seen), "mae", str)
+        assert {name: value for name, value, _ in shown}["To a proof"] == words
+
+
+def test_a_deployment_shows_what_its_own_gates_said_and_the_usual_latency(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEAD_STORE", str(store.root))
+    world = Displaced(store)
+    number = canary(world)
+    for asked in (number, number + 100):
+        gates.keep_verdict(store, "m", 2, gates.Verdict("parity", "passed", f"asked by {asked}"), deployment=asked)
+    world.both(0, 1, loss=1.0, answering=1)
+    deployments.observe(store, number)
+    text = CliRunner().invoke(cli, ["deployments", "show", str(number)], catch_exceptions=False).output
+    assert f"asked by {number}\n" in text and f"asked by {number + 100}" not in text
+    latency = next(line for line in text.splitlines() if line.startswith("95 % of answers"))
+    assert "1.5 times the usual; v1 has" in latency
 
 
 @pytest.mark.parametrize("loss", [0.7, 1.4])
@@ -217,3 +252,26 @@ def test_each_step_of_a_canary_lasts_its_own_days(store: Store) -> None:
     world.both(8, 9, loss=0.9, answering=1)
     world.both(9, 10, loss=0.9, answering=2)
     assert deployments.observe(store, number).state in ("switching", "live")
+
+
+def test_a_wrong_setting_keeps_nobody_from_looking_going_back_or_ending(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is told, and what needs no more than the store's place goes by the rest."""
+    (tmp_path / "stead.toml").write_text(f'[settings]\nstore = "{store.root}"\nkeep_data = "1d"\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("STEAD_STORE", raising=False)
+    Displaced(store)
+    for command, said in (
+        (["status"], "kept warm"),
+        (["down"], "stead was not up"),
+        (["deployments", "cancel", "99"], "no deployment 99"),
+        (["rollback", "m"], "m@1"),
+    ):
+        told = CliRunner().invoke(cli, command)
+        assert "warning: " in told.output and "settings.keep_data must be 7d at least" in told.output, command
+        assert said in told.output + str(told.exception), (command, told.output)
+    refused = CliRunner().invoke(cli, ["models", "list"])
+    assert "settings.keep_data must be 7d at least" in str(refused.exception) and refused.exit_code
+    (tmp_path / "stead.toml").write_text("[settings]\nstore = 5\n")
+    assert "settings.store must be str" in str(CliRunner().invoke(cli, ["down"]).exception)

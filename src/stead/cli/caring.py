@@ -151,6 +151,8 @@ def erase(model: str, key: str, column: str | None, reason: str | None, yes: boo
     print(f"{model}: {made.requests} requests erased, {made.segments} files of the log written anew")
     if made.marked:
         print(f"marked, for they hold the key: {', '.join(made.marked)}")
+    elif column:
+        print(f"no data that was not marked before holds the key in {column}: no version was marked or made")
     if made.without:
         print(f"without it: {', '.join(made.without)}")
     elif made.marked:

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from stead.cli.output import Bar
-from stead.config import LEVELS, Project, Settings, find_project, load_project, load_settings
+from stead.cli.output import Bar, note
+from stead.config import LEVELS, Project, Settings, find_project, load_loosely, load_project, load_settings
 from stead.errors import Failed, InvalidInput, NotFound, SteadError, Unreachable, from_dict
 
 if TYPE_CHECKING:
@@ -36,10 +36,23 @@ def settings() -> Settings:
     return load_settings(project_or_none())
 
 
-def connect() -> Caller:
+def settings_anyway() -> Settings:
+    """The settings in force, with a warning where stead.toml is wrong: for commands that end, show or go back."""
+    root = find_project()
+    try:
+        return settings()
+    except InvalidInput as error:
+        if root is None:
+            raise
+        loose = load_settings(load_loosely(root))
+        note(f"warning: {error.message}; it goes by the rest of the settings, store {loose.store}")
+        return loose
+
+
+def connect(chosen: Settings | None = None) -> Caller:
     from stead.api import connect
 
-    return connect(settings())
+    return connect(chosen or settings())
 
 
 def model_names(_: click.Context, __: click.Parameter, begun: str) -> list[str]:

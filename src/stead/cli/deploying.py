@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from stead.cli import output
-from stead.cli.common import connect, ensure_up, follow, gateway_url, model_names, split_ref
+from stead.cli.common import connect, ensure_up, follow, gateway_url, model_names, settings_anyway, split_ref
 from stead.config import ROLLOUTS
 
 RUNNING = 200
@@ -104,7 +104,7 @@ def _example(caller: Any, model: str) -> list[str]:
 @output.json_option
 def rollback(model: str, to: int | None, reason: str | None, as_json: bool) -> Any:
     """Go back to the last good version, which is kept warm: done when the command returns."""
-    caller = connect()
+    caller = connect(settings_anyway())
     started = time.perf_counter()
     deployment = caller.call("deployments.rollback", model=model, to=to, reason=reason)
     if deployment.state != "live":
@@ -178,7 +178,8 @@ def deployments_show(number: int, as_json: bool) -> Any:
     """One deployment, step by step, with the verdicts of its gates; of a canary the rows, days and guards that it stands on."""
     caller = connect()
     found = caller.call("deployments.get_deployment", number=number)
-    verdicts = list(caller.call("gates.list_verdicts", model=found.model, version=found.version))
+    asked = caller.call("gates.list_verdicts", model=found.model, version=found.version)
+    verdicts = [verdict for verdict in asked if verdict.deployment in (None, number)]  # of its training, and its own
     if as_json:
         return {"deployment": found, "verdicts": verdicts}
     print(f"deployment {found.id}: {found.model}@{found.version}, {found.kind}, {found.state}")
@@ -211,7 +212,7 @@ def _evidence(deployment: Any, loss: str) -> None:
 @click.option("--reason")
 def deployments_cancel(number: int, reason: str | None) -> None:
     """Stop a deployment that is under way."""
-    found = connect().call("deployments.cancel_deployment", number=number, reason=reason)
+    found = connect(settings_anyway()).call("deployments.cancel_deployment", number=number, reason=reason)
     output.note(f"deployment {found.id} is cancelled; the present version goes on answering")
 
 

@@ -9,6 +9,7 @@ import click
 
 from stead.cli import output
 from stead.cli.common import settings as settings_here
+from stead.cli.common import settings_anyway
 from stead.config import SETTINGS, Settings
 from stead.config.units import percent
 from stead.errors import InvalidInput
@@ -82,7 +83,7 @@ def down() -> None:
     """End what `stead up` started for this store."""
     from stead.processes.supervisor import stop
 
-    output.note("stead is down" if stop(settings_here()) else "stead was not up")
+    output.note("stead is down" if stop(settings_anyway()) else "stead was not up")
 
 
 @click.command()
@@ -92,7 +93,7 @@ def status(as_json: bool) -> Any:
     from stead.api import connect
     from stead.processes import lifeline
 
-    settings = settings_here()
+    settings = settings_anyway()
     caller = connect(settings)
     state = lifeline.read_state(Path(settings.store).expanduser()) if not settings.url else None
     gateways = caller.call("serving.gateways", alive=True)

@@ -4,7 +4,7 @@ There is little to configure. Settings come from the environment (`STEAD_…`), 
 then from the default. What belongs to a model stands in `stead.toml` under `[models.NAME]`.
 """
 
-from stead.config.projectfile import find_project, load_project
+from stead.config.projectfile import find_project, load_loosely, load_project
 from stead.config.settings import SETTINGS, Setting, Settings, load_settings
 from stead.config.types import (
     FILE,
@@ -41,6 +41,7 @@ __all__ = [
     "checked_name",
     "duration_ms",
     "find_project",
+    "load_loosely",
     "load_project",
     "load_settings",
     "size_text",

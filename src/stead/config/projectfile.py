@@ -45,6 +45,20 @@ def load_project(root: Path | None = None) -> Project:
     return _Reader(folder / FILE).project()
 
 
+def load_loosely(root: Path) -> Project:
+    """No more of a project than the settings that are right, whatever else is wrong in its file.
+
+    It is enough to end and to show what runs. Raises InvalidInput where the file is not TOML or its `store` is wrong.
+    """
+    reader = _Reader(root / FILE)
+    found = reader.data.get("settings")
+    settings = found if isinstance(found, dict) else {}
+    right = {name: v for name, v in settings.items() if name in SETTINGS and SETTINGS[name].problem(v) is None}
+    if "store" in settings and "store" not in right:
+        reader.project()
+    return Project(name=root.name, root=root, python=None, requirements="", models={}, settings=right)
+
+
 NUMBERS = {"age": ("max_age", '"90d"'), "loss": ("max_loss", "0.2"), "data": ("new_rows", "10000")}
 """Triggers that fire by a number: its key and an example."""
 

@@ -6,7 +6,7 @@ between two times, files for a job, and verifies bytes. `contracts` says what a 
 """
 
 from stead.datasets.contracts import Contract, contract_text, infer_contract, inferred, read_contract, violations
-from stead.datasets.marking import Held, find_key, mark_in, marked_now
+from stead.datasets.marking import Held, columns_held, find_key, mark_in, marked_now
 from stead.datasets.operations import add, add_stored, get_version, leave_out, list_datasets, list_versions
 from stead.datasets.quarantine import Quarantined, held_back, list_quarantine, put_aside
 from stead.datasets.reading import materialise, read, verify
@@ -29,6 +29,7 @@ __all__ = [
     "Quarantined",
     "add",
     "add_stored",
+    "columns_held",
     "contents",
     "contract_text",
     "find_key",

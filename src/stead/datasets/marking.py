@@ -50,6 +50,13 @@ def find_key(store: Store, key: str, *, digest: str, column: str | None = None) 
     return held
 
 
+def columns_held(store: Store) -> list[str]:
+    """The columns of all versions of data, each name once."""
+    with store.db.read() as tx:
+        found = tx.execute(sa.select(versions.c.schema)).scalars().all()
+    return sorted({column["name"] for schema in found for column in schema})
+
+
 def marked_now(store: Store, dataset: str) -> str:
     """What whoever trains on the newest version of a dataset should know of its marks; empty where there is nothing."""
     query = sa.select(versions).where(versions.c.dataset == dataset).order_by(versions.c.version.desc()).limit(1)

@@ -30,6 +30,8 @@ HANGS = 3
 """A version that took too long for so many requests, where the other one did for none, hangs."""
 SLOWER = 1.5
 SPLIT = 0.001
+LONG = 365
+"""Days after which a proof is none to wait for."""
 STOPPED = ("errors", "latency", "outputs")
 """Guards after which a version runs no more, not even aside."""
 
@@ -103,12 +105,11 @@ def judge(evidence: Evidence, deployment: Deployment) -> Decision:
     if "loss" in plan.guards and not needs and evidence.loss.high is None:
         needs.append("losses in more blocks of time (seven, or more where neighbours go together)")
     if needs:
-        why = _past(evidence, deployment) or _soon(evidence, plan)
+        why = _past(evidence, deployment) or f"{_soon(evidence, plan)}{_proof(evidence)}"
         return Decision("hold", f"waits for evidence: {', '.join(needs)}{why}")
     proven = evidence.loss.high is not None and evidence.loss.high < 0
     if plan.kind == "ab" and not proven:
-        more = f", about {_days(evidence.more_days)} more at this difference" if evidence.more_days else ""
-        return Decision("hold", f"neither is shown to be better{more}")
+        return Decision("hold", f"neither is shown to be better{_proof(evidence)}")
     said = "harm beyond the margin is excluded" if proven else "least evidence is reached and every guard holds"
     said = "it is shown to be better" if plan.kind == "ab" else said
     return Decision("advance", said)
@@ -196,15 +197,34 @@ def _past(evidence: Evidence, deployment: Deployment) -> str:
 
 
 def _soon(evidence: Evidence, plan: RolloutConfig) -> str:
-    """How long still at today's traffic."""
+    """How long still until the least evidence is there."""
     counted = _counted(evidence, plan)
     if not evidence.days or not counted:
         return ""
     left = max(plan.days - evidence.step_days, (plan.rows - evidence.step_rows) / (counted / evidence.days))
-    return f"; about {_days(left)} more at this traffic"
+    return f"; about {days_text(left)} more at this traffic for the least evidence" if left > 0 else ""
 
 
-def _days(number: float) -> str:
+def _proof(evidence: Evidence) -> str:
+    return "" if evidence.more_days is None else f"; {proof_text(evidence.more_days)}"
+
+
+def proof_text(more_days: float) -> str:
+    """When the interval of the loss excludes the bound, should today's estimate and spread stay.
+
+    >>> proof_text(45.2), proof_text(73_497), proof_text(0)
+    ('a proof takes about 46 days more at this difference', 'no proof comes at this difference', 'the proof is there')
+    """
+    if more_days > LONG:
+        return "no proof comes at this difference"
+    return f"a proof takes about {days_text(more_days)} more at this difference" if more_days else "the proof is there"
+
+
+def days_text(number: float) -> str:
+    """
+    >>> days_text(0.2), days_text(1.5)
+    ('1 day', '2 days')
+    """
     whole = max(1, math.ceil(number))
     return f"{whole} day{'s' if whole > 1 else ''}"
 

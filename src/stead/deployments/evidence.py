@@ -155,7 +155,7 @@ def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
     due = _due(model, now)
     block = block_of(due - begun.event_time)
     until = due // block * block
-    pairs = _pairs(store, deployment, since=begun.event_time, until=now)
+    pairs = _pairs(store, deployment, since=begun.event_time, until=now, came=begun.at)
     found = _losses(deployment, model, pairs, until)
     total = float(found.weight.sum())
     scale = float(found.first.sum()) / total if total > 0 else math.nan
@@ -257,14 +257,21 @@ def _due(model: models.Model, now: int) -> int:
     return now - duration_ms(str(model.settings.get("label_delay") or "0h"))
 
 
-def paired_losses(store: Store, deployment: Deployment, model: models.Model, *, since: int, until: int) -> Paired:
-    """Losses of a deployment's two versions on the rows that both scored, whichever answered; since <= event time < until."""
-    return _losses(deployment, model, _pairs(store, deployment, since=since, until=until), until)
+def paired_losses(
+    store: Store, deployment: Deployment, model: models.Model, *, since: int, until: int, came: int
+) -> Paired:
+    """Losses of a deployment's two versions on the rows that both scored, whichever answered; since <= event time < until.
+
+    Rows that came before the moment `came` of the wall clock are of an earlier replay.
+    """
+    return _losses(deployment, model, _pairs(store, deployment, since=since, until=until, came=came), until)
 
 
-def _pairs(store: Store, deployment: Deployment, *, since: int, until: int) -> pa.Table:
+def _pairs(store: Store, deployment: Deployment, *, since: int, until: int, came: int) -> pa.Table:
     first, second = deployment.previous or 0, deployment.version
-    return predictions.read_pairs(store, deployment.model, first, second, since=since, until=max(until, since))
+    return predictions.read_pairs(
+        store, deployment.model, first, second, since=since, until=max(until, since), came=came
+    )
 
 
 def _losses(deployment: Deployment, model: models.Model, pairs: pa.Table, until: int) -> Paired:

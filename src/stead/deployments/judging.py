@@ -110,7 +110,8 @@ def judge(store: Store, waiting: Sequence[Judgement]) -> bool:
 
 
 def _measure(store: Store, deployment: Deployment, model: models.Model, *, since: int, until: int) -> Found:
-    pairs = paired_losses(store, deployment, model, since=since, until=until)
+    decided = (step.at for step in deployment.steps if step.state in ("live", "aborted"))
+    pairs = paired_losses(store, deployment, model, since=since, until=until, came=next(decided, 0))
     weight = float(pairs.weight.sum())
     usual = float(pairs.first.sum()) / weight if weight > 0 else math.nan
     if not usual > 0:

@@ -61,11 +61,15 @@ def rollback(
 
     `to` names any earlier version that was live; one that is not warm is loaded first, by a job, while the present one answers.
     Where a model was taken out of service, it is the version that answered last.
+    While another version has a share of the traffic, cancelling that is what goes back.
     Raises NotFound, Conflict (`nothing-to-roll-back`, `never-live`, `deployment-under-way`).
     """
     models.get_model(store, model)
     live = live_deployment(store, model)
     target = to if to is not None else _last_good(store, model, live)
+    coming = under_way(store, model)
+    if coming is not None and (coming.state == "canary" or target is None):
+        raise _busy(coming, f"stead deployments cancel {coming.id}")
     if target is None and live is None:
         raise Conflict("nothing-to-roll-back", f"no version of {model} was ever live", hint=f"stead deploy {model}")
     if target is None:
@@ -377,11 +381,12 @@ def _plan(tx: sa.Connection, model: str, kind: str | None) -> RolloutConfig:
 
 def _check_idle(tx: sa.Connection, model: str) -> None:
     if (other := under_way_in(tx, model)) is not None:
-        raise Conflict(
-            "deployment-under-way",
-            f"deployment {other.id} of {model}@{other.version} is under way ({other.state})",
-            hint=f"stead deployments show {other.id}; stead deployments cancel {other.id}",
-        )
+        raise _busy(other, f"stead deployments show {other.id}; stead deployments cancel {other.id}")
+
+
+def _busy(other: Deployment, hint: str) -> Conflict:
+    said = f"deployment {other.id} of {other.model}@{other.version} is under way ({other.state})"
+    return Conflict("deployment-under-way", said, hint=hint)
 
 
 def _insert(

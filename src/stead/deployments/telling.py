@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from stead.config.units import figure, lasting, milliseconds, number, percent, points
-from stead.deployments.canary import ERRORS, HANGS, SLOWER, SPLIT
+from stead.deployments.canary import ERRORS, HANGS, LONG, SLOWER, SPLIT, days_text
 from stead.deployments.evidence import OWN_TOLERANCE, SHIFT, margin_of
 from stead.deployments.types import Deployment
 
@@ -81,7 +81,8 @@ def figures(deployment: Deployment, loss: str, when: Callable[[int], str]) -> li
     if plan.kind == "shadow" and "requests" in seen:
         out[-1] = ("Requests", number(seen["requests"]), f"v{deployment.previous} answered all of them{past}")
     if deployment.state == "canary" and (more := seen["more_days"]):
-        out.append(("Days to a proof", f"{max(1, round(more))}", "at this difference, by the interval of the loss"))
+        told = ("none", "not at this difference") if more > LONG else (days_text(more), "more at this difference")
+        out.append(("To a proof", told[0], f"{told[1]}, by the interval of the loss"))
     return out
 
 
@@ -113,6 +114,8 @@ def guards(deployment: Deployment) -> list[Guard]:
         usual = seen["other_latency"]["high"]
         bound = SLOWER * usual if usual is not None else None
         text = f"at most {SLOWER:g} times the usual{f', {milliseconds(bound)}' if bound is not None else ''}"
+        if (now := seen["other_latency"]["estimate"]) is not None:
+            text += f"; v{deployment.previous} has {milliseconds(now)}"
         out.append(_guard("95 % of answers within", seen["latency"], bound, text, ended, milliseconds))
     if "outputs" in names:
         out.append(Guard("Unusable outputs", _held(seen["unusable"] == 0), number(seen["unusable"]), "", "none"))

@@ -12,7 +12,7 @@ from typing import Any
 import blake3
 
 from stead import datasets, ledger
-from stead.errors import Conflict, InvalidInput, NotFound
+from stead.errors import Conflict, InvalidInput, NotFound, did_you_mean
 from stead.predictions.compaction import clear_erased, compact
 from stead.predictions.index import look
 from stead.predictions.labels import seal_labels
@@ -50,11 +50,14 @@ def erase_key(store: Store, model: str, key: str, *, reason: str | None = None, 
 
     A data version that holds the key is marked: whoever trains on it is told. `column` names the data's column of keys: only it is
     looked at, and the newest version of each dataset is followed by one without those rows.
-    Raises InvalidInput (`key-invalid`), NotFound (`key-unknown`), Conflict (`erase-waits`: some of it is in a file that a process
+    Raises InvalidInput (`key-invalid`, `column-unknown`), NotFound (`key-unknown`), Conflict (`erase-waits`: some of it is in a file that a process
     writes to, or a backup is under way; the same call later takes the rest).
     """
     if not key:
         raise InvalidInput("key-invalid", "an empty key names nobody")
+    if column is not None and column not in (known := datasets.columns_held(store)):
+        hint = did_you_mean(column, known) or f"columns of the data: {', '.join(known) or 'none'}"
+        raise InvalidInput("column-unknown", f"no data has a column {column!r}; nothing was erased", hint=hint)
     if not may_delete(store):
         raise Conflict(
             "erase-waits", "a backup is under way, and bytes that it copies stay", hint="try again when it is done"

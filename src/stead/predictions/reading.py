@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, wraps
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from stead.errors import Failed, InvalidInput
 from stead.predictions import frames
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
+P = ParamSpec("P")
+T = TypeVar("T")
 MOST = 10_000
 _LAST_ID = "g"
 """Above every id."""
@@ -45,6 +47,27 @@ def connect() -> Iterator[DuckDBPyConnection]:
         con.close()
         with home.cursor() as ended:
             ended.execute(f"detach database if exists {name}")
+
+
+GONE = "No files found"
+"""How DuckDB begins to say that a file is not there."""
+LOOKS = 3
+
+
+def again(reads: Callable[P, T]) -> Callable[P, T]:
+    """Look again where a file that was listed is gone: erasing writes files of the log anew while others read."""
+
+    @wraps(reads)
+    def reading(*args: P.args, **kwargs: P.kwargs) -> T:
+        for _ in range(LOOKS - 1):
+            try:
+                return reads(*args, **kwargs)
+            except Failed as error:
+                if error.code != "log-unreadable" or GONE not in error.message:
+                    raise
+        return reads(*args, **kwargs)
+
+    return reading
 
 
 @cache
@@ -104,6 +127,7 @@ def union(con: DuckDBPyConnection, name: str, files: list[str], table: pa.Table)
         con.execute(f"create view {name} as select * from {name}_tail")
 
 
+@again
 def counts(store: Store, model: str) -> Counts:
     """How much of a model is logged and labelled, exact at this moment. Unknown labels are counted over all models."""
     view = look(store, "predictions")
@@ -124,6 +148,7 @@ def counts(store: Store, model: str) -> Counts:
         return Counts(*found.fetchall()[0])
 
 
+@again
 def list_predictions(
     store: Store,
     model: str,
@@ -160,6 +185,7 @@ def list_predictions(
             wanted = max(wanted * 4, sum(segment.rows for segment in taken) + 1)
 
 
+@again
 def read(store: Store, model: str, *, since: int | None = None, until: int | None = None) -> pa.Table:
     """Predicted rows of a model with their newest labels, by event time; `since` <= event time < `until`, milliseconds.
 
@@ -195,6 +221,7 @@ def read(store: Store, model: str, *, since: int | None = None, until: int | Non
         return table
 
 
+@again
 def read_scores(store: Store, model: str, *, since: int, until: int) -> pa.Table:
     """Each row with what every version made of it, answered or scored aside; `since` <= event time < `until`, milliseconds.
 
@@ -220,9 +247,11 @@ def read_scores(store: Store, model: str, *, since: int, until: int) -> pa.Table
         return table
 
 
-def read_pairs(store: Store, model: str, first: int, second: int, *, since: int, until: int) -> pa.Table:
+@again
+def read_pairs(store: Store, model: str, first: int, second: int, *, since: int, until: int, came: int = 0) -> pa.Table:
     """Rows that two versions both scored, whichever answered; `since` <= event time < `until`, milliseconds.
 
+    `came` is the moment of the wall clock from which on they came: a replay may pass the same event times again.
     Columns: event_time, answered (the version that did), `first`, `second` and `label` as numbers, and the same with
     `_json` as they were; `label_json` is null while the row has no label. By event time.
     """
@@ -230,6 +259,7 @@ def read_pairs(store: Store, model: str, first: int, second: int, *, since: int,
     with connect() as con:
         _view_scores(con, store, model, bounds)
         mine = f"where model = $model and rows > 0 and event_time >= {bounds[0]} and event_time < {bounds[1]}"
+        mine += f" and received_at >= {int(came)}"
         con.execute(
             f"""create table pairs as with scores as (
                 select request, row, event_time, version, output_number, output, version as answered from answered {mine}
@@ -261,6 +291,7 @@ def _view_scores(con: DuckDBPyConnection, store: Store, model: str, bounds: tupl
         union(con, name, paths(store, view.stored), tail)
 
 
+@again
 def read_requests(store: Store, model: str, *, came: int) -> pa.Table:
     """The requests that came from a moment of the wall clock on and named no version, answered or failed.
 
@@ -278,6 +309,7 @@ def read_requests(store: Store, model: str, *, came: int) -> pa.Table:
         return table
 
 
+@again
 def read_asides(store: Store, model: str, *, came: int) -> pa.Table:
     """What versions scored aside of the requests that came from a moment of the wall clock on, well or not.
 

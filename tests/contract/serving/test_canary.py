@@ -104,6 +104,10 @@ def test_a_better_version_takes_over_by_steps(world: World) -> None:
     assert canary(store, asked.id).state == "canary" and shares(store) == {1: 0.75, 2: 0.25}
     with pytest.raises(Conflict, match="under way"):
         deployments.deploy(store, "times", version=3)
+    for to in (None, 1):
+        with pytest.raises(Conflict, match=f"deployment {asked.id} of times@2 is under way") as told:
+            deployments.rollback(store, "times", to=to)
+        assert told.value.hint == f"stead deployments cancel {asked.id}"
     world.days(3)
     held = canary(store, asked.id)
     assert held.state == "canary" and held.evidence is not None
@@ -189,6 +193,27 @@ def test_requests_that_name_a_version_say_nothing_of_the_split(world: World) -> 
     held = deployments.observe(store, asked.id)
     assert held.state == "canary" and held.evidence is not None
     assert held.evidence["split"] > 0.01 and held.evidence["requests"] == 24
+
+
+def test_rows_of_an_earlier_replay_of_the_same_days_do_not_count(world: World) -> None:
+    store = world.store
+    first = deployments.deploy(store, "times", version=3, plan="shadow")
+    world.settle()
+    world.days(4, look=False)
+    deployments.cancel_deployment(store, first.id)
+    world.day -= 4 * DAY
+    world.hold()
+    again = deployments.deploy(store, "times", version=3, plan="shadow")
+    world.settle()
+    world.day += 4 * DAY
+    world.hold()
+    seen = deployments.observe(store, again.id)
+    assert seen.state == "canary" and seen.evidence is not None
+    assert (seen.evidence["rows"], seen.evidence["days"], seen.evidence["requests"]) == (0, 0, 0)
+    assert seen.evidence["shift"]["estimate"] is None
+    world.day -= 4 * DAY
+    world.days(1)
+    assert canary(store, again.id).evidence["rows"] == 24  # type: ignore[index]
 
 
 def test_a_version_whose_answers_are_no_numbers_is_taken_back(world: World) -> None:
