@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from stead.predictions import frames
 from stead.predictions.index import look
-from stead.predictions.reading import connect, view_predictions
+from stead.predictions.reading import again, connect, view_predictions
 from stead.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
+@again
 def read_columns(store: Store, model: str, *, version: int, since: int, until: int) -> pa.Table:
     """Rows that a version answered, by event time; `since` <= event time < `until`, milliseconds. Failed requests are left out.
 
