@@ -77,6 +77,8 @@ class Follower:
         self._seen = 0
         self._states: dict[str, Any] = {}
         self._loads: dict[tuple[str, int], asyncio.Task[Target]] = {}
+        self._proven: set[tuple[str, int]] = set()
+        """Versions that were the one that answers."""
         self._applying: dict[str, asyncio.Task[None]] = {}
         self._loops: list[asyncio.Task[None]] = []
         self._stopping: set[asyncio.Task[None]] = set()
@@ -143,16 +145,16 @@ class Follower:
             running = self._applying.pop(route.model, None)
             if running is not None:
                 running.cancel()
-            self._applying[route.model] = asyncio.create_task(self._apply(route, first=known is None))
+            self._applying[route.model] = asyncio.create_task(self._apply(route))
         self._seen = newest
         self._tell.set()
 
-    async def _apply(self, route: Route, *, first: bool) -> None:
-        """Bring a route into force, however often it takes. With the `first` one of a model, what is only warm was live before."""
+    async def _apply(self, route: Route) -> None:
+        """Bring a route into force, however often it takes."""
         self.errors.pop(route.model, None)
-        answers = {arm.version for arm in route.arms[:1]}
-        apart = {*(arm.version for arm in route.arms), *route.shadow, *(() if first else route.warm)} - answers
-        apart = apart if answers else set()
+        self._proven |= {(route.model, arm.version) for arm in route.arms[:1]}
+        trial = {*(arm.version for arm in route.arms), *route.shadow}
+        apart = {version for version in trial if route.arms and (route.model, version) not in self._proven}
         for attempt in range(1_000_000):
             arms_ok = await self._load_all(route, [arm.version for arm in route.arms], apart)
             if arms_ok:
@@ -164,7 +166,7 @@ class Follower:
             self.shadows[route.model] = tuple(v for v in route.shadow if (route.model, v) in self.targets)
             if arms_ok:
                 await self._let_go(route)
-            if arms_ok and warm_ok and await self._move_all(route):
+            if arms_ok and warm_ok and await self._move_all(route, apart):
                 return
             await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
 
@@ -176,7 +178,7 @@ class Follower:
         """Have a version loaded; its failure is written down, not raised."""
         key = (route.model, version)
         name = f"{route.model}@{version}"
-        if key in self.targets:
+        if (known := self.targets.get(key)) is not None and (known.apart or not apart):
             return True
         try:
             target = await self._loaded(*key, apart=apart)
@@ -193,19 +195,19 @@ class Follower:
         self._changed(route.model)
         return True
 
-    async def _move_all(self, route: Route) -> bool:
-        """Have the version that answers among the workers of its environment, and others with a share apart from them.
+    async def _move_all(self, route: Route, apart: set[int]) -> bool:
+        """Have the version that answers among the workers of its environment, and one on trial apart from them.
 
         Each answers where it is until it is loaded where it belongs.
         """
-        for place, arm in enumerate(route.arms):
-            key = (route.model, arm.version)
-            if self.targets[key].apart == (place > 0):
+        for version in (*(arm.version for arm in route.arms), *route.shadow):
+            key = (route.model, version)
+            if key not in self.targets or self.targets[key].apart == (version in apart):
                 continue
             try:
-                self.targets[key] = await self._loaded(*key, apart=place > 0)
+                self.targets[key] = await self._loaded(*key, apart=version in apart)
             except Exception as error:
-                print(f"{route.model}@{arm.version} could not be moved: {error}", file=sys.stderr)
+                print(f"{route.model}@{version} could not be moved: {error}", file=sys.stderr)
                 return False
             await self._let_go(route)
         return True

@@ -277,6 +277,7 @@ def test_a_shadow_that_fails_where_the_present_version_does_not_is_taken_back(qu
     store = quick.store
     asked = deployments.deploy(store, "times", version=3, plan="shadow")
     quick.settle()
+    until(lambda: len(quick.gateway.workers()) == 4)  # it has workers of its own
     for _ in range(60):
         assert quick.gateway.http.post("/predict/times", json={"row": {"x": -8.0}}).status_code == 200
     until(lambda: predictions.read_asides(store, "times", came=0).num_rows >= 60)

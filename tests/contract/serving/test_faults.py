@@ -364,12 +364,12 @@ def test_going_back_waits_for_no_version_that_hangs_as_it_is_loaded(
     serving.wait_applied(shop, route(shop, "times", (1, 1.0)), timeout_s=10)
     until(lambda: running.http.post("/predict/times", json={"row": {"x": 3}}).status_code == 200)
     assert time.monotonic() - begun < 15
-    route(shop, "times", (1, 1.0), warm=[hung.version])  # it hangs among workers of its own
+    route(shop, "times", (1, 1.0), warm=[hung.version])
     until(lambda: running.row().loaded.get(f"times@{hung.version}") == "loading")
     time.sleep(2)
     route(shop, "times", (1, 1.0), warm=[2])
     serving.wait_loaded(shop, "times", 2, timeout_s=20)
-    until(lambda: len(running.workers()) == 4)
+    until(lambda: len(running.workers()) == 2)
 
 
 def test_a_kept_version_takes_over_within_a_second(shop: Store, run: Callable[..., Running]) -> None:
