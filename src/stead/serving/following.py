@@ -155,6 +155,10 @@ class Follower:
         self._proven |= {(route.model, arm.version) for arm in route.arms[:1]}
         trial = {*(arm.version for arm in route.arms), *route.shadow}
         apart = {version for version in trial if route.arms and (route.model, version) not in self._proven}
+        wanted = {*trial, *route.warm}
+        for (model, version), load in list(self._loads.items()):
+            if model == route.model and version not in wanted:
+                load.cancel()  # others would wait for it
         for attempt in range(1_000_000):
             arms_ok = await self._load_all(route, [arm.version for arm in route.arms], apart)
             if arms_ok:
