@@ -351,7 +351,7 @@ def test_kept_day_by_day_it_is_what_it_would_be_from_nothing(any_store: Store, s
     for _ in range(2):
         refresh_performance(any_store, model="bikes")
         assert [_numbers(day) for day in performance(any_store, "bikes")] == kept
-        compact(any_store)  # rows that are still raw are joined another way
+        compact(any_store)
     rows = read(any_store, "bikes").to_pylist()
     total = sum(abs(row["output"] - row["label"]) for row in rows if row["label"] is not None)
     assert sum(day["loss_sum"] for day in kept) == total

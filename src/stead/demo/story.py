@@ -125,7 +125,7 @@ class Story:
             begun, version = self._better(self.folder / "bikes.py")
             self.told.refused_with, self.told.refusal = self.shell.fails("deploy", f"bikes@{version}")
             end = str(date.fromisoformat(begun) + timedelta(days=CANARY_DAYS))
-            self._replay(begun, end, "--speed", "28800", meanwhile=lambda: self._force(version))
+            self._replay(begun, end, "--speed", "43200", meanwhile=lambda: self._force(version))
         with self._chapter("The rest of 2014: the canary is judged, then nobody acts again"):
             self._replay(end, "2015-01-01")
             self.shell.run("decisions", "--model", "bikes", "--limit", "12")

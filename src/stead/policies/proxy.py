@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -22,6 +22,9 @@ from stead.policies.tables import proxies
 from stead.policies.types import Standing
 from stead.stats import proxy
 from stead.store import Store, from_row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 DAY = 86_400_000
 WINDOW = 365 * DAY
@@ -149,9 +152,17 @@ def _served(store: Store, model: models.Model, since: int, until: int) -> _Rows:
     known = [place for place, label in enumerate(labels) if label is not None]
     times = table["event_time"].to_numpy()[known]
     start = len("features.")
-    raw = {name[start:]: table[name].to_pylist() for name in table.column_names if name.startswith("features.")}
+    raw = {name[start:]: _listed(table[name]) for name in table.column_names if name.startswith("features.")}
     columns = {name: [values[i] for i in known] for name, values in raw.items()}
     return _Rows(_timed(model, columns, times), [labels[i] for i in known], times)
+
+
+def _listed(column: pa.ChunkedArray[Any]) -> list[Any]:
+    """The values of a column; numbers ten times as quickly as by `to_pylist`."""
+    import pyarrow as pa
+
+    plain = column.null_count == 0 and (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
+    return column.to_numpy().tolist() if plain else column.to_pylist()
 
 
 def _of_dataset(store: Store, model: models.Model, ref: str, since: int | None, until: int | None) -> _Rows | None:
@@ -168,8 +179,8 @@ def _of_dataset(store: Store, model: models.Model, ref: str, since: int | None, 
     import pyarrow as pa
 
     times = table[str(time)].cast(pa.timestamp("ms")).cast(pa.int64()).to_numpy()
-    columns = {name: table[name].to_pylist() for name in table.column_names if name != target}
-    return _Rows(_timed(model, columns, times), table[str(target)].to_pylist(), times)
+    columns = {name: _listed(table[name]) for name in table.column_names if name != target}
+    return _Rows(_timed(model, columns, times), _listed(table[str(target)]), times)
 
 
 def _timed(model: models.Model, columns: dict[str, Any], times: np.ndarray[Any, Any]) -> dict[str, Sequence[Any]]:

@@ -41,8 +41,6 @@ TRIES = 5
 FEW = 200
 """Up to so many models are asked for by name."""
 ROWS_AT_ONCE = 1_000_000
-FEW_ROWS = 2_000
-"""Up to so many rows that are still raw are joined with their labels without DuckDB, to whose first answer they take ten times as long."""
 _SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 _REFRESHES = ""
 KINDS: tuple[Kind, ...] = ("predictions", "shadows", "labels")
@@ -285,9 +283,7 @@ def _load(store: Store, stored: Sequence[StoredSegment], tail: pa.Table, touched
     """All rows of the touched days with their newest labels, sorted by model and id."""
     import numpy as np
 
-    got = None if stored or len(tail) > FEW_ROWS else _join_few(store, tail, touched)
-    if got is None:
-        got = _join(store, stored, tail, touched)
+    got = _join(store, stored, tail, touched)
     return _Rows(
         model=np.array(got["model"].to_pylist(), dtype=str),
         day=got["day"].to_numpy(),
@@ -296,42 +292,6 @@ def _load(store: Store, stored: Sequence[StoredSegment], tail: pa.Table, touched
         labelled=got["labelled"].to_numpy(),
         table=got,
     )
-
-
-def _join_few(store: Store, tail: pa.Table, touched: Mapping[str, Days]) -> pa.Table | None:
-    """What `_join` gives for a tail alone; None where labels of it are stored."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    models: list[Any] = tail["model"].to_pylist()
-    times: list[Any] = tail["event_time"].to_pylist()
-    days = [_day(time) for time in times]
-    mine = [_asked(touched.get(name, set()), day) for name, day in zip(models, days, strict=True)]
-    found = tail.append_column("day", pa.array(days, pa.int64())).filter(pa.array(mine, pa.bool_()))
-    found = found.sort_by([(name, "ascending") for name in ("model", "request", "row")])
-    requests: list[Any] = found["request"].to_pylist()
-    view = look(store, "labels", ids=(min(requests, default=""), max(requests, default="")))
-    if view.stored:
-        return None
-    labels = frames.of_raw(view.raw, "labels")
-    labels = labels.filter(pc.is_in(labels["request"], value_set=pa.array(requests, pa.string())))
-    newest: dict[tuple[str, int], tuple[int, str, float | None]] = {}
-    for each in labels.select(["request", "row", "accepted", "value", "value_number"]).to_pylist():
-        place = each["request"], each["row"]
-        if place not in newest or newest[place][0] < each["accepted"]:
-            newest[place] = each["accepted"], each["value"], each["value_number"]
-    columns: list[Any] = [requests, found["row"].to_pylist(), found["rows"].to_pylist()]
-    known = [newest.get((request, row)) if rows else None for request, row, rows in zip(*columns, strict=True)]
-    texts = [None if each is None or each[2] is not None else each[1] for each in known]
-    return (
-        found.append_column("value_number", pa.array([each and each[2] for each in known], pa.float64()))
-        .append_column("label", pa.array(texts, pa.string()))
-        .append_column("labelled", pa.array([each is not None for each in known], pa.bool_()))
-    )
-
-
-def _asked(days: Days, day: int) -> bool:
-    return days is None or day in days
 
 
 def _join(store: Store, stored: Sequence[StoredSegment], tail: pa.Table, touched: Mapping[str, Days]) -> pa.Table:
