@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
@@ -410,6 +411,22 @@ def test_late_rows_come_in_and_changed_ones_take_their_place(project: Path, stor
     lost = bring(store, project, 96)
     assert lost.state == "failed" and lost.error is not None and "gave 24 before" in lost.error["message"]
     assert datasets.get_version(store, "tiny").rows == 72
+
+
+def test_other_columns_come_in_with_all_rows(project: Path, store: Store) -> None:
+    (project / "tiny.py").write_text(SOURCE)
+    feed(project, 48)
+    assert bring(store, project, 48).state == "succeeded"
+    (project / "tiny.py").write_text(SOURCE.replace("< until)]", "< until)].assign(z=1.0)"))
+    feed(project, 60)
+    refused = bring(store, project, 60)
+    assert refused.error is not None and "'z'" in refused.error["message"]
+    assert "stead data add tiny FILE --time t, then ingest again" in refused.error["hint"]
+    rows = datasets.read(store, "tiny")
+    datasets.add(store, "tiny", rows.append_column("z", pa.array([0.0] * 48)), time_column="t")
+    done = bring(store, project, 60)
+    assert done.state == "succeeded", done.error
+    assert datasets.read(store, "tiny").sort_by("t")["z"].to_pylist() == [0.0] * 48 + [1.0] * 12
 
 
 def test_a_bad_batch_is_put_aside_and_trains_nothing(project: Path, store: Store) -> None:

@@ -73,7 +73,9 @@ def _ingested(store: Store, shop: Workshop, spec: Spec, end: int, since: int | N
         assert newest is not None
         return newest
     origin = {"kind": "ingest", "since": start, "until": end, "entry": spec.entry, "job": shop.keeper.job.id}
-    problems = _problems(spec, newest, table)
+    problems, hint = _problems(spec, newest, table), ""
+    if newest is not None and table.num_rows and set(table.column_names) != {each.name for each in newest.schema}:
+        hint = _with_columns(spec)
     before = _overlap(store, newest, start, watermark)
     if not problems and before is not None and (again := _again(before, table, spec.time, watermark)) is not None:
         problems.append(again)
@@ -94,8 +96,14 @@ def _ingested(store: Store, shop: Workshop, spec: Spec, end: int, since: int | N
     raise Refused(
         "batch-quarantined",
         f"the rows of {spec.dataset} from {to_iso(start)[:16]} to {to_iso(end)[:16]} are in quarantine: {'; '.join(problems)}",
-        hint=f"stead data quarantine; put the source right, or {spec.dataset}.contract.toml (stead data contract {spec.model}), and ingest again",
+        hint=f"stead data quarantine; put the source right, or {hint or f'{spec.dataset}.contract.toml (stead data contract {spec.model}), and ingest again'}",
     )
+
+
+def _with_columns(spec: Spec) -> str:
+    """How a source that has other columns than before comes in: a version has one schema, so all rows are added with it."""
+    time = f" --time {spec.time}" if spec.time else ""
+    return f"take the columns in: all rows with them to a file, stead data add {spec.dataset} FILE{time}, then ingest again"
 
 
 def _problems(spec: Spec, newest: datasets.DatasetVersion | None, table: pa.Table) -> list[str]:
