@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from stead.config.units import figure, lasting, milliseconds, number, percent, points
 from stead.deployments.canary import ERRORS, HANGS, LONG, SLOWER, SPLIT, days_text
-from stead.deployments.evidence import OWN_TOLERANCE, SHIFT, margin_of
+from stead.deployments.evidence import OWN_TOLERANCE, SHIFT, TURN, margin_of
 from stead.deployments.types import Deployment
+from stead.runtime.clock import to_iso
 
 Verdict = Literal["broken", "over", "holds", "waits"]
 """A guard is over its bound and not broken while there are too few rows to judge by."""
@@ -100,6 +101,13 @@ def guards(deployment: Deployment) -> list[Guard]:
         out.append(_guard("Loss", whole, margin, text, ended, points))
         own = f"at most {OWN_TOLERANCE:g} times its own offline result"
         out.append(_guard("Loss beyond its own", seen["own"], 0.0, own, ended, figure))
+        if turn := seen.get("turn"):
+            losses = (
+                f"{figure(turn['second_loss'])} against {figure(turn['first_loss'])} on {number(turn['rows'])} rows"
+            )
+            text = f"no more than {percent(TURN, 0)} worse since some day"
+            broken: Verdict = "broken" if ended else "over"
+            out.append(Guard(f"Loss since {to_iso(turn['since'])[:10]}", broken, losses, "", text))
     answers = deployment.plan.kind != "shadow"
     if "errors" in names and answers:
         text = f"no more than {percent(ERRORS)} more"

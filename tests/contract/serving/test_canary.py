@@ -55,7 +55,9 @@ class World:
         found = deployments.live_deployment(self.store, "times")
         return None if found is None else found.version
 
-    def days(self, number: int, *, until: Callable[[], bool] = lambda: False, look: bool = True) -> int:
+    def days(
+        self, number: int, *, until: Callable[[], bool] = lambda: False, look: bool = True, truth: float = 2
+    ) -> int:
         """Let days pass: rows, their labels, a look at the canary at each midnight; how many it took."""
         for passed in range(number):
             self.hold()
@@ -64,7 +66,7 @@ class World:
                 x = float(self.rng.uniform(1, 3))
                 headers = {"X-Stead-Event-Time": str(self.day + hour * 3_600_000)}
                 answer = self.gateway.http.post("/predict/times", json={"row": {"x": x}}, headers=headers).json()
-                labels.append(Label(answer["prediction_id"], 2 * x + float(self.rng.normal(0, 0.3))))
+                labels.append(Label(answer["prediction_id"], truth * x + float(self.rng.normal(0, 0.3))))
             predictions.add_labels(self.store, labels)
             self.day += DAY
             self.hold()
@@ -180,6 +182,23 @@ def test_a_version_that_fails_is_taken_back_before_any_label(world: World) -> No
     assert cancelled.state == "cancelled" and shares(store) == {1: 1.0}
     route = serving.get_route(store, "times")
     assert route is not None and (route.warm, route.shadow) == ([], [])
+
+
+def test_a_version_that_turns_bad_is_taken_back_by_the_rows_since(world: World) -> None:
+    store = world.store
+    deployments.deploy(store, "times", version=2)
+    world.settle()
+    asked = deployments.deploy(store, "times", version=3, plan="canary")
+    world.settle()
+    world.days(2, truth=3.0)
+    assert canary(store, asked.id).state == "canary", "it is better so far"
+    turned = world.day
+    took = world.days(8, until=lambda: canary(store, asked.id).state != "canary")
+    done = canary(store, asked.id)
+    assert done.state == "aborted" and done.error is not None and done.error["code"] == "guard-loss" and took <= 5
+    assert done.evidence is not None and done.evidence["turn"]["since"] == turned
+    assert "since 2021-01-03 its loss is" in done.error["message"]
+    assert any(guard.name == "Loss since 2021-01-03" for guard in telling.guards(done))
 
 
 def test_requests_that_name_a_version_say_nothing_of_the_split(world: World) -> None:
