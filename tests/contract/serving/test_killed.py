@@ -180,7 +180,8 @@ class Life(Circle):
         if self.live() is None and deployments.under_way(self.store, "tiny") is None:
             return
         if (workers := self.gateway.workers()) and self.live() is not None:
-            os.kill(workers[0], signal.SIGKILL)
+            with suppress(ProcessLookupError):  # a version that took over has just left the workers of its trial
+                os.kill(workers[0], signal.SIGKILL)
             assert self.ask(1.0, {}), "the first request after it"
         self.gateway.kill()
         self.gateway = Running(self.store, self.root / "log", workers=1)
