@@ -91,7 +91,9 @@ _WEEK = 7 * 86_400_000
 def _distance(week: Any) -> str:
     """With a mark where a week of the reference itself is hardly so far, or where the data was broken."""
     far = "–" if week.distance is None else f"{week.distance:.2f}"
-    return far + ("✕" if week.broken else "*" if week.p_value is not None and week.p_value <= 0.01 else " ")
+    from stead.monitors.folding import DIFFERS
+
+    return far + ("✕" if week.broken else "*" if week.p_value is not None and week.p_value <= DIFFERS else " ")
 
 
 def _loss(days: list[Any]) -> float | None:

@@ -213,9 +213,9 @@ def block_of(span: int) -> int:
     return BLOCK >> min(halvings, HALVINGS)
 
 
-def harm(found: Paired, margin: float, block: int, *, alpha: float = ALPHA) -> sequential.Bounds:
+def harm(found: Paired, margin: float, block: int) -> sequential.Bounds:
     """Loss of the new version beyond (1 + margin) times that of the other one on the same rows, valid at every look."""
-    return beyond(found.second, (1 + margin) * found.first, found.weight, found.time // block, alpha=alpha)
+    return beyond(found.second, (1 + margin) * found.first, found.weight, found.time // block)
 
 
 def turned(found: Paired, until: int) -> Turn | None:
@@ -229,12 +229,10 @@ def turned(found: Paired, until: int) -> Turn | None:
         since = found.day >= day
         if not excess[since].sum() > 0:
             continue
-        first, second, weight, time, arm = (
-            each[since] for each in (found.first, found.second, found.weight, found.time, found.arm)
-        )
-        seen = Paired(first, second, weight, time, arm, 0)
-        shown = harm(seen, TURN, block_of(until - day * DAY), alpha=TURN_ALPHA * 6 / (math.pi * number) ** 2)
-        if shown.low > 0:
+        first, second, weight = found.first[since], found.second[since], found.weight[since]
+        block = found.time[since] // block_of(until - day * DAY)
+        alpha = TURN_ALPHA * 6 / (math.pi * number) ** 2
+        if beyond(second, (1 + TURN) * first, weight, block, alpha=alpha).low > 0:
             total = float(weight.sum())
             return Turn(day * DAY, len(weight), float(first.sum()) / total, float(second.sum()) / total)
     return None

@@ -8,7 +8,7 @@ from typing import Any
 from stead.predictions import frames
 from stead.predictions.index import look
 from stead.predictions.performance import DAY, SQL_DAY
-from stead.predictions.reading import connect, paths, union
+from stead.predictions.reading import again, connect, paths, union
 from stead.predictions.types import FailedDay, FailedRequest
 from stead.store import Store
 
@@ -16,6 +16,7 @@ SAMPLES = 20
 """Refused requests of a day that are kept as they came."""
 
 
+@again
 def read_failures(store: Store, model: str, *, version: int, since: int, until: int) -> list[FailedDay]:
     """The days of since <= event time < until, milliseconds, on which requests to a version failed, in order."""
     bounds = (int(since), int(until))

@@ -159,7 +159,7 @@ def beside(verdicts: list[Verdict]) -> list[Measure]:
     low, high = found.get("relative_low"), found.get("relative_high")
     if margin is None or low is None or high is None:
         return [Measure(name, loss, usual)]
-    told = " to ".join(f"{each * 100:+.1f} %".replace("-", "−") for each in (low, high))
+    told = f"{points(low)} to {points(high)}"
     drawn = charts.interval(low, loss / usual - 1, high, label=f"difference {told}", bound=margin)
     return [Measure(name, loss, usual, drawn, told)]
 

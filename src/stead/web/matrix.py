@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 from stead.config.units import percent
+from stead.monitors.folding import DIFFERS
 from stead.web.charts import nice_step
 
 TALL = 22
@@ -43,7 +44,7 @@ def level_of(distance: float | None, p_value: float | None) -> int:
     if distance is None:
         return 0
     level = sum(distance >= bound for bound in LEVELS)
-    return max(level, 2) if p_value is not None and p_value <= 0.01 else min(level, 1)
+    return max(level, 2) if p_value is not None and p_value <= DIFFERS else min(level, 1)
 
 
 def heat(rows: Sequence[tuple[str, Sequence[Cell | None]]], heads: Sequence[str], *, label: str) -> str:
