@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stead.demo import data
-from stead.deployments.evidence import DAY, SHIFT, Paired, beyond, block_of, harm, turned
+from stead.deployments.evidence import DAY, SHIFT, Paired, beyond, beyond_own, block_of, harm, turned
 from stead.stats import promotion, risk, sequential, shift
 
 Array = NDArray[np.float64]
@@ -32,6 +32,7 @@ HOUR = DAY // 24
 ROWS = 30
 MARGIN = 0.02
 SAVVI, RIVER = "savvi==0.3.1", "river==0.26.1"
+MOVES = ("stead", "no guard broken")
 HERE = Path(__file__).parent
 
 
@@ -129,6 +130,27 @@ def canary(found: Paired, looks: Array, margin: float) -> dict[str, Back]:
     return backs
 
 
+def taken_over(found: Paired, offline: float) -> dict[str, float]:
+    """The day on which a version takes over, infinite where it is taken back or still waits after 56 days: by stead's rule, and by
+    one that asks no more than that no guard is broken once the least evidence is there. A look each midnight."""
+    days = dict.fromkeys(MOVES, math.inf)
+    for day in range(2, 57):
+        now = day * DAY
+        n = int(np.searchsorted(found.time, now))
+        if found.arm[:n].sum() < ROWS:
+            continue
+        seen = Paired(found.first[:n], found.second[:n], found.weight[:n], found.time[:n], found.arm[:n], 0)
+        bounds, own = harm(seen, MARGIN, block_of(now)), beyond_own(offline, seen, now)
+        if bounds.low > 0 or turned(seen, now) is not None or (own is not None and own.low > 0):
+            break
+        if math.isfinite(bounds.high):
+            for rule in MOVES[0 if bounds.estimate <= 0 else 1 :]:
+                days[rule] = min(days[rule], float(day))
+        if math.isfinite(days[MOVES[0]]):
+            break
+    return days
+
+
 def tell_canaries(what: str, found: list[dict[str, Back]], field: str = "", unit: str = "") -> None:
     for name in RULES:
         tell(what, name, (getattr(each[name], field or "days") for each in found), unit)
@@ -210,7 +232,30 @@ def real(rng: np.random.Generator, few: int) -> None:
         off = pairs(0, 3, MARGIN)
         tell_canaries(f"{what}, the hour five off: taken back", off, "days", "days")
         tell_canaries("the same", off, "arm", "rows in the arm")
+        takeovers(what, rng, every)
         shifts(what, every)
+
+
+def takeovers(what: str, rng: np.random.Generator, made: list[Start]) -> None:
+    """Who takes over, of good and bad versions; a canary at a quarter of the traffic."""
+    kinds: dict[str, list[tuple[Start, Array, Array]]] = {}
+    for each in made:
+        lost = [np.abs(said - each.truth) for said in (*each.said, each.off)]
+        for a, b in ((0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)):
+            if lost[b].sum() <= (1 + MARGIN) * lost[a].sum():
+                kinds.setdefault("a fit that lost no more in 60 days", []).append((each, lost[a], lost[b]))
+        for worse in (0.1, 0.25, 0.5):
+            kinds.setdefault(f"{100 * worse:g} % more loss", []).append((each, lost[0], (1 + worse) * lost[1]))
+        kinds.setdefault("the hour five off", []).append((each, lost[0], lost[3]))
+    for kind, pairs in kinds.items():
+        said: dict[str, list[float]] = {rule: [] for rule in MOVES}
+        for each, old, new in pairs:
+            arm = rng.random(len(old)) < 0.25
+            offline = float(np.abs(each.twin - each.recent).sum() / np.abs(each.recent).sum())
+            for rule, day in taken_over(Paired(old, new, np.abs(each.truth), each.time, arm, 0), offline).items():
+                said[rule].append(day)
+        for rule, days in said.items():
+            tell(f"{what}, {kind}: took over in 56 days", rule, days, "days")
 
 
 def shifts(what: str, made: list[Start]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from stead import deployments, ledger, policies, predictions, serving
+from stead import deployments, fleet, jobs, ledger, models, policies, predictions, serving
 from stead.deployments.canary import Decision, _abort, begin
 from stead.ledger import Judgement
 from stead.runtime.clock import now_ms
@@ -70,6 +70,36 @@ def test_a_promotion_is_judged_and_the_shadow_ends(any_store: Store, loss: float
     route = serving.get_route(any_store, "m")
     assert route is not None and route.warm == [1]  # a roll-back still takes a moment
     assert policies.explain(any_store, "m").judged == [done]
+
+
+@pytest.mark.parametrize("level", ["train", "deploy"])
+def test_a_promotion_that_is_judged_wrong_is_taken_back_where_nobody_is_asked(any_store: Store, level: str) -> None:
+    world = Displaced(any_store)
+    with any_store.db.write("policies.level") as tx:
+        models.set_level_in(tx, "m", level)
+    swapped = world.swap()
+    world.both(0, 9, loss=1.3)
+    policies.freeze(any_store, reason="a holiday")
+    fleet.tick(any_store)
+    assert judgement(any_store).verdict == "wrong"
+    assert deployments.get_deployment(any_store, swapped.id).state == "live"
+    policies.thaw(any_store)
+    for _ in range(3):
+        fleet.tick(any_store)
+    back = deployments.list_deployments(any_store, model="m")[0]
+    if level == "train":
+        assert back.id == swapped.id and back.state == "live"
+        return
+    assert (back.kind, back.version, back.requested_by) == ("rollback", 1, "agent")
+    entry = next(
+        e for e in ledger.list_entries(any_store, model="m") if e.subject in ("route m", f"deployment {back.id}")
+    )
+    assert entry.reason is not None and "is judged wrong: version 2 lost " in entry.reason and entry.undo is not None
+    assert [each.kind for each in deployments.list_deployments(any_store, model="m")].count("rollback") == 1
+    for job in jobs.open_jobs(any_store, kind="deploy"):  # its loading fails: it is not asked for again and again
+        jobs.cancel_job(any_store, job.id)
+    fleet.tick(any_store)
+    assert [each.kind for each in deployments.list_deployments(any_store, model="m")].count("rollback") == 1
 
 
 def test_late_labels_restate_it_until_it_closes(any_store: Store) -> None:

@@ -212,6 +212,37 @@ def test_an_ab_test_asks_which_version_is_better_at_all(store: Store, loss: floa
         assert done.state in ("switching", "live") and done.evidence["decision"]["said"] == "it is shown to be better"
 
 
+def test_few_rows_do_not_excuse_what_they_show(store: Store) -> None:
+    """Half as much loss again on rows too few for a proof: every guard held, and the version took over."""
+    world = Displaced(store)
+    number = canary(world)
+    for day, loss in enumerate((0.8, 2.2, 0.7, 1.9, 0.9, 2.0, 0.8, 1.8)):
+        world.both(day, day + 1, loss=loss, answering=1 if day % 4 else 2)
+    held = deployments.observe(store, number)
+    assert held.evidence is not None and held.evidence["arm_rows"] >= held.plan.rows
+    assert held.evidence["loss"]["low"] < 0 < held.evidence["loss"]["high"]
+    said = held.evidence["decision"]["said"]
+    assert (
+        held.state == "canary" and said.startswith("by the estimate it loses ") and "taken back after 56 days" in said
+    )
+    assert next(each for each in telling.guards(held) if each.name == "Loss").verdict == "waits"
+    world.both(8, 20, loss=0.5, answering=1)
+    world.both(20, 24, loss=0.5, answering=2)
+    assert deployments.observe(store, number).state in ("switching", "live")
+
+
+def test_what_is_never_shown_to_be_within_the_margin_is_taken_back(store: Store) -> None:
+    world = Displaced(store)
+    number = canary(world)
+    for day in range(56):
+        world.both(day, day + 1, loss=1.6 if day % 2 else 0.55, answering=1 if day % 4 else 2)
+    done = deployments.observe(store, number)
+    assert done.state == "aborted" and done.error is not None and done.error["code"] == "guard-loss"
+    assert done.error["message"].startswith("in 56 days it lost ") and done.evidence is not None
+    assert done.evidence["loss"]["low"] < 0
+    assert next(each for each in telling.guards(done) if each.name == "Loss").verdict == "broken"
+
+
 def asked(store: Store, version: int, number: int, key: str | None = None) -> None:
     """Requests that a version answered as a canary's first step is in force."""
     log = PredictionLog(store, f"gateway-{version}-{key}")

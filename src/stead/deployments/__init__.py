@@ -5,7 +5,7 @@
 """
 
 from stead.deployments.canary import observe
-from stead.deployments.judging import judge, judged_now
+from stead.deployments.judging import judge, judged_now, judged_wrong, take_back
 from stead.deployments.operations import (
     canaries,
     cancel_deployment,
@@ -41,12 +41,14 @@ __all__ = [
     "get_deployment",
     "judge",
     "judged_now",
+    "judged_wrong",
     "list_deployments",
     "live_deployment",
     "observe",
     "request_in",
     "rollback",
     "run_deployment",
+    "take_back",
     "under_way",
     "withdraw",
 ]

@@ -109,6 +109,21 @@ def judge(store: Store, waiting: Sequence[Judgement]) -> bool:
     return bool(ended) or closes or any(each.verdict != before[each.entry] for each in made)
 
 
+def judged_wrong(store: Store) -> list[tuple[Deployment, Judgement]]:
+    """Promotions that the rows since have judged wrong, whose version answers and from which nobody has gone back yet."""
+    with store.db.read() as tx:
+        wrong = ledger.wrong_promotions(tx)
+        known = operations.known_in(tx, {each.deployment for each in wrong}) if wrong else {}
+        pairs = [(known[each.deployment], each) for each in wrong if known[each.deployment].state == "live"]
+        return [(live, each) for live, each in pairs if operations.may_return(tx, live)]
+
+
+def take_back(store: Store, live: Deployment, judged: Judgement) -> Deployment:
+    """Go back from a promotion that is judged wrong to the version that it displaced. Raises NotFound, Conflict like `rollback`."""
+    reason = f"decision {judged.entry}, its promotion, is judged wrong: {judged.said}"
+    return operations.rollback(store.acting("agent"), live.model, to=live.previous, reason=reason)
+
+
 def _measure(store: Store, deployment: Deployment, model: models.Model, *, since: int, until: int) -> Found:
     decided = (step.at for step in deployment.steps if step.state in ("live", "aborted"))
     pairs = paired_losses(store, deployment, model, since=since, until=until, came=next(decided, 0))

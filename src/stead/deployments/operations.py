@@ -492,6 +492,13 @@ def _live_in(tx: sa.Connection, model: str) -> Deployment | None:
     return None if row is None else from_row(row, Deployment)
 
 
+def may_return(tx: sa.Connection, live: Deployment) -> bool:
+    """Whether nothing is under way and nobody has asked to go back since a deployment, in vain."""
+    later = (deployments.c.model == live.model) & (deployments.c.id > live.id) & (deployments.c.kind == "rollback")
+    asked = tx.execute(sa.select(deployments.c.id).where(later).limit(1)).first()
+    return live.previous is not None and asked is None and under_way_in(tx, live.model) is None
+
+
 def under_way_in(tx: sa.Connection, model: str) -> Deployment | None:
     """`under_way` inside a transaction."""
     query = sa.select(deployments).where(deployments.c.model == model, deployments.c.state.in_(UNDER_WAY))

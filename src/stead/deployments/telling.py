@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from stead.config.units import figure, lasting, milliseconds, number, percent, points
@@ -98,7 +98,11 @@ def guards(deployment: Deployment) -> list[Guard]:
         wanted = f"no more than {percent(margin)} worse" if margin else "not worse; wins where all of it is better"
         whole = {end: value if value is None else value + margin for end, value in seen["loss"].items()}
         text = f"{wanted}; the unit is {lasting(seen['block'])} of rows"
-        out.append(_guard("Loss", whole, margin, text, ended, points))
+        found = _guard("Loss", whole, margin, text, ended, points)
+        if found.verdict == "holds" and deployment.plan.kind != "ab" and (whole["estimate"] or 0.0) > margin:
+            patient = (seen.get("decision") or {}).get("guard") != "loss"
+            found = replace(found, verdict="waits" if patient else "broken")
+        out.append(found)
         own = f"at most {OWN_TOLERANCE:g} times its own offline result"
         out.append(_guard("Loss beyond its own", seen["own"], 0.0, own, ended, figure))
         if turn := seen.get("turn"):

@@ -63,6 +63,10 @@ def tick(store: Store) -> Turn:
         if not moved[name] and not _moving(store, name, policies.open_retrainings(store, model=name)):
             jobs.settle_clock(store, name, at=at)
     judged = sum(_safely(each[0].model, partial(_judge, store, each)) for each in deployments.judged_now(store))
+    acting = {model.name for model in known if model.level == "deploy"}
+    for live, wrong in deployments.judged_wrong(store):
+        if live.model in acting:
+            moved[live.model] += _safely(live.model, partial(_take_back, store, live, wrong))
     hurried = any(moved[name] for name in clocks)
     return Turn(observed + moved.total() + judged, held=bool(clocks), hurried=hurried)
 
@@ -106,6 +110,14 @@ def _canary(store: Store, deployment: deployments.Deployment) -> int:
 
 def _judge(store: Store, waiting: Sequence[ledger.Judgement]) -> int:
     return int(deployments.judge(store, waiting))
+
+
+def _take_back(store: Store, live: deployments.Deployment, wrong: ledger.Judgement) -> int:
+    with store.db.read() as tx:
+        if policies.why_frozen(tx, live.model) is not None:
+            return 0
+    deployments.take_back(store, live, wrong)
+    return 1
 
 
 def _advance(store: Store, retraining: policies.Retraining) -> int:

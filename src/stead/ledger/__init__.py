@@ -3,7 +3,7 @@
 What the rows that came after say of a decision stands beside it as a judgement. A checkpoint chains the entries since the last one, so that a later alteration is found by `verify`.
 """
 
-from stead.ledger.judgements import await_judgement, list_judgements, open_judgements, write_judgement
+from stead.ledger.judgements import await_judgement, list_judgements, open_judgements, write_judgement, wrong_promotions
 from stead.ledger.operations import checkpoint, get_entry, list_entries, newest_in, record, verify
 from stead.ledger.types import Checkpoint, Entry, Judgement, Undo
 
@@ -25,4 +25,5 @@ __all__ = [
     "record",
     "verify",
     "write_judgement",
+    "wrong_promotions",
 ]

@@ -36,6 +36,12 @@ def open_judgements(tx: sa.Connection, *, deployment: int | None = None) -> list
     return [from_row(row, Judgement) for row in tx.execute(query).mappings()]
 
 
+def wrong_promotions(tx: sa.Connection) -> list[Judgement]:
+    """Promotions that are judged wrong, open or closed, oldest first."""
+    query = sa.select(table).where(table.c.kind == "promotion", table.c.verdict == "wrong").order_by(table.c.entry)
+    return [from_row(row, Judgement) for row in tx.execute(query).mappings()]
+
+
 def list_judgements(store: Store, *, model: str | None = None, limit: int = 100) -> list[Judgement]:
     """What the rows that came after say of decisions, newest decision first. Raises InvalidInput (`limit-invalid`)."""
     query = sa.select(table).order_by(table.c.entry.desc()).limit(checked_limit(limit))
