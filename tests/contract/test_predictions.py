@@ -254,6 +254,32 @@ def test_what_was_merged_goes_after_a_while(any_store: Store, monkeypatch: pytes
         assert set(tx.execute(query).scalars()) == {""}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_loss_of_rows_that_are_raw_is_that_of_rows_that_are_stored(store: Store, seed: int) -> None:
+    """Rows that came just now are joined with their labels in another way than stored ones."""
+    rng = random.Random(seed)
+    values = [1, 2.5, -1e300, 10**18, "high", True, 0]
+    asked = [
+        request(
+            None if rng.random() < 0.1 else [rng.choice([*values, None, [1, 2]]) for _ in range(rng.choice([1, 1, 3]))],
+            model=rng.choice(["bikes", "other"]), version=rng.choice([1, 2]), at=START + rng.randrange(-DAY, 3 * DAY),
+        )
+        for _ in range(300)
+    ]  # fmt: skip
+    ids = log(store, asked)
+    refresh_performance(store)
+    for _ in range(3):
+        some = [f"{each}.{rng.randrange(3)}" if rng.random() < 0.3 else each for each in rng.sample(ids, 150)]
+        label(store, some, [rng.choice(values) for _ in some])
+    refresh_performance(store)
+    raw = {model: [_numbers(day) for day in performance(store, model)] for model in ("bikes", "other")}
+    compact(store)
+    for model, before in raw.items():
+        refresh_performance(store, model=model)
+        stored = [_numbers(day) for day in performance(store, model)]
+        assert stored == before and sum(day.labelled for day in performance(store, model)) > 50
+
+
 def test_realised_loss_by_day_and_version(any_store: Store) -> None:
     ids = log(any_store, [*hours(36), *hours(12, first=24, version=2), request(None, at=START)])
     label(any_store, ids[:24], [110.0 + n for n in range(24)])

@@ -63,36 +63,43 @@ def look(
     models: Collection[str] | None = None,
     ids: tuple[str, str] | None = None,
     events: tuple[int, int] | None = None,
-    unseen: bool = False,
 ) -> View:
-    """All raw segments, and the stored ones of some models, that may hold requests from `ids[0]` to `ids[1]`, or since <= t < until.
-
-    The raw ones are read first: what is compacted meanwhile is found in the store, and one statement tells both which
-    are wanted and which of the raw ones are there already.
-    """
-    raw = tail(store, kind)
-    conditions = [segments.c.kind == kind, segments.c.merged_into.is_(None)]
+    """All raw segments, and the stored ones of some models, that may hold requests from `ids[0]` to `ids[1]`, or since <= t < until."""
+    conditions: list[sa.ColumnElement[bool]] = []
     if models is not None:
         conditions.append(segments.c.model.in_(list(models)))
     if ids is not None:
         conditions += [segments.c.id_min <= ids[1], segments.c.id_max >= ids[0]]
     if events is not None:
         conditions += [segments.c.event_min < events[1], segments.c.event_max >= events[0]]
-    if unseen:
-        conditions.append(segments.c.seen.is_(False))
-    wanted = sa.and_(*conditions)
+    return _look(store, (kind,), conditions)[0]
+
+
+def look_unseen(store: Store, kinds: Sequence[Kind]) -> list[View]:
+    """By kind all raw segments, and the stored ones that no refresh has seen."""
+    return _look(store, kinds, [segments.c.seen.is_(False)])
+
+
+def _look(store: Store, kinds: Sequence[Kind], conditions: Sequence[sa.ColumnElement[bool]]) -> list[View]:
+    """The raw ones are read first: what is compacted meanwhile is found in the store, and one statement tells both which
+    are wanted and which of the raw ones are there already.
+    """
+    raw = {kind: tail(store, kind) for kind in kinds}
+    wanted = sa.and_(segments.c.kind.in_(kinds), segments.c.merged_into.is_(None), *conditions)
+    names = [segment.name for some in raw.values() for segment in some]
     query = (
         sa.select(segments, sa.case((wanted, 1), else_=0).label("wanted"))
-        .where(sa.or_(wanted, segments.c.id.in_([segment.name for segment in raw])))
+        .where(sa.or_(wanted, segments.c.id.in_(names)))
         .order_by(segments.c.id_min)
     )
     with store.db.read() as tx:
         rows = tx.execute(query).mappings().all()
     there = {row["id"] for row in rows}
-    return View(
-        [segment for segment in raw if segment.name not in there],
-        [from_row(row, StoredSegment) for row in rows if row["wanted"]],
-    )
+    stored = [from_row(row, StoredSegment) for row in rows if row["wanted"]]
+    return [
+        View([each for each in raw[kind] if each.name not in there], [each for each in stored if each.kind == kind])
+        for kind in kinds
+    ]
 
 
 def is_stored(store: Store, name: str) -> bool:

@@ -22,8 +22,6 @@ from stead.predictions.types import Label, LabelReceipt
 from stead.runtime.clock import checked_ms, shown
 from stead.store import Store
 
-ROLL_BYTES = 16 << 20
-ROLL_SECONDS = 300.0
 BATCH = 10_000
 MOST_LETTERS = 1_000
 TEXTS = "error"
@@ -68,7 +66,6 @@ class _LabelWriter:
         self._folder = folder
         self._lock = threading.Lock()
         self._segment: Segment | None = None
-        self._opened = 0.0
         self._last = 0
 
     def add(self, labels: Sequence[Label]) -> list[KeptLabel]:
@@ -81,11 +78,10 @@ class _LabelWriter:
                 for place, ((request, row), label) in enumerate(zip(checked, labels, strict=True))
             ]
             records = [_encode(kept[start : start + BATCH]) for start in range(0, len(kept), BATCH)]
-            if self._segment is not None and self._old():
+            if self._segment is not None and self._segment.full():
                 self._close()
             if self._segment is None:
                 self._segment = Segment(self._folder, "labels", point="predictions.labels")
-                self._opened = time.monotonic()
             try:
                 self._segment.log.append(records, sync=True)
             except OSError as error:
@@ -99,10 +95,6 @@ class _LabelWriter:
     def close(self) -> None:
         with self._lock:
             self._close()
-
-    def _old(self) -> bool:
-        assert self._segment is not None
-        return self._segment.log.size >= ROLL_BYTES or time.monotonic() - self._opened >= ROLL_SECONDS
 
     def _close(self) -> None:
         if self._segment is not None:

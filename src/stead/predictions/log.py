@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Sequence
 
 import msgspec
 
-from stead.predictions.segment import Kind, Segment, folder_of
+from stead.predictions.segment import ROLL_BYTES, ROLL_SECONDS, Kind, Segment, folder_of
 from stead.store import Store
-
-ROLL_BYTES = 16 << 20
-ROLL_SECONDS = 300
 
 
 class Logged(msgspec.Struct, array_like=True):
@@ -76,7 +72,6 @@ class PredictionLog:
         self._roll_seconds = roll_seconds
         self._lock = threading.Lock()
         self._segment: Segment | None = None
-        self._opened = 0.0
         self._full: list[Segment] = []  # rolled, not yet synced: still locked, so nobody compacts them
 
     def append(self, records: Sequence[Logged]) -> None:
@@ -88,7 +83,6 @@ class PredictionLog:
             segment = self._segment
             if segment is None:
                 segment = self._segment = Segment(self._folder, self._writer, point="predictions.append")
-                self._opened = time.monotonic()
             segment.log.append(data)
             if segment.log.size >= self._roll_bytes:
                 self._roll()
@@ -96,7 +90,9 @@ class PredictionLog:
     def sync(self) -> None:
         """Bring everything to the disk. Raises Failed (`disk-full`) where the disk refuses it."""
         with self._lock:
-            if self._segment is not None and time.monotonic() - self._opened >= self._roll_seconds:
+            if self._segment is not None and self._segment.full(
+                roll_bytes=self._roll_bytes, roll_seconds=self._roll_seconds
+            ):
                 self._roll()
             full, self._full = self._full, []
             handle = self._segment.handle() if self._segment is not None else None

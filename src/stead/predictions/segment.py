@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ from stead.store import Store
 Kind = Literal["predictions", "labels", "shadows"]
 """`shadows` are what versions scored aside, for requests that another version answered."""
 SUFFIX = ".log"
+ROLL_BYTES = 16 << 20
+ROLL_SECONDS = 300.0
+"""A segment ends at this size or age, or when it is a little of both: what is raw is read by row in every process that looks."""
+SOON_BYTES = 1 << 19
+SOON_SECONDS = 30.0
 
 
 def folder_of(store: Store, kind: Kind) -> Path:
@@ -37,6 +43,7 @@ class Segment:
     def __init__(self, folder: Path, writer: str, *, point: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = -1
+        self._opened = time.monotonic()
         while self._lock < 0:
             self.path = folder / f"{new_id()}-{checked_name(writer)}{SUFFIX}"
             self._lock = _create_locked(self.path)
@@ -47,6 +54,11 @@ class Segment:
             self.path.unlink(missing_ok=True)
             os.close(self._lock)
             raise
+
+    def full(self, *, roll_bytes: int = ROLL_BYTES, roll_seconds: float = ROLL_SECONDS) -> bool:
+        """Whether it is time for the next one."""
+        size, age = self.log.size, time.monotonic() - self._opened
+        return size >= roll_bytes or age >= roll_seconds or (size >= SOON_BYTES and age >= SOON_SECONDS)
 
     def handle(self) -> int:
         """A file descriptor of its own, to be synced without holding up who appends; the caller closes it."""

@@ -1,8 +1,8 @@
 """Runs the steps of a job, each in a process of its own, with the libraries loaded once: `python -m stead.runtime.host FD`.
 
 Loading pandas and a learner takes seconds, and a training has five steps. So this process imports the libraries that the
-project's files import, and forks for each step: the project's own code is loaded anew every time, and what a step does
-to its process is gone when it ends. A request is a line of JSON on stdin, `{"spec": FILE, "cwd": FOLDER, "env": {…}}`;
+project's files import, and those parts of them that a step has loaded while it ran, and forks for each step: the project's own code
+is loaded anew every time, and what a step does to its process is gone when it ends. A request is a line of JSON on stdin, `{"spec": FILE, "cwd": FOLDER, "env": {…}}`;
 the step's exit code is told as a line on FD. Where forking is not safe, because a library has started threads or the
 system is not Linux, a step gets a fresh interpreter instead.
 """
@@ -10,6 +10,7 @@ system is not Linux, a step gets a fresh interpreter instead.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -25,31 +26,46 @@ ALWAYS = ("numpy", "pandas", "pyarrow.parquet")
 """Every step reads and writes Parquet through pandas."""
 FORK_SAFE = {"jemalloc_bg_thd"}
 """Threads of pyarrow's allocator, which takes its locks before a fork and goes on without them in the child."""
+TOLD_BYTES = 60_000
+"""A step may tell so much of what it has loaded: a pipe holds it."""
+PLAIN = "plain"
+"""The argument of a host that learns nothing."""
 
 
 def main() -> int:
     """Serve requests until stdin ends; in the process of a step, that step's exit code."""
-    told = int(sys.argv[1])
+    told, learns = int(sys.argv[1]), PLAIN not in sys.argv[2:]
     os.set_inheritable(told, False)
     loaded: set[str] = set()
     for line in sys.stdin.buffer:
         request = json.loads(line)
         _load(json.loads(Path(request["spec"]).read_text()), loaded)
         if not _alone():
-            code = _fresh(request)
-        elif (child := os.fork()) == 0:
+            os.write(told, b"%d\n" % _fresh(request))
+            continue
+        known, (news, tell) = set(sys.modules), os.pipe()
+        if (child := os.fork()) == 0:
             _enter(request, told)
             from stead.runtime.step import run
 
-            return run(Path(request["spec"]))
-        else:
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            code = run(Path(request["spec"]))
+            os.write(tell, "\n".join(_parts(known)).encode()[:TOLD_BYTES])
+            return code
+        os.close(tell)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if learns:
+            _learn(news)
+        os.close(news)
+        if learns and not _alone():  # a part has started threads: begin again without
+            os.set_inheritable(told, True)
+            os.write(told, b"%d\n" % code)
+            os.execv(sys.executable, [*sys.orig_argv, PLAIN])
         os.write(told, b"%d\n" % code)
     return 0
 
 
 def _load(spec: dict[str, Any], loaded: set[str]) -> None:
-    """Import the libraries that the project's files import; what fails here is told by the step that needs it."""
+    """Import the libraries that the project's files import."""
     own = {Path(name).parts[0].removesuffix(".py") for name in spec["files"]}
     wanted = [*ALWAYS]
     for name in spec["files"]:
@@ -58,12 +74,31 @@ def _load(spec: dict[str, Any], loaded: set[str]) -> None:
     for name in wanted:
         if name not in loaded and name.partition(".")[0] not in own:
             loaded.add(name)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                try:
-                    importlib.import_module(name)
-                except BaseException:  # whatever a library does when it cannot be loaded
-                    continue
+            _import(name)
+
+
+def _parts(known: set[str]) -> list[str]:
+    """What was loaded since of packages that were known, in order: holidays of a country, a reader for pandas."""
+    return [name for name in sys.modules if name not in known and name.partition(".")[0] in known]
+
+
+def _learn(news: int) -> None:
+    """Load what the step had to load, so that the next one has it: said by its process, which has ended."""
+    os.set_blocking(news, False)
+    try:
+        said = os.read(news, TOLD_BYTES).decode()
+    except BlockingIOError:  # it said nothing, and something that it started lives
+        return
+    whole = said.split("\n") if len(said) < TOLD_BYTES else said.split("\n")[:-1]
+    for name in filter(None, whole):
+        _import(name)
+
+
+def _import(name: str) -> None:
+    """Whatever a library does when it cannot be loaded is told by the step that needs it."""
+    with warnings.catch_warnings(), contextlib.suppress(BaseException):
+        warnings.simplefilter("ignore")
+        importlib.import_module(name)
 
 
 def imported(source: bytes) -> list[str]:

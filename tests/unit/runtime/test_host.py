@@ -76,6 +76,32 @@ def test_libraries_are_loaded_once_and_own_code_in_each_step(place: Path, host: 
     assert ask(host, place, cwd=place / "libraries")[1].endswith("in libraries\n")
 
 
+PART = "import importlib\nimport shelf\nimportlib.import_module('shelf.part')\nimport os\nprint('host', os.getppid())\n"
+
+
+def shelf(place: Path, part: str) -> None:
+    (place / "libraries" / "shelf").mkdir()
+    (place / "libraries" / "shelf" / "__init__.py").write_text("")
+    (place / "libraries" / "shelf" / "part.py").write_text(f"print('part loaded')\n{part}")
+    (place / "code" / "own.py").write_text(PART + CODE)
+
+
+def test_parts_of_libraries_that_a_step_loads_are_loaded_once(place: Path, host: Host) -> None:
+    shelf(place, "")
+    assert ask(host, place)[1].count("part loaded") == 2  # in the step, and for those that follow
+    code, said = ask(host, place)
+    assert code == 0 and "part loaded" not in said and "own code loaded in one process" in said
+
+
+def test_a_part_that_starts_threads_makes_the_host_begin_again_without(place: Path, host: Host) -> None:
+    shelf(place, "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n")
+    first = ask(host, place)[1]
+    for _ in range(2):
+        code, said = ask(host, place)
+        assert code == 0 and said.count("part loaded") == 1
+        assert next(line for line in said.splitlines() if line.startswith("host")) in first
+
+
 def test_a_step_that_dies_leaves_the_host_alive(place: Path, host: Host) -> None:
     (place / "code" / "own.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
     assert ask(host, place)[0] == -9
