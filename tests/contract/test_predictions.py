@@ -28,6 +28,7 @@ from stead.predictions import (
     list_predictions,
     performance,
     read,
+    reading,
     refresh_performance,
     seal_labels,
 )
@@ -255,8 +256,10 @@ def test_what_was_merged_goes_after_a_while(any_store: Store, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_loss_of_rows_that_are_raw_is_that_of_rows_that_are_stored(store: Store, seed: int) -> None:
-    """Rows that came just now are joined with their labels in another way than stored ones."""
+def test_rows_that_are_raw_are_read_like_rows_that_are_stored(
+    store: Store, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few that came just now are joined with their labels in another way."""
     rng = random.Random(seed)
     values = [1, 2.5, -1e300, 10**18, "high", True, 0]
     asked = [
@@ -273,7 +276,11 @@ def test_the_loss_of_rows_that_are_raw_is_that_of_rows_that_are_stored(store: St
         label(store, some, [rng.choice(values) for _ in some])
     refresh_performance(store)
     raw = {model: [_numbers(day) for day in performance(store, model)] for model in ("bikes", "other")}
+    rows = {model: read(store, model) for model in raw}
+    monkeypatch.setattr(reading, "FEW", 0)
+    assert all(read(store, model).equals(rows[model]) for model in raw)
     compact(store)
+    assert all(read(store, model).to_pylist() == rows[model].to_pylist() for model in raw)
     for model, before in raw.items():
         refresh_performance(store, model=model)
         stored = [_numbers(day) for day in performance(store, model)]

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from stead.models import list_models
 from stead.predictions import frames
 from stead.predictions.index import StoredSegment, View, days_of, find, look, look_unseen
-from stead.predictions.reading import connect, paths, view_labels_of, view_predictions
+from stead.predictions.reading import FEW, connect, newest_raw, paths, view_labels_of, view_predictions
 from stead.predictions.segment import Kind
 from stead.predictions.tables import performance as table
 from stead.predictions.tables import progress, segments
@@ -38,10 +38,9 @@ DEFAULT_LOSS = "mae"
 """For predictions of a model that the registry does not know."""
 SQL_DAY = f"p.event_time - ((p.event_time % {DAY}) + {DAY}) % {DAY}"
 TRIES = 5
-FEW = 200
+NAMED = 200
 """Up to so many models are asked for by name."""
 ROWS_AT_ONCE = 1_000_000
-FEW_ROWS = 2000
 COLUMNS = ("model", "request", "row", "rows", "version", "output_number", "output")
 _SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 _REFRESHES = ""
@@ -210,7 +209,7 @@ def _compute_role(
 ) -> list[dict[str, Any]]:
     if not touched:
         return []
-    view = look(store, kind, models=touched if len(touched) <= FEW else None)
+    view = look(store, kind, models=touched if len(touched) <= NAMED else None)
     if not view.raw and not view.stored:
         return []
     tail = _touching(frames.of_raw(view.raw, kind), touched)
@@ -299,7 +298,7 @@ def _load(store: Store, stored: Sequence[StoredSegment], tail: pa.Table, touched
 def _join(store: Store, stored: Sequence[StoredSegment], tail: pa.Table, touched: Mapping[str, Days]) -> pa.Table:
     import pyarrow as pa
 
-    if not stored and len(tail) <= FEW_ROWS and (found := _join_few(store, tail, touched)) is not None:
+    if not stored and len(tail) <= FEW and (found := _join_few(store, tail, touched)) is not None:
         return found
     some = [(name, day) for name, days in touched.items() if days is not None for day in days]
     whole = [name for name, days in touched.items() if days is None]
@@ -335,17 +334,9 @@ def _join_few(store: Store, tail: pa.Table, touched: Mapping[str, Days]) -> pa.T
         if days is None or row["day"] in days:
             mine.append(row)
     mine.sort(key=lambda row: (row["model"], row["request"], row["row"]))
-    requests = [row["request"] for row in mine]
-    ends = (min(requests, default=""), max(requests, default=""))
-    view = look(store, "labels", ids=ends)
-    if view.stored:
+    newest = newest_raw(store, [row["request"] for row in mine])
+    if newest is None:
         return None
-    labels = frames.between(frames.of_raw(view.raw, "labels"), "request", ends)
-    newest: dict[tuple[str, int], dict[str, Any]] = {}
-    for label in labels.to_pylist():
-        key = (label["request"], label["row"])
-        if key not in newest or label["accepted"] > newest[key]["accepted"]:
-            newest[key] = label
     known = [newest.get((row["request"], row["row"])) if row["rows"] else None for row in mine]
     whole, real, text = pa.int64(), pa.float64(), pa.string()
 

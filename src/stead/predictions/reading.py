@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, wraps
 from itertools import count
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 MOST = 10_000
+FEW = 2000
+"""Rows up to which Python joins what is raw sooner than a database begins."""
 _LAST_ID = "g"
 """Above every id."""
 _ID = "case when p.rows > 1 then p.request || '.' || p.row else p.request end"
@@ -117,6 +119,22 @@ def view_labels_of(con: DuckDBPyConnection, store: Store, table: str) -> None:
     view_labels(con, store, (low or "", high or ""))
 
 
+def newest_raw(store: Store, requests: Collection[str]) -> dict[tuple[str, int], dict[str, Any]] | None:
+    """By request and row the newest label of some requests, where all of theirs are raw still: no database is asked. Else None."""
+    if not requests:
+        return {}
+    ends = (min(requests), max(requests))
+    view = look(store, "labels", ids=ends)
+    if view.stored:
+        return None
+    newest: dict[tuple[str, int], dict[str, Any]] = {}
+    for label in frames.between(frames.of_raw(view.raw, "labels"), "request", ends).to_pylist():
+        key = (label["request"], label["row"])
+        if key not in newest or label["accepted"] > newest[key]["accepted"]:
+            newest[key] = label
+    return newest
+
+
 def union(con: DuckDBPyConnection, name: str, files: list[str], table: pa.Table) -> None:
     """Make a view of Parquet files and a table, columns by name."""
     con.register(f"{name}_tail", table)
@@ -201,8 +219,15 @@ def read(store: Store, model: str, *, since: int | None = None, until: int | Non
         for answer in raw.records
         if answer.logged.model == model and bounds[0] <= answer.logged.event_time < bounds[1]
     ]
+    tail = frames.wide(answers)
+    if (
+        not view.stored
+        and len(answers) <= FEW
+        and (known := newest_raw(store, [each.logged.id for each in answers])) is not None
+    ):
+        return _of_few(tail, known)
     with connect() as con:
-        view_predictions(con, store, view.stored, frames.wide(answers))
+        view_predictions(con, store, view.stored, tail)
         con.execute(
             f"""create table mine as select * from predictions
             where model = $model and rows > 0 and event_time >= {bounds[0]} and event_time < {bounds[1]}""",
@@ -219,6 +244,33 @@ def read(store: Store, model: str, *, since: int | None = None, until: int | Non
             order by p.event_time, p.request, p.row"""
         ).to_arrow_table()
         return table
+
+
+def _of_few(tail: pa.Table, known: Mapping[tuple[str, int], Mapping[str, Any]]) -> pa.Table:
+    """What `read` gives, of rows and labels that are raw."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    tail = tail.filter(pc.greater(tail["rows"], pa.scalar(0)))
+    tail = tail.sort_by([(name, "ascending") for name in ("event_time", "request", "row")])
+    keys: list[Any] = list(zip(tail["request"].to_pylist(), tail["row"].to_pylist(), strict=True))
+    single = [rows == 1 for rows in tail["rows"].to_pylist()]
+    labels = [known.get(key) for key in keys]
+    names = ("version", "event_time", "received_at", "latency_us", "status", "protocol", "key")
+    return pa.table(
+        {
+            "id": pa.array(
+                [one if alone else f"{one}.{row}" for (one, row), alone in zip(keys, single, strict=True)], pa.string()
+            ),
+            **{name: tail[name] for name in names},
+            "output": tail["output_number"],
+            "output_json": tail["output"],
+            "label": pa.array([each and each["value_number"] for each in labels], pa.float64()),
+            "label_json": pa.array([each and each["value"] for each in labels], pa.string()),
+            "label_at": pa.array([each and each["accepted"] // 1_000_000 for each in labels], pa.int64()),
+            **{name: tail[name] for name in tail.column_names if name.startswith(frames.FEATURE)},
+        }
+    )
 
 
 @again
