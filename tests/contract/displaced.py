@@ -43,20 +43,33 @@ class Displaced(Watched):
         return deployments.get_deployment(self.store, asked.id)
 
     def both(
-        self, first: int, end: int, *, loss: float, answering: int = 2, late: bool = False, noise: float = 0.05
+        self,
+        first: int,
+        end: int,
+        *,
+        loss: float,
+        answering: int = 2,
+        late: bool = False,
+        noise: float = 0.05,
+        fails: int = 0,
+        took: int = 900,
     ) -> list[Label]:
-        """Days on which one version answers and the other scores aside; `loss` is version 2's, by that of version 1."""
+        """Days on which one version answers and the other scores aside; `loss` is version 2's, by that of version 1.
+
+        Version 2 fails on one row of `fails` and takes `took` microseconds.
+        """
         labels, answered, aside = [], [], []
         for place in range(first * 24, end * 24):
             usual = float(self.random.gamma(4, 0.25))
             scores = {1: 10.0 + usual, 2: 10.0 + loss * usual + float(self.random.normal(0, noise))}
             identity = new_id()
             for version, score in scores.items():
+                failed = version == 2 and fails > 0 and place % fails == 0
                 made = Logged(
                     id=identity, model="m", version=version, event_time=START + place * DAY // 24, received_at=now_ms(),
-                    latency_us=900, status=200, protocol="stead", key=None, header_length=0,
-                    body=b'{"row": {"x": 1.0}}' if version == answering else b"",
-                    outputs=msgspec.msgpack.encode([score]),
+                    latency_us=took if version == 2 else 900, status=500 if failed else 200, protocol="stead", key=None,
+                    header_length=0, body=b'{"row": {"x": 1.0}}' if version == answering else b"",
+                    outputs=b"" if failed else msgspec.msgpack.encode([score]),
                 )  # fmt: skip
                 (answered if version == answering else aside).append(made)
             labels.append(Label(identity, 10.0))

@@ -243,6 +243,55 @@ def test_what_is_never_shown_to_be_within_the_margin_is_taken_back(store: Store)
     assert next(each for each in telling.guards(done) if each.name == "Loss").verdict == "broken"
 
 
+def test_a_version_that_fails_on_some_rows_does_not_move_on(store: Store) -> None:
+    """One row of 24, on which the other version answers: too few for a proof, and no chance."""
+    world = Displaced(store)
+    number = canary(world)
+    for day in range(8):
+        world.both(day, day + 1, loss=0.9, answering=1 if day % 4 else 2, fails=24)
+    held = deployments.observe(store, number)
+    assert held.state == "canary" and held.evidence is not None and held.evidence["loss"]["high"] < 0
+    said = held.evidence["decision"]["said"]
+    assert said.startswith(
+        "by the estimate it fails more: 8 of 192 requests, answered or scored aside, version 1 on 0 of"
+    )
+    verdicts = {each.name: each.verdict for each in telling.guards(held)}
+    assert verdicts["Failed requests"] == verdicts["Failed aside"] == "waits"
+    for day in range(8, 56):
+        world.both(day, day + 1, loss=0.9, answering=1 if day % 4 else 2, fails=24)
+        if (done := deployments.observe(store, number)).state != "canary":
+            break
+    assert done.state == "aborted" and done.error is not None and done.error["code"] == "guard-errors"
+
+
+def test_a_failure_or_two_is_chance(store: Store) -> None:
+    world = Displaced(store)
+    number = canary(world)
+    for day in range(8):
+        world.both(day, day + 1, loss=0.9, answering=1 if day % 4 else 2, fails=100)
+    assert deployments.observe(store, number).state in ("switching", "live")
+
+
+def test_a_slow_version_waits_until_it_is_known_what_is_usual(store: Store) -> None:
+    """The upper end of what is usual takes some 250 requests: at 24 a day a version twenty times as slow took over before it was known."""
+    world = Displaced(store)
+    number = canary(world)
+    for day in range(8):
+        world.both(day, day + 1, loss=0.9, answering=1 if day % 4 else 2, took=20_000)
+    held = deployments.observe(store, number)
+    assert held.state == "canary" and held.evidence is not None and held.evidence["other_latency"]["high"] is None
+    said = held.evidence["decision"]["said"]
+    assert said.startswith(
+        "by the estimate it is slower: 95 % of answers took up to 20 ms and more, of version 1 0.9 ms"
+    )
+    assert next(each for each in telling.guards(held) if each.name == "95 % of answers within").verdict == "waits"
+    for day in range(8, 56):
+        world.both(day, day + 1, loss=0.9, answering=1 if day % 4 else 2, took=20_000)
+        if (done := deployments.observe(store, number)).state != "canary":
+            break
+    assert done.state == "aborted" and done.error is not None and done.error["code"] == "guard-latency"
+
+
 def asked(store: Store, version: int, number: int, key: str | None = None) -> None:
     """Requests that a version answered as a canary's first step is in force."""
     log = PredictionLog(store, f"gateway-{version}-{key}")

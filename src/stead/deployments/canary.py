@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from stead import jobs, ledger, serving
 from stead.config import RolloutConfig
-from stead.config.units import percent
+from stead.config.units import milliseconds, percent
 from stead.deployments import operations
 from stead.deployments.evidence import SHIFT, Evidence, gather
 from stead.deployments.tables import deployments
@@ -33,8 +33,11 @@ SPLIT = 0.001
 LONG = 365
 """Days after which a proof is none to wait for."""
 PATIENCE = 56
-"""Days after which a version that still loses more than the margin by the estimate is taken back: of those that lost no more in the end,
+"""Days after which a version that still does harm by the estimate is taken back: of those that lost no more than the margin in the end,
 one in two hundred was still there (docs/statistics.md)."""
+CHANCE = 1.645
+"""Deviations by which failures beyond the other version's may be chance, at one look; at least `LEAST_FAILED` of them."""
+LEAST_FAILED = 3
 STOPPED = ("errors", "latency", "outputs")
 """Guards after which a version runs no more, not even aside."""
 
@@ -95,7 +98,7 @@ def judge(evidence: Evidence, deployment: Deployment) -> Decision:
     """What follows from the evidence: a broken guard ends it, full evidence with every guard holding moves it on.
 
     Guards may break at any look, since their intervals hold at all of them. The loss is judged only with `rows` labelled rows
-    in the new version's arm. Each step asks for its own rows and days. The guard of the loss holds where harm beyond the margin is excluded, or the
+    in the new version's arm. Each step asks for its own rows and days. A guard holds where harm beyond its bound is excluded, or the
     estimate says that there is none: few rows do not excuse what they show. An A/B asks for a version that is better at all, not for one that does no harm.
     """
     plan = deployment.plan
@@ -114,17 +117,55 @@ def judge(evidence: Evidence, deployment: Deployment) -> Decision:
     proven = evidence.loss.high is not None and evidence.loss.high < 0
     if plan.kind == "ab" and not proven:
         return Decision("hold", f"neither is shown to be better{_proof(evidence)}")
-    beyond = evidence.loss.estimate or 0.0
-    if "loss" in plan.guards and plan.kind != "ab" and not proven and beyond > 0:
-        more = f"{percent(beyond + plan.margin)} more than version {deployment.previous} on the same {evidence.rows:,} rows"
-        if evidence.days >= PATIENCE:
-            return Decision(
-                "abort", f"in {evidence.days} days it lost {more}, and it is not shown to be within the margin", "loss"
-            )
-        return Decision("hold", f"by the estimate it loses {more}{_proof(evidence)}; taken back after {PATIENCE} days")
+    if (doubt := _doubt(evidence, deployment, proven)) is not None:
+        return doubt
     said = "harm beyond the margin is excluded" if proven else "least evidence is reached and every guard holds"
     said = "it is shown to be better" if plan.kind == "ab" else said
     return Decision("advance", said)
+
+
+def _doubt(evidence: Evidence, deployment: Deployment, proven: bool) -> Decision | None:
+    """Harm by the estimate that is not beyond doubt: it waits for more rows, and goes back where they do not come to an end."""
+    plan, version = deployment.plan, deployment.previous
+    beyond = evidence.loss.estimate or 0.0
+    scored, failed = evidence.answered + evidence.aside, evidence.failed + evidence.aside_failed
+    slow, usual = evidence.latency.low, evidence.other_latency.estimate
+    guard, proof = "", ""
+    if "loss" in plan.guards and plan.kind != "ab" and not proven and beyond > 0:
+        more = f"{percent(beyond + plan.margin)} more than version {version} on the same {evidence.rows:,} rows"
+        guard, proof = "loss", _proof(evidence)
+        now, then = f"it loses {more}", f"it lost {more}, and it is not shown to be within the margin"
+    elif "errors" in plan.guards and fails_more(failed, scored, evidence.other_failed, evidence.other_scored):
+        more = f"{failed} of {scored:,} requests, answered or scored aside, version {version} on {evidence.other_failed} of {evidence.other_scored:,}"
+        guard, now, then = "errors", f"it fails more: {more}", f"it failed more: {more}"
+    elif "latency" in plan.guards and slower(slow, usual):
+        assert slow is not None and usual is not None
+        more = f"95 % of answers took up to {milliseconds(slow)} and more, of version {version} {milliseconds(usual)}"
+        guard, now, then = "latency", f"it is slower: {more}", f"it was slower: {more}"
+    if not guard:
+        return None
+    if evidence.days >= PATIENCE:
+        return Decision("abort", f"in {evidence.days} days {then}", guard)
+    return Decision("hold", f"by the estimate {now}{proof}; taken back after {PATIENCE} days")
+
+
+def fails_more(failed: int, scored: int, other_failed: int, other_scored: int) -> bool:
+    """Whether a version fails more than another one by more than the bound, and by more than chance at one look.
+
+    >>> fails_more(6, 168, 0, 168), fails_more(2, 168, 0, 168), fails_more(30, 168, 25, 168)
+    (True, False, False)
+    """
+    if not scored or not other_scored:
+        return False
+    more = failed / scored - other_failed / other_scored
+    rate = (failed + other_failed) / (scored + other_scored)
+    deviation = math.sqrt(rate * (1 - rate) * (1 / scored + 1 / other_scored))
+    return failed - other_failed >= LEAST_FAILED and more > max(ERRORS, CHANCE * deviation)
+
+
+def slower(low: float | None, usual: float | None) -> bool:
+    """Whether most of a version's answers surely take longer than those of the other one, whose usual time is only estimated yet."""
+    return low is not None and usual is not None and low > SLOWER * usual
 
 
 def _broken(evidence: Evidence, deployment: Deployment) -> Decision | None:

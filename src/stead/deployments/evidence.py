@@ -144,6 +144,9 @@ class Evidence:
     """Days until the interval of the loss excludes harm beyond the margin, should the estimate stay; None where it never will."""
     turn: Turn | None = None
     """Harm by far, since a day on which it was no longer what it had been."""
+    other_scored: int = 0
+    """Requests that the present version answered or scored aside, and how many of them failed."""
+    other_failed: int = 0
 
 
 def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
@@ -195,6 +198,8 @@ def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
         until=until,
         more_days=_finite(more * a_block),
         turn=turned(found, until),
+        other_scored=arms.other_scored,
+        other_failed=arms.other_failed,
     )
 
 
@@ -317,6 +322,8 @@ class _Arms:
     aside_errors: Interval
     hung: int
     other_hung: int
+    other_scored: int
+    other_failed: int
 
 
 def _arms(store: Store, deployment: Deployment) -> _Arms:
@@ -347,12 +354,14 @@ def _arms(store: Store, deployment: Deployment) -> _Arms:
     scorer, came_to = asides["version"].to_numpy(), asides["status"].to_numpy()
     own, others = came_to[scorer == deployment.version], came_to[scorer == deployment.previous]
     aside_failed, other_failed = int((own >= 500).sum()), int((other & bad).sum())
+    answered = int(other.sum())
     return _Arms(
         steps, splits, latency[mine & timely].astype(float), latency[other & timely].astype(float),
         int((mine | other).sum()), len(came) - len(table), int(mine.sum()), int((mine & bad).sum()),
-        len(own), aside_failed, _apart((aside_failed, len(own)), (other_failed, int(other.sum()))),
+        len(own), aside_failed, _apart((aside_failed, len(own)), (other_failed, answered)),
         int((own == LATE).sum() + (status[mine] == LATE).sum()),
         int((others == LATE).sum() + (status[other] == LATE).sum()),
+        answered + len(others), other_failed + int((others >= 500).sum()),
     )  # fmt: skip
 
 

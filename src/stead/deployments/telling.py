@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from stead.config.units import figure, lasting, milliseconds, number, percent, points
-from stead.deployments.canary import ERRORS, HANGS, LONG, SLOWER, SPLIT, days_text
+from stead.deployments.canary import ERRORS, HANGS, LONG, PATIENCE, SLOWER, SPLIT, days_text, fails_more, slower
 from stead.deployments.evidence import OWN_TOLERANCE, SHIFT, TURN, margin_of
 from stead.deployments.types import Deployment
 from stead.runtime.clock import to_iso
@@ -99,10 +99,8 @@ def guards(deployment: Deployment) -> list[Guard]:
         whole = {end: value if value is None else value + margin for end, value in seen["loss"].items()}
         text = f"{wanted}; the unit is {lasting(seen['block'])} of rows"
         found = _guard("Loss", whole, margin, text, ended, points)
-        if found.verdict == "holds" and deployment.plan.kind != "ab" and (whole["estimate"] or 0.0) > margin:
-            patient = (seen.get("decision") or {}).get("guard") != "loss"
-            found = replace(found, verdict="waits" if patient else "broken")
-        out.append(found)
+        high = deployment.plan.kind != "ab" and (whole["estimate"] or 0.0) > margin
+        out.append(_doubted(found, seen, "loss") if high else found)
         own = f"at most {OWN_TOLERANCE:g} times its own offline result"
         out.append(_guard("Loss beyond its own", seen["own"], 0.0, own, ended, figure))
         if turn := seen.get("turn"):
@@ -113,12 +111,20 @@ def guards(deployment: Deployment) -> list[Guard]:
             broken: Verdict = "broken" if ended else "over"
             out.append(Guard(f"Loss since {to_iso(turn['since'])[:10]}", broken, losses, "", text))
     answers = deployment.plan.kind != "shadow"
+    failing = "other_scored" in seen and fails_more(
+        seen["failed"] + seen["aside_failed"],
+        seen["answered"] + seen["aside"],
+        seen["other_failed"],
+        seen["other_scored"],
+    )
     if "errors" in names and answers:
         text = f"no more than {percent(ERRORS)} more"
-        out.append(_guard("Failed requests", seen["errors"], ERRORS, text, ended, points))
+        found = _guard("Failed requests", seen["errors"], ERRORS, text, ended, points)
+        out.append(_doubted(found, seen, "errors") if failing else found)
     if "errors" in names and "aside" in seen:
         text = f"no more than {percent(ERRORS)} more than the answers of v{deployment.previous}"
-        out.append(_guard("Failed aside", seen["aside_errors"], ERRORS, text, ended, points))
+        found = _guard("Failed aside", seen["aside_errors"], ERRORS, text, ended, points)
+        out.append(_doubted(found, seen, "errors") if failing else found)
         hangs = seen["hung"] >= HANGS and not seen["other_hung"]
         text = f"fewer than {HANGS} where v{deployment.previous} has none; it has {number(seen['other_hung'])}"
         out.append(Guard("Answers too late", _held(not hangs), number(seen["hung"]), "", text))
@@ -128,7 +134,9 @@ def guards(deployment: Deployment) -> list[Guard]:
         text = f"at most {SLOWER:g} times the usual{f', {milliseconds(bound)}' if bound is not None else ''}"
         if (now := seen["other_latency"]["estimate"]) is not None:
             text += f"; v{deployment.previous} has {milliseconds(now)}"
-        out.append(_guard("95 % of answers within", seen["latency"], bound, text, ended, milliseconds))
+        found = _guard("95 % of answers within", seen["latency"], bound, text, ended, milliseconds)
+        slow = slower(seen["latency"]["low"], seen["other_latency"]["estimate"])
+        out.append(_doubted(found, seen, "latency") if slow else found)
     if "outputs" in names:
         out.append(Guard("Unusable outputs", _held(seen["unusable"] == 0), number(seen["unusable"]), "", "none"))
     if "shift" in names and "shift" in seen:
@@ -143,6 +151,14 @@ def guards(deployment: Deployment) -> list[Guard]:
 
 def _held(holds: bool) -> Verdict:
     return "holds" if holds else "broken"
+
+
+def _doubted(found: Guard, seen: Mapping[str, Any], guard: str) -> Guard:
+    """A guard that holds and shows harm by the estimate: more rows are waited for, and in the end no more."""
+    if found.verdict != "holds":
+        return found
+    ended = (seen.get("decision") or {}).get("guard") == guard and seen["days"] >= PATIENCE
+    return replace(found, verdict="broken" if ended else "waits")
 
 
 def _guard(
