@@ -13,6 +13,7 @@ from typing import Any
 from stead.config.units import percent
 from stead.demo import spread
 from stead.demo.told import Told
+from stead.deployments.evidence import OWN_TOLERANCE
 from stead.runtime.clock import to_ms
 
 DAY = 86_400_000
@@ -183,8 +184,10 @@ class Bad:
     days: float
     """Of event time, from its first answer to its last."""
     champion: float | None
-    own: float | None
     lost: float | None
+    offline: float | None
+    """Its result in its own hold-out by time, and by how much its loss is beyond what that allows: the low end of the interval."""
+    beyond: float | None
     cost: float
     """Loss on the rows that it answered beyond what the champion lost on the same rows, in the unit of the target."""
     cost_share: float
@@ -213,8 +216,9 @@ def bad(told: Told) -> Bad | None:
         answered=seen.get("arm_rows", 0),
         days=(max((day["day"] for day in mine), default=begun // DAY * DAY) - begun // DAY * DAY) / DAY + 1,
         champion=seen.get("first_loss"),
-        own=(seen.get("own") or {}).get("low"),
         lost=seen.get("second_loss"),
+        offline=seen.get("offline"),
+        beyond=(seen.get("own") or {}).get("low"),
         cost=cost,
         cost_share=cost / year if year else 0.0,
     )
@@ -308,6 +312,12 @@ def _bad_lines(told: Told) -> list[str]:
         out.append(
             f"let through by a person, its canary ended as {found.state} by the guard {found.guard or '–'}: {found.said}"
         )
+        if found.lost and found.champion and found.offline:
+            sure = found.beyond is not None and found.beyond > 0
+            out.append(
+                f"its loss is {found.lost / found.champion:.1f} times the champion's on the same rows and {found.lost / found.offline:.1f} times its own "
+                f"offline result; that it is beyond {OWN_TOLERANCE:g} times that is {'beyond doubt' if sure else 'not beyond doubt on so few days'}"
+            )
         out.append(
             f"after {found.answered} labelled answers of its own ({found.rows} rows scored by both) and {found.days:.0f} days of event time; "
             f"it cost {found.cost:,.0f} rides of error, {percent(found.cost_share)} of the year's"

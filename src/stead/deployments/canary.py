@@ -204,15 +204,18 @@ def _failed(evidence: Evidence) -> str | None:
 
 
 def _lost(evidence: Evidence) -> Decision | None:
+    own = "" if evidence.offline is None else f"; in its own hold-out it was {evidence.offline:.4g}"
     if evidence.loss.low is not None and evidence.loss.low > 0:
         losses = f"{evidence.second_loss:.4g} against {evidence.first_loss:.4g}"
-        return Decision("abort", f"its loss is {losses} on the same {evidence.rows} rows", "loss")
+        return Decision("abort", f"its loss is {losses} on the same {evidence.rows} rows{own}", "loss")
     if (turn := evidence.turn) is not None:
         losses = f"{turn.second_loss:.4g} against {turn.first_loss:.4g}"
         since = to_iso(turn.since)[:10]
-        return Decision("abort", f"since {since} its loss is {losses} on the same {turn.rows} rows", "loss")
+        return Decision("abort", f"since {since} its loss is {losses} on the same {turn.rows} rows{own}", "loss")
     if evidence.own.low is not None and evidence.own.low > 0:
-        return Decision("abort", f"its loss of {evidence.second_loss:.4g} is far above its own offline result", "own")
+        return Decision(
+            "abort", f"its loss of {evidence.second_loss:.4g} is far above its own offline result{own}", "own"
+        )
     return None
 
 

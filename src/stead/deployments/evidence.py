@@ -144,6 +144,8 @@ class Evidence:
     """Days until the interval of the loss excludes harm beyond the margin, should the estimate stay; None where it never will."""
     turn: Turn | None = None
     """Harm by far, since a day on which it was no longer what it had been."""
+    offline: float | None = None
+    """The new version's own result in its hold-out by time."""
     other_scored: int = 0
     """Requests that the present version answered or scored aside, and how many of them failed."""
     other_failed: int = 0

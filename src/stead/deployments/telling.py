@@ -101,7 +101,8 @@ def guards(deployment: Deployment) -> list[Guard]:
         found = _guard("Loss", whole, margin, text, ended, points)
         high = deployment.plan.kind != "ab" and (whole["estimate"] or 0.0) > margin
         out.append(_doubted(found, seen, "loss") if high else found)
-        own = f"at most {OWN_TOLERANCE:g} times its own offline result"
+        offline = "" if seen.get("offline") is None else f", which is {figure(seen['offline'])}"
+        own = f"at most {OWN_TOLERANCE:g} times its own offline result{offline}"
         out.append(_guard("Loss beyond its own", seen["own"], 0.0, own, ended, figure))
         if turn := seen.get("turn"):
             losses = (
