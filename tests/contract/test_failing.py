@@ -68,12 +68,27 @@ def test_days_on_which_every_request_fails_count(store: Store) -> None:
     watched.days(0, 10)
     fail(watched, 10, 48, dict, 500)
     watched.look(11)
-    assert ("failed", "page", "open") in watched.incidents()
     (incident,) = [each for each in monitors.list_incidents(store, model="m") if each.cause == "failed"]
     assert incident.summary == "48 of 48 requests failed: 500, usually 0.0 %"
     fail(watched, 11, 48, dict, 504)
     watched.look(12)
     assert "failed: 504" in monitors.get_incident(store, incident.id).summary
+
+
+def test_requests_that_fail_are_no_lack_of_rows(store: Store) -> None:
+    """One cause, one incident: a day of which most requests failed paged for its few rows, too."""
+    watched = Watched(store)
+    watched.live()
+    watched.days(0, 30)
+    fail(watched, 30, 48, dict, 504)
+    watched.look(31)
+    watched.serve(31, rows=6)
+    fail(watched, 31, 42, without)
+    watched.look(32)
+    assert sorted(watched.incidents("open")) == [("failed", "page", "open"), ("refused", "page", "open")]
+    watched.serve(32, rows=6)
+    watched.look(33)
+    assert ("few-rows", "page", "open") in watched.incidents("open")
 
 
 def test_a_version_that_fails_from_its_first_day_is_told(store: Store) -> None:

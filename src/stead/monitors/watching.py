@@ -242,13 +242,16 @@ class _Look:
         return age >= 0 and (day.labelled >= LABELLED * day.predictions or age >= DAY)
 
     def _volume(self, days: Sequence[DayLoss], first: int | None) -> _Series | None:
-        """Whole days on the present clock, with rows or without, whichever version answered."""
+        """Whole days on the present clock, with rows or without, whichever version answered.
+
+        A request that failed came with a row, at least: that it failed is told by another monitor.
+        """
         start = max(self._start("volume", first), self.since // DAY * DAY + DAY)
         if start >= self.closed:
             return None
         rows: dict[int, int] = {}
         for day in days:
-            rows[day.day] = rows.get(day.day, 0) + day.predictions
+            rows[day.day] = rows.get(day.day, 0) + day.predictions + day.failed
         # Where a replay holds the clock, days after its last rows are its end, no outage: it goes on for the labels.
         end = min(self.closed, max(rows, default=start - DAY) + DAY) if self.holder else self.closed
         series, state = self._begin("volume", 0, start)
