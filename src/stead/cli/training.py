@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -48,8 +49,29 @@ def train(model: str, since: int | None, until: int | None, data: str | None, no
     for verdict in reversed(verdicts):
         if verdict.outcome != "skipped":
             print(f"  gate {verdict.gate} {verdict.outcome}: {verdict.summary}")
-    output.note(f"next: stead deploy {result['model']}")
+    level = caller.call("models.get_model", name=result["model"]).level
+    refused = [verdict.gate for verdict in reversed(verdicts) if verdict.outcome == "failed"]
+    output.note(f"next: {_next(level, result['model'], result['version'], refused)}")
     return None
+
+
+def _next(level: str, model: str, version: int, refused: Sequence[str]) -> str:
+    """What may follow a training: at `record` gates advise, above it a version that they refused needs a person's word.
+
+    >>> _next("record", "m", 2, ["challenger"]), _next("train", "m", 2, [])
+    ('stead deploy m', 'stead approve m@2, or stead reject m@2 --reason …')
+    >>> _next("deploy", "m", 2, ["challenger"])
+    'stead models show m@2; or stead deploy m@2 --override challenger --reason …'
+    """
+    ref = f"{model}@{version}"
+    if level == "record":
+        return f"stead deploy {model}"
+    if refused:
+        overrides = " ".join(f"--override {gate}" for gate in refused)
+        return f"stead models show {ref}; or stead deploy {ref} {overrides} --reason …"
+    if level == "train":
+        return f"stead approve {ref}, or stead reject {ref} --reason …"
+    return f"stead explain {model}; it is rolled out by itself inside the bounds"
 
 
 @click.command()
