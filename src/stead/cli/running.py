@@ -67,12 +67,21 @@ def up(
 def _write_unit(settings: Settings, folder: Path) -> None:
     from stead.processes import systemd
 
-    if str(folder) == "-":
-        print(systemd.unit(settings, user=True), end="")
-        return
     place = folder.expanduser()
-    print(systemd.write_unit(settings, place))
-    word = "systemctl --user" if place.resolve().is_relative_to(Path.home()) else "systemctl"
+    shown = str(folder) == "-"
+    own = shown or place.resolve().is_relative_to(Path.home())
+    if shown:
+        print(systemd.unit(settings, user=True), end="")
+    else:
+        print(systemd.write_unit(settings, place))
+    for variable in systemd.withheld(settings):
+        secrets = f"~/{systemd.USER_SECRETS}" if own else systemd.SECRETS
+        output.note(
+            f"{variable} may hold a secret and is not in the unit: put it into {secrets}, or it is not in force"
+        )
+    if shown:
+        return
+    word = "systemctl --user" if own else "systemctl"
     output.note(f"next: {word} daemon-reload && {word} enable --now stead")
     if word.endswith("--user"):
         output.note("a user's units end with the last session, unless: loginctl enable-linger")

@@ -127,5 +127,9 @@ def points(value: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Microseconds, as milliseconds."""
-    return f"{value / 1000:.3g} ms"
+    """Microseconds, as milliseconds.
+
+    >>> milliseconds(31_440), milliseconds(1_043_000)
+    ('31.4 ms', '1,043 ms')
+    """
+    return f"{value / 1000:{',.0f' if value >= 1e6 else '.3g'}} ms"

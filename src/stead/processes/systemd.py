@@ -19,6 +19,21 @@ _SECRET = ("token", "incident_webhook", "heartbeat_url", "database")
 """Settings whose value may hold a secret: they go into the unit only where they name one."""
 
 
+SECRETS, USER_SECRETS = "/etc/stead.env", ".config/stead.env"
+"""The file that the unit takes secrets from: the system's, and a user's in the home."""
+
+
+def withheld(settings: Settings) -> list[str]:
+    """Variables of settings that are in force and not in the unit, since their value may be a secret: without them it goes by the default."""
+    found = []
+    for name in _SECRET:
+        setting, value = SETTINGS[name], str(settings.values[name])
+        plain = is_reference(value) or (name == "database" and "@" not in value)
+        if name != "token" and settings.values[name] != setting.default and not plain:
+            found.append(setting.variable)
+    return found
+
+
 def unit(settings: Settings, *, user: bool) -> str:
     """The unit that runs `stead up` on this store with these settings.
 
@@ -26,19 +41,19 @@ def unit(settings: Settings, *, user: bool) -> str:
     when it is ready, and once in a while that its own loop turns.
     """
     lines = []
+    left = withheld(settings)
     for name, setting in SETTINGS.items():
         value = settings.values[name]
         if name in ("url", "token", "user") or (value == setting.default and name != "store"):
             continue
         if name == "store":
             value = str(Path(value).expanduser().resolve())
-        open_word = not is_reference(str(value)) and (name != "database" or "@" in str(value))
-        if name in _SECRET and open_word:
+        if setting.variable in left:
             lines.append(f"# {setting.variable} may hold a secret: put it into the file below")
             continue
         lines.append(f"Environment={_quoted(f'{setting.variable}={value}')}")
     environment = "\n".join(lines)
-    secret = "%h/.config/stead.env" if user else "/etc/stead.env"
+    secret = f"%h/{USER_SECRETS}" if user else SECRETS
     return f"""[Unit]
 Description=stead: server, gateway and agent
 After=network-online.target
