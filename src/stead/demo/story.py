@@ -39,7 +39,7 @@ WRONG = (
 TRIED_S = 120
 RAISED = "2013-12-30"
 """When the level is raised to `deploy`: its labels are in before January's schedule fires, which is none of that level's."""
-TRIALS = ("2014-06-15", "2014-06-29", "2014-07-13")
+TRIALS = ("2014-06-15", "2014-06-29", "2014-07-13", "2014-07-27")
 """When the changed recipe is trained until its days show that it is better: their evidence goes on from training to training."""
 CANARY_DAYS = 4
 """So long the replay goes slowly, for a person to deploy in; too short for a quarter of the rows to decide anything."""
