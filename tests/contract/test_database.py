@@ -108,6 +108,15 @@ def test_tables_that_are_missing(tmp_path: Path) -> None:
     db.close()
 
 
+@pytest.mark.parametrize("statement", ["select turned from ledger", "insert into ledger (turned) values (1)"])
+def test_tables_of_a_development_version_are_told_as_such(any_store: Store, statement: str) -> None:
+    """Its revision is today's, a column is not there: it was "database-unreachable", or an error of the driver."""
+    with pytest.raises(Failed) as raised, any_store.db.write("store.migrate") as tx:
+        tx.execute(sa.text(statement))
+    assert raised.value.code == "schema-differs" and "turned" in raised.value.message
+    assert "STEAD_STORE" in str(raised.value.hint)
+
+
 @pytest.mark.parametrize("url", ["no url", "oracle+nothing://x/y", "postgresql://nobody@127.0.0.1:1/none"])
 def test_addresses_that_lead_nowhere(url: str) -> None:
     with pytest.raises((InvalidInput, Unreachable)) as raised, Database(url).read() as tx:

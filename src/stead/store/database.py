@@ -143,6 +143,8 @@ class Database:
                 ) from error
             if "no such table" in text or "does not exist" in text:
                 raise Failed("schema-missing", f"the store has no tables yet: {text}", hint="stead migrate") from error
+            if _lacks_column(text):
+                raise _differs(_hide(self.url), text) from error
             if "locked" in text:
                 raise Failed("database-locked", "the database stayed locked for 30 s", hint="stead status") from error
             raise Unreachable("database-unreachable", f"{_hide(self.url)} does not answer: {text}") from error
@@ -150,6 +152,8 @@ class Database:
             text = str(error.orig) if isinstance(error, sa.exc.DatabaseError) else ""
             if "malformed" in text or "not a database" in text:
                 raise damaged(f"the database {_hide(self.url)} is damaged: {text}") from error
+            if _lacks_column(text):
+                raise _differs(_hide(self.url), text.splitlines()[0]) from error
             refused = _value_refused(error.orig if isinstance(error, sa.exc.StatementError) else error)
             if refused is None:
                 raise
@@ -206,6 +210,18 @@ def checked_limit(limit: int, most: int = 10_000) -> int:
 def damaged(message: str) -> Failed:
     """Rows are lost: what is wrong, and the way back."""
     return Failed("database-damaged", message, hint="stead down; move the store aside; stead restore BACKUPS")
+
+
+def _lacks_column(text: str) -> bool:
+    return bool(re.search(r"no such column|has no column named|column \S+( of relation \S+)? does not exist", text))
+
+
+def _differs(url: str, text: str) -> Failed:
+    return Failed(
+        "schema-differs",
+        f"the tables of {url} are of a stead between two versions, which none brings to this one: {text}",
+        hint="use the stead that made them, or begin a new store: STEAD_STORE=FOLDER",
+    )
 
 
 def _value_refused(error: BaseException | None) -> InvalidInput | None:
