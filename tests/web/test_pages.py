@@ -33,7 +33,7 @@ from stead.web.deployments import near
 from stead.web.fleet import DAY_MS
 from stead.web.frame import when
 
-PAGES = range(39)
+PAGES = range(40)
 KB = 1024
 
 

@@ -74,6 +74,7 @@ class World:
             "/data",
             "/data/trips",
             "/data/trips/1",
+            "/data/trips/1/diff?with=1&key=ts",
             "/models",
             "/models/trips",
             "/models/trips/versions/1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,108 @@ def data_versions(name: str, as_json: bool) -> Any:
     ]
     output.table(("version", "rows", "parts", "size", "to", "by", "made", "erased keys"), rows, right=(1, 2, 3, 7))
     return None
+
+
+@data.command("diff")
+@click.argument("before", metavar="NAME[@VERSION]", shell_complete=dataset_names)
+@click.argument("after", metavar="[NAME@VERSION]", required=False, shell_complete=dataset_names)
+@click.option(
+    "--key", multiple=True, help="Column that names a row; several times where one does not: tells which rows changed."
+)
+@click.option("--examples", default=5, show_default=True, help="Rows of each kind that are shown, with --key.")
+@output.json_option
+def data_diff(before: str, after: str | None, key: tuple[str, ...], examples: int, as_json: bool) -> Any:
+    """What changed from one version to another: columns, distributions, files, rows by key.
+
+    With one version alone: from the one before it to it.
+    """
+    caller = connect()
+    if after is None:
+        after = caller.call("datasets.get_version", ref=before).ref
+        name, _, number = after.partition("@")
+        before = f"{name}@{int(number) - 1}"
+        if number == "1":
+            raise NotFound(
+                "dataset-version-unknown", f"{after} is the first version", hint="stead data diff BEFORE AFTER"
+            )
+    found = caller.call("datasets.diff", before=before, after=after, key=list(key), examples=examples)
+    if as_json:
+        return found
+    one, other = found.before, found.after
+    output.facts(
+        [
+            ("", f"{one.ref} → {other.ref}"),
+            ("rows", f"{one.rows if one.rows is not None else '–'} → {other.rows if other.rows is not None else '–'}"),
+            ("size", f"{size_text(one.bytes)} → {size_text(other.bytes)}"),
+            (
+                "files",
+                ", ".join(
+                    f"{n} {word}"
+                    for word in ("added", "removed", "changed")
+                    if (n := sum(f.change == word for f in found.files))
+                )
+                or "the same",
+            ),
+        ]
+    )
+    output.table(
+        ("column", "type", "apart", "null", "mean", "most often"),
+        [
+            (
+                c.name,
+                _types(c),
+                None if c.distance is None else f"{c.distance:.3f}",
+                *(_pair(c, show) for show in (_null, _mean, _often)),
+            )
+            for c in sorted(found.columns, key=lambda c: (c.change is None, -(c.distance or 0.0)))
+        ],
+        right=(2,),
+        empty="no columns: files, not tables",
+    )
+    if (rows := found.rows) is not None:
+        print(
+            f"by {', '.join(rows.key)}: {rows.added} rows added, {rows.removed} removed, {rows.changed} changed, {rows.same} the same"
+        )
+        for name, number in sorted(rows.columns.items(), key=lambda each: -each[1]):
+            print(f"  {name} changed in {number}")
+        output.table(
+            ("", "key", "before", "after"),
+            [(e.change, *(_row(each) for each in (e.key, e.before, e.after))) for e in rows.examples],
+        )
+    else:
+        for file in found.files[:20]:
+            print(f"{file.change}: {file.path}")
+    return None
+
+
+def _types(column: Any) -> str:
+    if column.change == "changed":
+        return f"{column.type_before} → {column.type_after}"
+    return f"{column.change}: {column.type_before or column.type_after}" if column.change else str(column.type_after)
+
+
+def _pair(column: Any, show: Callable[[dict[str, Any]], str]) -> str | None:
+    """A figure of both; once where it is the same, or only one has the column."""
+    if column.change in ("added", "removed"):
+        return show(column.before or column.after) or None
+    texts = [show(each) if each else "" for each in (column.before, column.after)]
+    return (texts[0] if texts[0] == texts[1] else " → ".join(text or "–" for text in texts)) or None
+
+
+def _null(profile: dict[str, Any]) -> str:
+    return str(profile.get("null", ""))
+
+
+def _mean(profile: dict[str, Any]) -> str:
+    return f"{profile['mean']:.4g}" if profile.get("mean") is not None else ""
+
+
+def _often(profile: dict[str, Any]) -> str:
+    return ", ".join(str(level)[:20] for level, count in profile.get("top", [])[:2] if count)
+
+
+def _row(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {'null' if value is None else value}" for name, value in values.items())[:200]
 
 
 @data.command("add")

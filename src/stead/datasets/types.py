@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -75,3 +75,67 @@ class DatasetVersion:
             return ""
         keys = f"{len(self.marks)} erased key{'s' if len(self.marks) > 1 else ''}"
         return f"{self.ref} may hold rows of {keys}: stead data show {self.ref}"
+
+
+@dataclass(frozen=True)
+class ColumnDiff:
+    """A column in two versions."""
+
+    name: str
+    change: Literal["added", "removed", "changed"] | None
+    """`changed`: its type. None where both have it with one type."""
+    type_before: str | None
+    type_after: str | None
+    distance: float | None
+    """Jensen–Shannon distance of both distributions, missing values a value of their own: 0 the same, 1 nothing in common. None where it is not known."""
+    before: dict[str, Any]
+    """Its profile, as in `DatasetVersion.profile`; empty where there is no such column."""
+    after: dict[str, Any]
+    """The same of the other version, counted in the edges and levels of the first."""
+
+
+@dataclass(frozen=True)
+class FileDiff:
+    """A file, or a part of a table, that is not the same in both."""
+
+    path: str
+    change: Literal["added", "removed", "changed"]
+    bytes_before: int | None
+    bytes_after: int | None
+
+
+@dataclass(frozen=True)
+class RowDiff:
+    """An example of a row that is not the same in both, its values as texts."""
+
+    change: str
+    key: dict[str, str | None]
+    before: dict[str, str | None]
+    """Of a changed row the columns that changed."""
+    after: dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class RowsDiff:
+    """Rows by key."""
+
+    key: list[str]
+    added: int
+    removed: int
+    changed: int
+    same: int
+    columns: dict[str, int]
+    """By column in how many of the changed rows it changed."""
+    examples: list[RowDiff]
+
+
+@dataclass(frozen=True)
+class DatasetDiff:
+    """What changed from one version to another."""
+
+    before: DatasetVersion
+    after: DatasetVersion
+    columns: list[ColumnDiff]
+    files: list[FileDiff]
+    rows: RowsDiff | None
+    """None without a key."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache, wraps
-from itertools import count
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from stead.errors import Failed, InvalidInput
@@ -16,7 +15,7 @@ from stead.predictions.segment import Kind
 from stead.predictions.tail import Answer, is_prediction_id, request_and_row
 from stead.predictions.types import Counts, Prediction
 from stead.runtime.ids import first_id
-from stead.store import Store, checked_limit
+from stead.store import Store, checked_limit, duckdb_for
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,23 +31,9 @@ _LAST_ID = "g"
 _ID = "case when p.rows > 1 then p.request || '.' || p.row else p.request end"
 
 
-@contextmanager
-def connect() -> Iterator[DuckDBPyConnection]:
-    """An empty DuckDB in memory that loads nothing and fetches nothing. Raises Failed (`log-unreadable`) where a query fails."""
-    import duckdb
-
-    home, name = _duckdb(), f"m{next(_numbers)}"
-    con = home.cursor()
-    try:
-        con.execute(f"attach ':memory:' as {name}")
-        con.execute(f"use {name}")
-        yield con
-    except duckdb.Error as error:
-        raise Failed("log-unreadable", f"the log of predictions could not be read: {error}") from error
-    finally:
-        con.close()
-        with home.cursor() as ended:
-            ended.execute(f"detach database if exists {name}")
+def connect() -> AbstractContextManager[DuckDBPyConnection]:
+    """An empty DuckDB in memory. Raises Failed (`log-unreadable`) where a query fails."""
+    return duckdb_for(lambda error: Failed("log-unreadable", f"the log of predictions could not be read: {error}"))
 
 
 GONE = "No files found"
@@ -70,23 +55,6 @@ def again(reads: Callable[P, T]) -> Callable[P, T]:
         return reads(*args, **kwargs)
 
     return reading
-
-
-@cache
-def _duckdb() -> DuckDBPyConnection:
-    """The one instance of this process: to start one takes ten times as long as most queries."""
-    import duckdb
-
-    options: dict[str, Any] = {
-        "threads": 2,
-        "memory_limit": "1GB",
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-    }
-    return duckdb.connect(config=options)
-
-
-_numbers = count()
 
 
 def paths(store: Store, stored: Sequence[StoredSegment]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +11,17 @@ from starlette.responses import Response
 
 from stead import datasets, models
 from stead.config.units import number, percent
-from stead.datasets import DatasetVersion
+from stead.datasets import ColumnDiff, DatasetDiff, DatasetVersion
 from stead.store import Store
-from stead.web import charts
+from stead.web import charts, matrix
 from stead.web.frame import day, render, store_of
 
 ASIDE = 20
 """Batches in quarantine that the page lists."""
+EXAMPLES = 10
+APART = 0.08
+"""Distributions that are nearer are told as nearly the same, as by the drift page."""
+HEIGHT = 64
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,100 @@ def one(request: Request) -> Response:
         verdict=verdict(version),
         used_by=used_by(store, version.ref),
         aside=datasets.list_quarantine(store, dataset=name, limit=ASIDE),
+    )
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A column of two versions: what differs, in words, and both distributions."""
+
+    name: str
+    types: str
+    change: str
+    distance: float | None
+    missing: str
+    mean: str
+    picture: str
+
+
+def compared(request: Request) -> Response:
+    """`/data/{name}/{version}/diff`: against the version before, or that of `with`; with `key` by row."""
+    store, name, number_ = store_of(request), request.path_params["name"], request.path_params["version"]
+    versions = datasets.list_versions(store, name)
+    asked = request.query_params.get("with", "")
+    earlier = int(asked) if asked.isdecimal() else max(number_ - 1, 1)
+    key = [each.strip() for each in request.query_params.get("key", "").split(",") if each.strip()]
+    found = datasets.diff(store, f"{name}@{earlier}", f"{name}@{number_}", key=key, examples=EXAMPLES)
+    columns = sorted(found.columns, key=lambda each: (each.change is None, -(each.distance or 0.0)))
+    return render(
+        request,
+        "dataset_diff.html",
+        title=f"{found.before.ref} and {found.after.ref}",
+        crumbs=[("Data", "/data"), (name, f"/data/{name}"), (f"version {number_}", f"/data/{name}/{number_}")],
+        crumb=f"against version {earlier}",
+        data=found,
+        found=found,
+        versions=versions,
+        columns=[column_of(each) for each in columns],
+        key=", ".join(key),
+        verdict=changes(found),
+    )
+
+
+def changes(found: DatasetDiff) -> tuple[str, str]:
+    """What changed most, first."""
+    named = [f"{each.name} {each.change}" for each in found.columns if each.change]
+    apart = [each for each in found.columns if (each.distance or 0) >= APART]
+    rows = found.rows
+    by_key = (
+        f"By {', '.join(rows.key)} {number(rows.added)} rows came, {number(rows.removed)} went, {number(rows.changed)} changed."
+        if rows
+        else ""
+    )
+    if named:
+        return f"The columns differ: {', '.join(named[:5])}{' …' if len(named) > 5 else ''}.", by_key
+    if apart:
+        most = max(apart, key=lambda each: each.distance or 0)
+        return (
+            f"{most.name} differs most:",
+            f"its distributions are {number(most.distance, 2)} apart, where 0 is the same and 1 nothing in common. {by_key}",
+        )
+    return (
+        "The columns are the same, and so are their distributions, nearly." if found.files else "Both are the same."
+    ), by_key
+
+
+def column_of(column: ColumnDiff) -> Compared:
+    """A line, with the distributions drawn in the bins of the first."""
+
+    def missing(profile: dict[str, Any]) -> str:
+        return percent(profile["null"] / profile["n"]) if profile.get("null") and profile.get("n") else "0"
+
+    def both(show: Callable[[dict[str, Any]], str]) -> str:
+        texts = [show(each) for each in (column.before, column.after) if each]
+        return texts[0] if len(set(texts)) == 1 else " → ".join(texts)
+
+    types = [each for each in (column.type_before, column.type_after) if each]
+    label = f"distributions of {column.name} in both versions"
+    picture = ""
+    if column.change is None and "histogram" in column.before and "histogram" in column.after:
+        edges = column.before["histogram"]["edges"]
+        counts = [each["histogram"]["counts"] for each in (column.before, column.after)]
+        if len(edges) > 2:
+            picture = matrix.density(edges, *counts, label=label, name="after", height=HEIGHT)
+    elif column.change is None and "top" in column.before and "top" in column.after:
+        names = [str(level) for level, _ in column.before["top"]] + ["others"]
+        counts = [[*(count for _, count in each["top"]), each["other"]] for each in (column.before, column.after)]
+        picture = matrix.levels(names, *counts, label=label, height=HEIGHT)
+    mean = both(lambda profile: number(profile["mean"]) if profile.get("mean") is not None else "")
+    return Compared(
+        column.name,
+        " → ".join(dict.fromkeys(types)),
+        column.change or "",
+        column.distance,
+        both(missing),
+        mean,
+        picture,
     )
 
 
@@ -145,4 +244,9 @@ def used_by(store: Store, ref: str) -> list[tuple[str, str, str]]:
     return list(dict.fromkeys(out))
 
 
-ROUTES = [("/data", listed, ["GET"]), ("/data/{name}", one, ["GET"]), ("/data/{name}/{version:int}", one, ["GET"])]
+ROUTES = [
+    ("/data", listed, ["GET"]),
+    ("/data/{name}", one, ["GET"]),
+    ("/data/{name}/{version:int}", one, ["GET"]),
+    ("/data/{name}/{version:int}/diff", compared, ["GET"]),
+]
