@@ -16,7 +16,9 @@ from stead.errors import Conflict
 from stead.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent / "failpoints"))
+sys.path.insert(0, str(Path(__file__).parent))
 import policies as world  # type: ignore[import-not-found]
+from displaced import Displaced
 
 
 def newest(store: Store, action: str) -> ledger.Entry:
@@ -60,3 +62,20 @@ def test_an_undo_is_offered_only_while_it_can_be_done(store: Store, monkeypatch:
     assert offered(store, monkeypatch, asked) == offered(store, monkeypatch, begun) == [False, False]
     with pytest.raises(Conflict, match="approved by person:eve meanwhile"):
         undo(store, asked.id)
+
+
+def test_what_has_been_overtaken_is_not_undone(store: Store) -> None:
+    """It went back to the version before the one that had taken over then, whatever answered by now."""
+    circle = Displaced(store)
+    circle.live()
+    circle.swap(2)
+    first = newest(store, "route.changed")
+    circle.swap(3)
+    with pytest.raises(Conflict, match="m@3 answers since") as error:
+        undo(store, first.id)
+    assert (
+        error.value.code == "moved-on" and error.value.hint is not None and "stead rollback m --to" in error.value.hint
+    )
+    assert deployments.live_deployment(store, "m").version == 3
+    undo(store, newest(store, "route.changed").id)  # asked for: version 2 is loaded first, where it is not warm
+    assert deployments.under_way(store, "m") is not None or deployments.live_deployment(store, "m").version == 2

@@ -62,10 +62,12 @@ def rollback(
     `to` names any earlier version that was live; one that is not warm is loaded first, by a job, while the present one answers.
     Where a model was taken out of service, it is the version that answered last.
     While another version has a share of the traffic, cancelling that is what goes back.
-    Raises NotFound, Conflict (`nothing-to-roll-back`, `never-live`, `deployment-under-way`).
+    Raises NotFound, Conflict (`nothing-to-roll-back`, `never-live`, `deployment-under-way`, `moved-on`).
     """
     models.get_model(store, model)
     live = live_deployment(store, model)
+    if undoes is not None and live is not None:
+        _still_stands(store, undoes, live)
     target = to if to is not None else _last_good(store, model, live)
     coming = under_way(store, model)
     if coming is not None and (coming.state == "canary" or target is None):
@@ -93,6 +95,17 @@ def rollback(
         made = switch(tx, store, get_in(tx, number), undoes=undoes)
     serving.wait_applied(store, made, timeout_s=10)
     return get_deployment(store, number)
+
+
+def _still_stands(store: Store, undoes: int, live: Deployment) -> None:
+    """That the move of a route which is to be undone is the last one: undoing an earlier one would undo what was decided since."""
+    moved = ledger.get_entry(store, undoes).evidence.get("deployment")
+    if moved not in (None, live.id):
+        raise Conflict(
+            "moved-on",
+            f"decision {undoes} has been overtaken: {live.model}@{live.version} answers since, by deployment {live.id}",
+            hint=f"stead rollback {live.model} --to N goes to an earlier version",
+        )
 
 
 def switch(
