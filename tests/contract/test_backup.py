@@ -176,10 +176,10 @@ def test_a_job_that_stores_old_bytes_again_makes_them_fresh(store: Store) -> Non
     assert next(store.blobs.all()).at > now_ms() / 1000 - 60
 
 
-SECOND = """
+NEXT = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+revision, down_revision, branch_labels, depends_on = "9999", "NEWEST", None, None
 
 def upgrade():
     op.create_table("made_later", sa.Column("id", sa.Integer, primary_key=True))
@@ -187,12 +187,12 @@ def upgrade():
         batch.add_column(sa.Column("note", sa.Text, nullable=False, server_default="none"))
         batch.alter_column("kind", new_column_name="kind_of")
     op.execute("insert into made_later (id) select count(*) from jobs")
-"""
+""".replace("NEWEST", max(opening.MIGRATIONS.glob("versions/0*.py")).name[:4])
 
 
 @pytest.fixture
 def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """This stead has a second migration: stores made by it before are old."""
+    """This stead has a further migration: stores made by it before are old."""
     folder = tmp_path / "migrations"
     shutil.copytree(opening.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
@@ -212,7 +212,7 @@ def test_an_earlier_store_is_refused_then_migrated_with_a_backup(
     monkeypatch.setenv("STEAD_DATABASE", url)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(opening, "MIGRATIONS", later)
-    (later / "versions" / "0002_second.py").write_text(SECOND + "    raise ValueError('half way')\n")
+    (later / "versions" / "9999_next.py").write_text(NEXT + "    raise ValueError('half way')\n")
     from stead.cli import cli
 
     for command in (["status"], ["models", "list"], ["backup", "x"], ["decisions"]):
@@ -223,7 +223,7 @@ def test_an_earlier_store_is_refused_then_migrated_with_a_backup(
     assert opening.schema_state(db.db) == "old"  # nothing of it is left
     with db.db.read() as tx:
         assert not sa.inspect(tx).has_table("made_later")
-    (later / "versions" / "0002_second.py").write_text(SECOND)
+    (later / "versions" / "9999_next.py").write_text(NEXT)
     done = CliRunner().invoke(cli, ["migrate"], catch_exceptions=False)
     assert "backup: " in done.output and "was old" in done.output
     after = open_store()

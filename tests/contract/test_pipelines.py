@@ -453,3 +453,81 @@ def test_a_bad_batch_is_put_aside_and_trains_nothing(project: Path, store: Store
     assert '[columns."x"]' in (project / "tiny.contract.toml").read_text()
     again = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True)
     assert again.returncode == 1 and "--force" in again.stderr
+
+
+CHANCE = """    import secrets
+    from sklearn.ensemble import RandomForestRegressor
+    return RandomForestRegressor(3, max_depth=4, random_state=secrets.randbelow(10**6)).fit(X, y)
+"""
+HOUR = 3_600_000
+
+
+def trained(store: Store, project: Path, code: str = CODE) -> models.Version:
+    (project / "tiny.py").write_text(code)
+    ask(store, project)
+    done = jobs.work(store, handlers(load_settings()), owner="me")
+    assert done is not None and done.state == "succeeded", done
+    return models.list_versions(store, "tiny")[0]
+
+
+def made_again(store: Store, ref: str) -> jobs.Job:
+    job = pipelines.reproduce(store, ref)
+    done = jobs.work(store, handlers(load_settings()), owner="me", job_id=job.id)
+    assert done is not None
+    return done
+
+
+def test_a_version_is_made_again_and_is_the_same(project: Path, any_store: Store) -> None:
+    version = trained(any_store, project)
+    (project / "tiny.py").write_text("what the project is now does not matter")
+    datasets.add(any_store, "tiny", pa.table({"t": pa.array([999 * HOUR], pa.timestamp("ms")), "x": [1], "y": [9.0]}))
+    done = made_again(any_store, version.ref)
+    assert done.state == "succeeded", done
+    (found,) = pipelines.list_reproductions(any_store, "tiny", version=1)
+    assert (found.verdict, found.difference, found.job) == ("identical", 0.0, done.id)
+    assert found.evidence["same_rows"] and found.evidence["rows"] == 24 and found.evidence["files"] == []
+    assert found.evidence["metrics"].keys() >= {"holdout_random", "holdout_time"}
+    assert all(then == now for then, now in found.evidence["metrics"].values())
+    assert found.said.startswith("identical in 24 golden rows")
+    assert "not run again" not in "".join(text for _, _, text in jobs.job_log(any_store, done.id))
+    assert [each.version for each in models.list_versions(any_store, "tiny")] == [1]
+    assert runs.list_runs(any_store, project="tiny").runs[0].id == version.run_id, "it is no run of its own"
+
+
+def test_a_version_that_owes_itself_to_chance_is_different(project: Path, store: Store) -> None:
+    code = CODE.replace("    return LinearRegression().fit(X, y)\n", CHANCE)
+    version = trained(store, project, code)
+    assert made_again(store, version.ref).state == "succeeded"
+    (found,) = pipelines.list_reproductions(store)
+    assert found.verdict == "different" and found.difference is not None and found.difference > 1e-6
+    assert found.evidence["furthest"] in found.evidence["apart"] and "model.pkl" in found.evidence["files"]
+    assert found.said.startswith("different: ") and "relative, 1e-12 are allowed" in found.said
+
+
+def test_what_is_missing_is_named_before_anything_runs(project: Path, store: Store) -> None:
+    version = trained(store, project)
+    logged = models.get_logged_model(store, version.logged_model)
+    data = datasets.get_version(store, str(logged.info["trained_on"]["dataset"]), with_parts=True)
+    store.blobs.delete(data.part_list[0].digest)
+    spec = jobs.get_job(store, str(version.run_id)).payload["spec"]
+    store.blobs.delete(spec["files"]["helpers/shift.py"])
+    before = len(jobs.list_jobs(store))
+    with pytest.raises(NotFound) as refused:
+        pipelines.reproduce(store, version.ref)
+    assert refused.value.code == "reproduce-missing" and len(jobs.list_jobs(store)) == before
+    assert f"parts of {data.ref} are gone: {data.part_list[0].path}" in refused.value.message
+    assert "the bytes of its code helpers/shift.py are gone" in refused.value.message
+
+
+@pytest.mark.parametrize("point", ["pipelines.reproduce:before", "pipelines.reproduce:after"])
+def test_killed_while_it_is_made_again_there_is_one_verdict(project: Path, store: Store, point: str) -> None:
+    version = trained(store, project)
+    job = pipelines.reproduce(store, version.ref)
+    environ = {**os.environ, "STEAD_FAILPOINT": point}
+    died = subprocess.run([sys.executable, "-c", KILLED, str(store.root)], env=environ, capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    with store.db.write("jobs.beat") as tx:
+        tx.execute(sa.update(job_table).where(job_table.c.id == job.id).values(lease_until=1))
+    done = jobs.work(store, handlers(load_settings()), owner="me")
+    assert done is not None and done.state == "succeeded", done
+    assert [each.verdict for each in pipelines.list_reproductions(store)] == ["identical"]

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("stead.cli.running", "What runs, what is live, what is under way."),
     "train": ("stead.cli.training", "Train a new version of a model."),
     "backtest": ("stead.cli.training", "What retraining on a calendar would have lost on past rows."),
+    "reproduce": ("stead.cli.training", "Make a version again from its records: is it the same?"),
     "compare": ("stead.cli.training", "Two versions of a model on the same rows."),
     "jobs": ("stead.cli.training", "Work that waits, runs or has ended; logs; cancel, retry."),
     "wait": ("stead.cli.training", "Wait until nothing runs, or until a model's clock has come to a time."),

@@ -87,8 +87,15 @@ def models_show(ref: str, as_json: bool) -> Any:
     logged = caller.call("models.get_logged_model", id=version.logged_model)
     edges = caller.call("models.lineage", ref=ref)
     verdicts = list(reversed(caller.call("gates.list_verdicts", model=version.model, version=version.version)))
+    again = caller.call("pipelines.list_reproductions", model=version.model, version=version.version)
     if as_json:
-        return {"version": version, "logged_model": logged, "lineage": edges, "verdicts": verdicts}
+        return {
+            "version": version,
+            "logged_model": logged,
+            "lineage": edges,
+            "verdicts": verdicts,
+            "reproductions": again,
+        }
     output.facts(
         [
             ("version", version.ref),
@@ -108,6 +115,8 @@ def models_show(ref: str, as_json: bool) -> Any:
         print("takes " + ", ".join(f"{field.get('name', '')} ({field.get('type')})" for field in inputs))
     for verdict in verdicts:
         print(f"gate {verdict.gate} {verdict.outcome}: {verdict.summary}")
+    for each in again:
+        print(f"made again {output.when(each.at)}: {each.said}")
     for edge in edges:
         print(f"  {edge.source} → {edge.target}  {edge.relation}")
     return None

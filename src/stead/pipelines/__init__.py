@@ -6,10 +6,11 @@ What a step needs is packed (`pack`), so that a job can run wherever its executo
 from stead.pipelines.backtesting import backtest, run_backtest
 from stead.pipelines.comparing import compare, run_compare
 from stead.pipelines.packing import CONTRACT, pack
+from stead.pipelines.reproducing import list_reproductions, reproduce, run_reproduction
 from stead.pipelines.training import ingest, ingest_in, run_ingest, run_training, train
-from stead.pipelines.types import Backtest, Candidate, Compared, Judge, Period, Spec
+from stead.pipelines.types import Backtest, Candidate, Compared, Judge, Period, Reproduction, Spec
 
-OPERATIONS = {"write": ("train", "ingest", "compare", "backtest")}
+OPERATIONS = {"read": ("list_reproductions",), "write": ("train", "ingest", "compare", "backtest", "reproduce")}
 
 __all__ = [
     "CONTRACT",
@@ -19,15 +20,19 @@ __all__ = [
     "Compared",
     "Judge",
     "Period",
+    "Reproduction",
     "Spec",
     "backtest",
     "compare",
     "ingest",
     "ingest_in",
+    "list_reproductions",
     "pack",
+    "reproduce",
     "run_backtest",
     "run_compare",
     "run_ingest",
+    "run_reproduction",
     "run_training",
     "train",
 ]

@@ -6,6 +6,7 @@ import io
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def run_training(
     spec = msgspec.convert(payload["spec"], Spec)
     run_id = keeper.job.id
     try:
-        training = _Training(store, keeper, spec, run_id, allow, judges)
+        training = Training(store, keeper, spec, run_id, allow, judges)
         return training.work(payload["since"], payload["until"], payload["data"])
     except BaseException as error:
         _note(
@@ -89,13 +90,29 @@ def run_training(
 WINDOWS = {"window": "12 months", "all": "all rows"}
 
 
-class _Training:
+@dataclass(frozen=True)
+class Fitted:
+    """What the steps of a training made; blobs by digest."""
+
+    since: int | None
+    """Where the rows begin that it learned from, the window chosen."""
+    rows: str
+    holdouts: str
+    window: dict[str, Any] | None
+    metrics: dict[str, float]
+    trained: Mapping[str, str]
+    """`model`, a folder, and `info`."""
+
+
+class Training:
+    """The steps of a training in order; its run hears of them where it has one."""
+
     def __init__(
         self,
         store: Store,
         keeper: Keeper,
         spec: Spec,
-        run_id: str,
+        run_id: str | None,
         allow: Sequence[str],
         judges: Sequence[Judge],
     ) -> None:
@@ -114,45 +131,23 @@ class _Training:
         serving = lock(store, spec, spec.serve_requirements) if spec.serve_requirements else environment
         _note(store, self.run_id, "environment", journal.Facts(now_ms(), {}, environment.digest))
         keeper.report("creating the environment", 1, STEPS)
-        with _workshop(store, keeper, spec, environment.digest, self.allow, self.run_id) as shop:
+        with workshop(store, keeper, spec, environment.digest, self.allow, self.run_id) as shop:
             functions = json.loads(self._blob(shop.run("describe", outputs=["functions"]).digests["functions"]))
             version = self._ingest(shop, functions, until, data)
             if version.marks:
                 keeper.log(f"warning: {version.marked_for}\n")
-            keeper.report("features", 3, STEPS)
-            end = until if until is not None else (version.time_max or 0) + 1
-            since, window_params = self._window(version, since, end)
-            rows = self._rows(version, since, until)
-            made = shop.run("features", inputs={"rows": rows}, outputs=["features", "target"]).digests
-            learning = {"rows": rows, "features": made["features"], "target": made["target"]}
-            keeper.report("evaluate", 4, STEPS)
-            judged = shop.run(
-                "evaluate",
-                inputs=learning,
-                outputs=["holdouts", "figures", "window"],
-                params=window_params,
-                logs=False,
-            ).digests
-            given = window_params.get("only", False)
-            window = None if given else json.loads(self._blob(judged["window"]))
-            metrics = self._judge(judged, window)
-            chosen = window_params["window"] if given else window["since"] if window else None
-            keeper.report("train", 5, STEPS)
-            params = {"since": chosen} if chosen else {}
-            trained = shop.run("train", inputs=learning, outputs=["model", "info"], params=params).digests
-            keeper.report("register", 6, STEPS)
-            if chosen:
-                since, rows = chosen, self._rows(version, chosen, until)
-            learned = {"dataset": version.ref, "since": since, "until": until}
+            made = self.fit(shop, version, since, until)
+            learned = {"dataset": version.ref, "since": made.since, "until": until}
             facts = {
                 "trained_on": learned,
                 "train_env": spec.train_env,
                 "recipe": spec.recipe,
                 # what monitors and gates hold it against
-                "judged_on": {"rows": rows, "holdouts": judged["holdouts"], "time": spec.time, "target": spec.target},
-            } | ({"window": window} if window else {})
-            registered = self._register(trained, metrics, environment.digest, serving.digest, version, facts)
-        self._pass(registered, version.ref, rows, judged["holdouts"], metrics)
+                "judged_on": {"rows": made.rows, "holdouts": made.holdouts, "time": spec.time, "target": spec.target},
+            } | ({"window": made.window} if made.window else {})
+            keeper.report("register", 6, STEPS)
+            registered = self._register(made.trained, made.metrics, environment.digest, serving.digest, version, facts)
+        self._pass(registered, version.ref, made.rows, made.holdouts, made.metrics)
         _note(store, self.run_id, "end", journal.Ended(now_ms(), "finished"))
         keeper.report(f"registered {registered.ref}", STEPS, STEPS)
         return {
@@ -160,8 +155,45 @@ class _Training:
             "model": registered.model,
             "run_id": self.run_id,
             "data": version.ref,
-            "metrics": metrics,
+            "metrics": made.metrics,
         }
+
+    def fit(
+        self,
+        shop: Workshop,
+        version: datasets.DatasetVersion,
+        since: int | None,
+        until: int | None,
+        *,
+        cache: bool = True,
+    ) -> Fitted:
+        """Features, hold-outs, window and model from the rows of a dataset version; without `cache` every step is run."""
+        keeper = self.keeper
+        keeper.report("features", 3, STEPS)
+        end = until if until is not None else (version.time_max or 0) + 1
+        since, window_params = self._window(version, since, end)
+        rows = self._rows(version, since, until)
+        made = shop.run("features", inputs={"rows": rows}, outputs=["features", "target"], cache=cache).digests
+        learning = {"rows": rows, "features": made["features"], "target": made["target"]}
+        keeper.report("evaluate", 4, STEPS)
+        judged = shop.run(
+            "evaluate",
+            inputs=learning,
+            outputs=["holdouts", "figures", "window"],
+            params=window_params,
+            logs=False,
+            cache=cache,
+        ).digests
+        given = window_params.get("only", False)
+        window = None if given else json.loads(self._blob(judged["window"]))
+        metrics = self._judge(judged, window)
+        chosen = window_params["window"] if given else window["since"] if window else None
+        keeper.report("train", 5, STEPS)
+        params = {"since": chosen} if chosen else {}
+        trained = shop.run("train", inputs=learning, outputs=["model", "info"], params=params, cache=cache).digests
+        if chosen:
+            since, rows = chosen, self._rows(version, chosen, until)
+        return Fitted(since, rows, judged["holdouts"], window, metrics, trained)
 
     def _start(self) -> None:
         spec, job = self.spec, self.keeper.job
@@ -338,7 +370,7 @@ def run_ingest(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> di
     keeper.report("locking the environment", 0, 3)
     environment = lock(store, spec, spec.train_requirements)
     keeper.report("creating the environment", 1, 3)
-    with _workshop(store, keeper, spec, environment.digest, allow, None) as shop:
+    with workshop(store, keeper, spec, environment.digest, allow, None) as shop:
         functions = json.loads(store.blobs.get(shop.run("describe", outputs=["functions"]).digests["functions"]))
         if "ingest" not in functions:
             raise InvalidInput(
@@ -351,7 +383,7 @@ def run_ingest(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> di
     return {"dataset": version.dataset, "version": version.version, "rows": version.rows, "added": added}
 
 
-def _workshop(
+def workshop(
     store: Store, keeper: Keeper, spec: Spec, environment: str, allow: Sequence[str], run_id: str | None
 ) -> Workshop:
     return Workshop(
@@ -377,6 +409,8 @@ def lock(store: Store, spec: Spec, instead: list[str]) -> environments.Environme
         return environments.lock(store, file, python=spec.python)
 
 
-def _note(store: Store, run_id: str, what: str, *records: journal.Record) -> None:
-    """Add to the run what the executor knows; a second attempt of the job adds nothing twice."""
+def _note(store: Store, run_id: str | None, what: str, *records: journal.Record) -> None:
+    """Add to the run, if there is one, what the executor knows; a second attempt of the job adds nothing twice."""
+    if run_id is None:
+        return
     runs.deliver(store, run_id, writer=f"executor-{what}", first=1, records=list(records))

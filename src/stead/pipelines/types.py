@@ -159,3 +159,39 @@ class Backtest:
         """Loss over all periods of `once` or `again`."""
         weight = sum(period.weight for period in self.periods)
         return sum(getattr(period, way) for period in self.periods) / weight if weight else None
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A version that was made again from what was recorded of it, held against itself."""
+
+    id: int
+    model: str
+    version: int
+    verdict: str
+    """`identical` to the last bit, within `tolerance`, or `different`."""
+    difference: float | None
+    """The largest relative difference of answers to golden rows, their features and losses of hold-outs; None where no number tells it."""
+    tolerance: float
+    evidence: dict[str, Any]
+    """Both losses of each hold-out, what differed and by how much, files that differ, and on which data and environment."""
+    job: str
+    by: str
+    at: int
+
+    @property
+    def said(self) -> str:
+        """The verdict in words.
+
+        >>> Reproduction(1, "m", 1, "different", 0.02, 1e-12, {"furthest": "golden rows", "rows": 24}, "", "", 0).said
+        'different: golden rows are apart by 2.0e-02 relative, 1e-12 are allowed'
+        """
+        if self.verdict == "identical":
+            return f"identical in {self.evidence.get('rows')} golden rows and {len(self.evidence.get('metrics') or {})} losses"
+        apart = (
+            "in kind or number"
+            if self.difference is None
+            else f"by {self.difference:.1e} relative, {self.tolerance:g} are allowed"
+        )
+        word = "within tolerance" if self.verdict == "tolerance" else "different"
+        return f"{word}: {self.evidence.get('furthest')} are apart {apart}"

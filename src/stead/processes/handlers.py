@@ -8,7 +8,10 @@ from stead import deployments, gates, pipelines
 from stead.config import Settings
 from stead.jobs import Handler
 
-LANES: dict[str, tuple[str, ...]] = {"deploy": ("deploy",), "work": ("train", "ingest", "compare", "backtest")}
+LANES: dict[str, tuple[str, ...]] = {
+    "deploy": ("deploy",),
+    "work": ("train", "ingest", "compare", "backtest", "reproduce"),
+}
 """Kinds that share one worker thread of the agent: a long training never keeps a deployment waiting."""
 
 
@@ -20,5 +23,6 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         "ingest": partial(pipelines.run_ingest, allow=allow),
         "compare": partial(pipelines.run_compare, allow=allow),
         "backtest": partial(pipelines.run_backtest, allow=allow),
+        "reproduce": partial(pipelines.run_reproduction, allow=allow),
         "deploy": deployments.run_deployment,
     }

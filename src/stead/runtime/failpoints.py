@@ -67,6 +67,7 @@ REGISTRY: dict[str, str] = {
     "monitors.incident": "an incident that a person opens or resolves, its ledger entry and its messages",
     "monitors.observe": "what monitors saw in closed days, the incidents that follow, ledger and messages",
     "monitors.send": "a message has reached its receiver or goes out again under the same id",
+    "pipelines.reproduce": "how a version that was made again compares with itself, once",
     "pipelines.step": "the result of a step is known or the step is run again",
     "policies.adopt": "a training that a person asked for goes the same way as the others",
     "policies.cancel": "a retraining is stopped, and its ledger entry",

@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stead import deployments, environments, gates, models
+from stead import deployments, environments, gates, models, pipelines
 from stead.config.units import figure
 from stead.environments import Difference
 from stead.errors import NotFound
@@ -29,6 +29,7 @@ def one(request: Request) -> Response:
     model = models.get_model(store, name)
     made = [d for d in deployments.list_deployments(store, model=name, limit=200) if d.version == version.version]
     edges = models.lineage(store, version.ref)
+    again = pipelines.list_reproductions(store, name, version=version.version)
     chip, state = state_of(version, made[0] if made else None)
     return render(
         request,
@@ -36,7 +37,7 @@ def one(request: Request) -> Response:
         title=f"{name} v{version.version}",
         crumbs=[("Models", "/models"), (name, f"/models/{name}")],
         crumb=f"v{version.version}",
-        data={"version": version, "logged_model": logged, "lineage": edges},
+        data={"version": version, "logged_model": logged, "lineage": edges, "reproductions": again},
         version=version,
         model=model,
         logged=logged,
@@ -50,6 +51,8 @@ def one(request: Request) -> Response:
         example=example(store, logged),
         verdicts=gates.list_verdicts(store, name, version=version.version),
         verdict_chips=VERDICTS,
+        again=again,
+        again_chips={"identical": "ok", "tolerance": "ok", "different": "bad"},
         deployments=made,
         differences=differences(store, version, logged),
         environment=environments.get(store, logged.environment),
