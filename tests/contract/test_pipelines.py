@@ -20,6 +20,7 @@ from stead.errors import InvalidInput, NotFound
 from stead.jobs.tables import jobs as job_table
 from stead.pipelines.packing import local_files
 from stead.processes.handlers import handlers
+from stead.runtime.clock import now_ms
 from stead.store import Store
 
 TOML = """[project]
@@ -130,6 +131,24 @@ def test_rows_count_up_to_the_time_that_it_was_asked_for(project: Path, store: S
     assert done is not None and done.state == "succeeded", done
     learned = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).info["trained_on"]
     assert learned["until"] == 100 * hour and datasets.get_version(store, "tiny").time_max == 199 * hour
+
+
+def test_rows_of_the_future_wait(project: Path, store: Store) -> None:
+    """Without a replay, too: after one that had passed the next year a training by hand learned from that year."""
+    day = 86_400_000
+    today = now_ms() // day * day
+    (project / "tiny.py").write_text(ROWS)
+    spec = pipelines.pack(load_project(project), "tiny", store.blobs.put)
+    for until in (today, today + 200 * day):
+        some = pipelines.ingest(store, "tiny", spec=spec, until=until, since=today - 100 * day)
+        assert jobs.work(store, handlers(load_settings()), owner="me", job_id=some.id) is not None
+    pipelines.train(store, "tiny", spec=spec)
+    done = jobs.work(store, handlers(load_settings()), owner="me")
+    assert done is not None and done.state == "succeeded", done
+    info = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).info
+    assert info["trained_on"]["until"] == done.created_at
+    times = pq.read_table(store.blobs.path(info["judged_on"]["rows"]))["t"].cast(pa.timestamp("ms")).cast(pa.int64())
+    assert max(times.to_pylist()) == today
 
 
 @pytest.mark.parametrize("code", ["return 5", "return raw.head(1)", "raise KeyError('wind')"])

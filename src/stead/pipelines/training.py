@@ -134,6 +134,9 @@ class Training:
         with workshop(store, keeper, spec, environment.digest, self.allow, self.run_id) as shop:
             functions = json.loads(self._blob(shop.run("describe", outputs=["functions"]).digests["functions"]))
             version = self._ingest(shop, functions, until, data)
+            asked = keeper.job.created_at
+            if until is None and data is None and version.time_max is not None and version.time_max >= asked:
+                until = asked
             if version.marks:
                 keeper.log(f"warning: {version.marked_for}\n")
             made = self.fit(shop, version, since, until)
