@@ -179,7 +179,7 @@ def test_a_job_that_stores_old_bytes_again_makes_them_fresh(store: Store) -> Non
 NEXT = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision, branch_labels, depends_on = "9999", "NEWEST", None, None
+revision, down_revision, branch_labels, depends_on = "0999", "NEWEST", None, None
 
 def upgrade():
     op.create_table("made_later", sa.Column("id", sa.Integer, primary_key=True))
@@ -212,7 +212,7 @@ def test_an_earlier_store_is_refused_then_migrated_with_a_backup(
     monkeypatch.setenv("STEAD_DATABASE", url)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(opening, "MIGRATIONS", later)
-    (later / "versions" / "9999_next.py").write_text(NEXT + "    raise ValueError('half way')\n")
+    (later / "versions" / "0999_next.py").write_text(NEXT + "    raise ValueError('half way')\n")
     from stead.cli import cli
 
     for command in (["status"], ["models", "list"], ["backup", "x"], ["decisions"]):
@@ -223,7 +223,7 @@ def test_an_earlier_store_is_refused_then_migrated_with_a_backup(
     assert opening.schema_state(db.db) == "old"  # nothing of it is left
     with db.db.read() as tx:
         assert not sa.inspect(tx).has_table("made_later")
-    (later / "versions" / "9999_next.py").write_text(NEXT)
+    (later / "versions" / "0999_next.py").write_text(NEXT)
     done = CliRunner().invoke(cli, ["migrate"], catch_exceptions=False)
     assert "backup: " in done.output and "was old" in done.output
     after = open_store()
