@@ -11,12 +11,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 
 from stead import deployments, fleet, gates, jobs, ledger, models, policies
 from stead.cli import cli
 from stead.deployments import telling
 from stead.deployments.canary import begin
+from stead.models.tables import logged_models
 from stead.predictions import PredictionLog
 from stead.runtime.clock import to_iso
 from stead.store import Store
@@ -229,6 +231,20 @@ def test_few_rows_do_not_excuse_what_they_show(store: Store) -> None:
     world.both(8, 20, loss=0.5, answering=1)
     world.both(20, 24, loss=0.5, answering=2)
     assert deployments.observe(store, number).state in ("switching", "live")
+
+
+def test_a_loss_that_is_taken_back_is_told_beside_its_own_offline_result(store: Store) -> None:
+    world = Displaced(store)
+    with store.db.write("models.log") as tx:
+        tx.execute(sa.update(logged_models).values(metrics={"holdout_time": 0.5}))
+    number = canary(world)
+    world.both(0, 12, loss=1.4, answering=1)
+    world.both(12, 16, loss=1.4, answering=2)
+    ended = deployments.observe(store, number)
+    assert ended.state == "aborted" and ended.error is not None
+    assert ended.error["message"].endswith("on the same 384 rows; in its own hold-out it was 0.5")
+    own = next(each for each in telling.guards(ended) if each.name == "Loss beyond its own")
+    assert own.bound == "at most 2.5 times its own offline result, which is 0.500"
 
 
 def test_what_is_never_shown_to_be_within_the_margin_is_taken_back(store: Store) -> None:

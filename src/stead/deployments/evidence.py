@@ -200,6 +200,7 @@ def gather(store: Store, deployment: Deployment, *, now: int) -> Evidence:
         until=until,
         more_days=_finite(more * a_block),
         turn=turned(found, until),
+        offline=offline,
         other_scored=arms.other_scored,
         other_failed=arms.other_failed,
     )
