@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 from asking import Site
 from bs4 import BeautifulSoup
+from click.testing import CliRunner
 from world import DAY, EVIL, START, World
 
 from stead import datasets, deployments, gates, jobs, ledger, models, monitors, policies
@@ -281,6 +282,19 @@ def test_an_approval_puts_challenger_beside_champion(site: Site, world: World) -
     assert "90 %" in said and page.select("details dl.def"), "a gate's evidence can be opened"
     told = site.page(f"/approvals/{world.rejected}")
     assert "not now" in told.select_one("aside").get_text() and not told.select("form[method=post]")  # type: ignore[union-attr]
+
+
+def test_an_approval_whose_champion_was_replaced_says_so(
+    own: Site, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "has taken over since" not in own.page(f"/approvals/{world.waiting}").get_text()
+    with own.store.db.write("policies.move") as tx:
+        tx.execute(retrainings.update().where(retrainings.c.id == world.waiting).values(champion=2))
+    text = own.page(f"/approvals/{world.waiting}").get_text()
+    assert "It was judged against v2; v1 has taken over since" in text and "stead compare vans@1 vans@3" in text
+    monkeypatch.setenv("STEAD_STORE", str(own.store.root))
+    said = CliRunner().invoke(cli, ["approvals"], catch_exceptions=False).output
+    assert "vans@3 was judged against v2, and v1 has taken over since: stead compare vans@1 vans@3" in said
 
 
 def test_an_approval_tells_the_champion_as_it_was_and_evidence_in_words(own: Site, world: World) -> None:

@@ -170,10 +170,18 @@ def retrainings_cancel(number: int, reason: str | None) -> None:
 @output.json_option
 def approvals(model: str | None, as_json: bool) -> Any:
     """Versions that wait for a person."""
-    found = connect().call("policies.list_approvals", model=model)
+    caller = connect()
+    found = caller.call("policies.list_approvals", model=model)
     if as_json:
         return found
     _table(found, "nothing waits for approval")
+    for each in found:
+        live = caller.call("deployments.live_deployment", model=each.model)
+        if live is not None and live.version != each.champion:
+            ref, before = f"{each.model}@{each.version}", f"v{each.champion}" if each.champion else "none"
+            print(
+                f"{ref} was judged against {before}, and v{live.version} has taken over since: stead compare {each.model}@{live.version} {ref}"
+            )
     if found:
         output.note(f"stead approve {found[0].model}@{found[0].version}, or stead reject … --reason …")
     return None
