@@ -149,6 +149,9 @@ def test_rows_of_the_future_wait(project: Path, store: Store) -> None:
     assert info["trained_on"]["until"] == done.created_at
     times = pq.read_table(store.blobs.path(info["judged_on"]["rows"]))["t"].cast(pa.timestamp("ms")).cast(pa.int64())
     assert max(times.to_pylist()) == today
+    assert made_again(store, "tiny@1").state == "succeeded"
+    (again,) = pipelines.list_reproductions(store)
+    assert again.verdict == "identical" and again.evidence["same_rows"], "of the rows that it learned from"
 
 
 @pytest.mark.parametrize("code", ["return 5", "return raw.head(1)", "raise KeyError('wind')"])

@@ -64,13 +64,17 @@ def test_an_undo_is_offered_only_while_it_can_be_done(store: Store, monkeypatch:
         undo(store, asked.id)
 
 
-def test_what_has_been_overtaken_is_not_undone(store: Store) -> None:
+def test_what_has_been_overtaken_is_not_undone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """It went back to the version before the one that had taken over then, whatever answered by now."""
     circle = Displaced(store)
     circle.live()
     circle.swap(2)
     first = newest(store, "route.changed")
+    assert offered(store, monkeypatch, first) == [True, True]
     circle.swap(3)
+    assert offered(store, monkeypatch, first) == [False, False]
+    assert offered(store, monkeypatch, newest(store, "route.changed")) == [True, True]
+    assert offered(store, monkeypatch, newest(store, "deployment.requested")) == [False, False], "it has ended"
     with pytest.raises(Conflict, match="m@3 answers since") as error:
         undo(store, first.id)
     assert (

@@ -229,7 +229,7 @@ def decisions(ctx: click.Context, model: str | None, limit: int, as_json: bool) 
     found = caller.call("ledger.list_entries", model=model, limit=limit)
     if as_json:
         return found
-    retrainings = caller.call("policies.list_retrainings", model=model, limit=RUNNING)
+    standing = _standing(caller, model)
     rows = [
         (
             entry.id,
@@ -237,7 +237,7 @@ def decisions(ctx: click.Context, model: str | None, limit: int, as_json: bool) 
             entry.actor,
             entry.summary,
             entry.reason,
-            _undo(entry, retrainings),
+            _undo(entry, *standing),
             _judged(entry.judgement),
         )
         for entry in reversed(found)
@@ -246,13 +246,20 @@ def decisions(ctx: click.Context, model: str | None, limit: int, as_json: bool) 
     return None
 
 
-def _undo(entry: Any, retrainings: list[Any]) -> str | None:
+def _standing(caller: Any, model: str | None) -> tuple[list[Any], list[Any]]:
+    """Retrainings and deployments, of which some can still be stopped or gone back from."""
+    calls = ("policies.list_retrainings", "deployments.list_deployments")
+    retrainings, moves = (caller.call(name, model=model, limit=RUNNING) for name in calls)
+    return retrainings, moves
+
+
+def _undo(entry: Any, retrainings: list[Any], moves: list[Any]) -> str | None:
     """Who took it back, or the command that does where one can."""
     from stead.policies import undoable
 
     if entry.undone_by:
         return f"undone by {entry.undone_by}"
-    return f"stead undo {entry.id}" if undoable(entry, retrainings) else None
+    return f"stead undo {entry.id}" if undoable(entry, retrainings, moves) else None
 
 
 def _judged(judgement: Any) -> str | None:
@@ -271,7 +278,7 @@ def decisions_show(number: int, as_json: bool) -> Any:
     entry = caller.call("ledger.get_entry", number=number)
     if as_json:
         return entry
-    retrainings = caller.call("policies.list_retrainings", model=entry.model, limit=RUNNING)
+    standing = _standing(caller, entry.model)
     output.facts(
         [
             ("decision", entry.id),
@@ -284,7 +291,7 @@ def decisions_show(number: int, as_json: bool) -> Any:
             ("policy", entry.policy),
             ("instead", "; ".join(entry.alternatives) or None),
             ("judged", f"{_judged(entry.judgement)}: {entry.judgement.said}" if entry.judgement else None),
-            ("undo", _undo(entry, retrainings)),
+            ("undo", _undo(entry, *standing)),
         ]
     )
     output.print_json(entry.evidence)

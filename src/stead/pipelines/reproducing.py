@@ -94,13 +94,13 @@ def run_reproduction(store: Store, keeper: Keeper, *, allow: Sequence[str] = ())
     payload = keeper.job.payload
     version = models.get_version(store, f"{payload['model']}@{payload['version']}")
     logged = models.get_logged_model(store, version.logged_model)
-    asked = jobs.get_job(store, str(logged.run_id)).payload
-    spec = _spec(store, logged)
-    data = datasets.get_version(store, str(logged.info["trained_on"]["dataset"]))
+    since = jobs.get_job(store, str(logged.run_id)).payload["since"]  # the window is chosen again
+    spec, learned = _spec(store, logged), logged.info["trained_on"]
+    data = datasets.get_version(store, str(learned["dataset"]))
     keeper.report("creating the environment", 1, 8)
     training = Training(store, keeper, spec, None, allow, ())
     with workshop(store, keeper, spec, logged.environment, allow, None) as shop:
-        made = training.fit(shop, data, asked["since"], asked["until"], cache=False)
+        made = training.fit(shop, data, since, learned["until"], cache=False)
         again = shop.folder / "again"
         restore(store, made.trained["model"], again)
         then = msgspec.json.decode(store.blobs.get(logged.files[GOLDEN].digest))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stead.config import PolicyConfig, RolloutConfig
+from stead.deployments import UNDER_WAY, Deployment
 from stead.ledger import Entry, Judgement
 from stead.pipelines import Spec
 
@@ -90,14 +91,20 @@ class Retraining:
     ended_event_time: int | None
 
 
-def undoable(entry: Entry, retrainings: Iterable[Retraining]) -> bool:
-    """Whether an entry can be taken back now: what a retraining asks or begins only while it can still be stopped."""
+def undoable(entry: Entry, retrainings: Iterable[Retraining], deployments: Iterable[Deployment]) -> bool:
+    """Whether an entry can be taken back now: what a retraining asks or begins, or a deployment moves, only while it stands."""
+    if not entry.undoable or entry.undo is None:
+        return False
     running = [each for each in retrainings if each.state in BEFORE_DEPLOYMENT and each.model == entry.model]
     if entry.action == "retraining.begun":
-        return entry.undoable and entry.subject in {f"retraining {each.id}" for each in running}
+        return entry.subject in {f"retraining {each.id}" for each in running}
     if entry.action == "approval.asked":
-        return entry.undoable and entry.evidence.get("retraining") in {e.id for e in running if e.state == "waiting"}
-    return entry.undoable
+        return entry.evidence.get("retraining") in {e.id for e in running if e.state == "waiting"}
+    if entry.undo.operation == "deployments.cancel_deployment":
+        return entry.undo.arguments.get("number") in {each.id for each in deployments if each.state in UNDER_WAY}
+    if entry.action in ("route.changed", "route.rolled_back"):
+        return entry.evidence.get("deployment") in {each.id for each in deployments if each.state == "live"}
+    return True
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stead import ledger, models, policies
+from stead import deployments, ledger, models, policies
 from stead.api.undoing import undo
 from stead.config.units import figure, milliseconds, percent, points
 from stead.deployments.evidence import SHIFT
@@ -96,6 +96,7 @@ def decisions(request: Request) -> Response:
     judgements = ledger.list_judgements(store, model=model, limit=READ)
     tallies = tally(judgements)
     retrainings = policies.list_retrainings(store, model=model, limit=READ)
+    moves = deployments.list_deployments(store, model=model, limit=READ)
     acted = [entry for entry in read if entry.actor == AGENT]
     return render(
         request,
@@ -106,7 +107,7 @@ def decisions(request: Request) -> Response:
         chips={entry.id: chip(entry) for entry in entries},
         evidence={entry.id: facts_of(entry.evidence) for entry in entries},
         judged={entry.id: judged_of(entry.judgement) for entry in entries if entry.judgement is not None},
-        undoable={entry.id for entry in entries if policies.undoable(entry, retrainings)},
+        undoable={entry.id for entry in entries if policies.undoable(entry, retrainings, moves)},
         first=next((entry.id for entry in entries if entry.actor == AGENT), None),
         model=model,
         models=[each.name for each in models.list_models(store)],
