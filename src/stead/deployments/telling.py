@@ -171,4 +171,5 @@ def _guard(
     over = low is not None and bound is not None and low > bound
     verdict: Verdict = ("broken" if ended else "over") if over else "holds" if known else "waits"
     shown = unit(value) if value is not None else "–"
-    return Guard(name, verdict, shown, told if known else "", text, (low, value, high) if known else None, bound)
+    shown, told = (each.replace("-", "−") for each in (shown, told if known else ""))
+    return Guard(name, verdict, shown, told, text, (low, value, high) if known else None, bound)
