@@ -123,11 +123,15 @@ def canary(found: Paired, looks: Array, margin: float) -> dict[str, Back]:
         arm = int(found.arm[:n].sum())
         if arm < ROWS:
             continue
-        seen = Paired(found.first[:n], found.second[:n], found.weight[:n], found.time[:n], found.arm[:n], 0)
+        seen = first_rows(found, n)
         for name, rule in RULES.items():
             if math.isinf(backs[name].days) and rule(seen, margin, int(now)):
                 backs[name] = Back(now / DAY, arm, n)
     return backs
+
+
+def first_rows(found: Paired, n: int) -> Paired:
+    return Paired(found.first[:n], found.second[:n], found.weight[:n], found.time[:n], found.arm[:n], 0)
 
 
 def taken_over(found: Paired, offline: float) -> dict[str, float]:
@@ -139,7 +143,7 @@ def taken_over(found: Paired, offline: float) -> dict[str, float]:
         n = int(np.searchsorted(found.time, now))
         if found.arm[:n].sum() < ROWS:
             continue
-        seen = Paired(found.first[:n], found.second[:n], found.weight[:n], found.time[:n], found.arm[:n], 0)
+        seen = first_rows(found, n)
         bounds, own = harm(seen, MARGIN, block_of(now)), beyond_own(offline, seen, now)
         if bounds.low > 0 or turned(seen, now) is not None or (own is not None and own.low > 0):
             break

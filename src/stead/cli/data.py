@@ -144,10 +144,9 @@ def data_diff(before: str, after: str | None, key: tuple[str, ...], examples: in
     """
     caller = connect()
     if after is None:
-        after = caller.call("datasets.get_version", ref=before).ref
-        name, _, number = after.partition("@")
-        before = f"{name}@{int(number) - 1}"
-        if number == "1":
+        newest = caller.call("datasets.get_version", ref=before)
+        before, after = f"{newest.dataset}@{newest.version - 1}", newest.ref
+        if newest.version == 1:
             raise NotFound(
                 "dataset-version-unknown", f"{after} is the first version", hint="stead data diff BEFORE AFTER"
             )
@@ -180,7 +179,7 @@ def data_diff(before: str, after: str | None, key: tuple[str, ...], examples: in
                 None if c.distance is None else f"{c.distance:.3f}",
                 *(_pair(c, show) for show in (_null, _mean, _often)),
             )
-            for c in sorted(found.columns, key=lambda c: (c.change is None, -(c.distance or 0.0)))
+            for c in found.by_change
         ],
         right=(2,),
         empty="no columns: files, not tables",

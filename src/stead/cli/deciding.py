@@ -176,11 +176,11 @@ def approvals(model: str | None, as_json: bool) -> Any:
         return found
     _table(found, "nothing waits for approval")
     for each in found:
-        live = caller.call("deployments.live_deployment", model=each.model)
-        if live is not None and live.version != each.champion:
+        since = each.overtaken_by(caller.call("deployments.live_deployment", model=each.model))
+        if since is not None:
             ref, before = f"{each.model}@{each.version}", f"v{each.champion}" if each.champion else "none"
             print(
-                f"{ref} was judged against {before}, and v{live.version} has taken over since: stead compare {each.model}@{live.version} {ref}"
+                f"{ref} was judged against {before}, and v{since} has taken over since: stead compare {each.model}@{since} {ref}"
             )
     if found:
         output.note(f"stead approve {found[0].model}@{found[0].version}, or stead reject … --reason …")

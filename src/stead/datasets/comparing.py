@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from stead.datasets import manifests, profile
-from stead.datasets.manifests import Manifest
 from stead.datasets.operations import get_version
 from stead.datasets.profile import Profile
+from stead.datasets.reading import check_columns
 from stead.datasets.rows import read_manifest
-from stead.datasets.types import Column, ColumnDiff, DatasetDiff, DatasetVersion, FileDiff, RowDiff, RowsDiff
-from stead.errors import Failed, InvalidInput, did_you_mean
+from stead.datasets.types import Change, ColumnDiff, DatasetDiff, DatasetVersion, FileDiff, RowDiff, RowsDiff
+from stead.errors import Failed, InvalidInput
 from stead.store import Store, duckdb_for
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-Change = Literal["added", "removed", "changed"]
 MOST_EXAMPLES = 1000
 
 
@@ -47,11 +46,7 @@ def _check_key(key: Sequence[str], old: DatasetVersion, new: DatasetVersion) -> 
     for version in (old, new):
         if not version.schema:
             raise InvalidInput("dataset-no-frame", f"{version.ref} holds files, not rows", hint="leave out the key")
-        names = [column.name for column in version.schema]
-        for name in key:
-            if name not in names:
-                hint = did_you_mean(name, names) or f"columns: {', '.join(names)}"
-                raise InvalidInput("column-unknown", f"{version.ref} has no column {name!r}", hint=hint)
+        check_columns(version, key)
     before, after = ({column.name: column.type for column in version.schema} for version in (old, new))
     for name in key:
         if before[name] != after[name]:
@@ -63,8 +58,7 @@ def _check_key(key: Sequence[str], old: DatasetVersion, new: DatasetVersion) -> 
 
 def _columns(store: Store, old: DatasetVersion, new: DatasetVersion) -> list[ColumnDiff]:
     """Those of the first in its order, then those that came."""
-    types: list[dict[str, Column]] = [{column.name: column for column in version.schema} for version in (old, new)]
-    before, after = types
+    before, after = ({column.name: column for column in version.schema} for version in (old, new))
     both = [name for name in before if name in after and before[name].type == after[name].type]
     ours = _recounted(store, old, new, both)
     found = []
@@ -109,13 +103,13 @@ def _distance(one: Profile, other: Profile) -> float | None:
     """
     import numpy as np
 
-    from stead.stats.drift import divergence
+    from stead.stats.drift import distance_of
 
-    counts = [_counts(each) for each in (one, other)]
-    if counts[0] is None or counts[1] is None or len(counts[0]) != len(counts[1]):
+    mine, theirs = _counts(one), _counts(other)
+    if mine is None or theirs is None or len(mine) != len(theirs):
         return None
-    found = divergence(*(np.array(each, dtype=np.float64) for each in counts if each is not None))
-    return math.sqrt(found / math.log(2)) if found == found else None
+    found = distance_of(np.array(mine, dtype=np.float64), np.array(theirs, dtype=np.float64))
+    return None if math.isnan(found) else found
 
 
 def _counts(of: Profile) -> list[int] | None:
@@ -152,20 +146,17 @@ def _rows(store: Store, old: DatasetVersion, new: DatasetVersion, key: list[str]
         changed = " or ".join(differs.values()) or "false"
         joined = f"from b full outer join a on {' and '.join(_same(name) for name in key)}"
         there = "b._there is not null and a._there is not null"
+        which: dict[Change, str] = {
+            "added": "b._there is null", "removed": "a._there is null", "changed": f"{there} and ({changed})"
+        }  # fmt: skip
         counts = [
-            "count(*) filter (b._there is null)",
-            "count(*) filter (a._there is null)",
-            f"count(*) filter ({there} and ({changed}))",
+            *(f"count(*) filter ({each})" for each in which.values()),
             f"count(*) filter ({there} and not ({changed}))",
             *(f"count(*) filter ({there} and {each})" for each in differs.values()),
         ]
         numbers = con.sql(f"select {', '.join(counts)} {joined}").fetchall()[0]
         shown: list[RowDiff] = []
-        for change, where, number in (
-            ("added", "b._there is null", numbers[0]),
-            ("removed", "a._there is null", numbers[1]),
-            ("changed", f"{there} and ({changed})", numbers[2]),
-        ):
+        for (change, where), number in zip(which.items(), numbers[:3], strict=True):
             if number and examples:
                 shown += _examples(con, joined, change, where, key, list(differs.items()), kinds, examples)
     by_column = {name: number for name, number in zip(shared, numbers[4:], strict=True) if number}
@@ -175,7 +166,7 @@ def _rows(store: Store, old: DatasetVersion, new: DatasetVersion, key: list[str]
 
 def _view(con: DuckDBPyConnection, store: Store, version: DatasetVersion, name: str) -> None:
     """The rows of a version as a view, with a column that tells that a row is there."""
-    manifest: Manifest = manifests.get(store, version.manifest)
+    manifest = manifests.get(store, version.manifest)
     files = [str(store.blobs.path(part.digest)) for part in manifest.parts if part.rows]
     if files:
         con.read_parquet(files, union_by_name=True).create_view(f"{name}_rows")
@@ -200,7 +191,7 @@ def _check_unique(con: DuckDBPyConnection, version: DatasetVersion, view: str, k
 def _examples(
     con: DuckDBPyConnection,
     joined: str,
-    change: str,
+    change: Change,
     where: str,
     key: list[str],
     differs: list[tuple[str, str]],
@@ -209,19 +200,13 @@ def _examples(
 ) -> list[RowDiff]:
     """Rows as texts, in the order of their keys; of a changed one the columns that changed."""
     names = [[name for name in each if name not in key] for each in kinds]
-    chosen = [f"coalesce(b.{_quoted(name)}, a.{_quoted(name)})::varchar" for name in key]
-    chosen += [f"b.{_quoted(name)}::varchar" for name in names[0]] + [
-        f"a.{_quoted(name)}::varchar" for name in names[1]
-    ]
-    chosen += [sql for _, sql in differs]
-    order = ", ".join(str(place + 1) for place in range(len(key)))
-    keys = ", ".join(f"coalesce(b.{_quoted(name)}, a.{_quoted(name)})" for name in key)
-    found = con.sql(
-        f"select {', '.join(chosen)} {joined} where {where} order by {keys or order} limit {number}"
-    ).fetchall()
+    keys = [f"coalesce(b.{_quoted(name)}, a.{_quoted(name)})" for name in key]
+    values = [f"{side}.{_quoted(name)}" for side, some in zip("ba", names, strict=True) for name in some]
+    chosen = ", ".join([*(f"{each}::varchar" for each in (*keys, *values)), *(sql for _, sql in differs)])
+    found = con.sql(f"select {chosen} {joined} where {where} order by {', '.join(keys)} limit {number}").fetchall()
+    ends = [len(key), len(key) + len(names[0]), len(key) + len(names[0]) + len(names[1])]
     out = []
     for row in found:
-        ends = [len(key), len(key) + len(names[0]), len(key) + len(names[0]) + len(names[1])]
         before = dict(zip(names[0], row[ends[0] : ends[1]], strict=True))
         after = dict(zip(names[1], row[ends[1] : ends[2]], strict=True))
         if change == "changed":

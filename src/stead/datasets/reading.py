@@ -14,7 +14,7 @@ import blake3
 from stead.datasets import manifests, sources
 from stead.datasets.operations import get_version
 from stead.datasets.rows import read_manifest
-from stead.datasets.types import Part
+from stead.datasets.types import DatasetVersion, Part
 from stead.errors import Failed, InvalidInput, NotFound, did_you_mean
 from stead.runtime.failpoints import failpoint
 from stead.store import Store, digest_of
@@ -46,15 +46,20 @@ def read(
             f"{version.ref} has no time column, so it cannot be read between times",
             hint=f"stead data add {version.dataset} FILE --time COLUMN",
         )
+    check_columns(version, columns or ())
+    return read_manifest(store, manifests.get(store, version.manifest), since=since, until=until, columns=columns)
+
+
+def check_columns(version: DatasetVersion, columns: Sequence[str]) -> None:
+    """Raises InvalidInput (`column-unknown`) where a version has not got one of them."""
     names = [column.name for column in version.schema]
-    for name in columns or ():
+    for name in columns:
         if name not in names:
             raise InvalidInput(
                 "column-unknown",
                 f"{version.ref} has no column {name!r}",
                 hint=did_you_mean(name, names) or f"columns: {', '.join(names)}",
             )
-    return read_manifest(store, manifests.get(store, version.manifest), since=since, until=until, columns=columns)
 
 
 def materialise(store: Store, ref: str, folder: Path) -> list[Path]:

@@ -77,12 +77,15 @@ class DatasetVersion:
         return f"{self.ref} may hold rows of {keys}: stead data show {self.ref}"
 
 
+Change = Literal["added", "removed", "changed"]
+
+
 @dataclass(frozen=True)
 class ColumnDiff:
     """A column in two versions."""
 
     name: str
-    change: Literal["added", "removed", "changed"] | None
+    change: Change | None
     """`changed`: its type. None where both have it with one type."""
     type_before: str | None
     type_after: str | None
@@ -99,7 +102,7 @@ class FileDiff:
     """A file, or a part of a table, that is not the same in both."""
 
     path: str
-    change: Literal["added", "removed", "changed"]
+    change: Change
     bytes_before: int | None
     bytes_after: int | None
 
@@ -108,7 +111,7 @@ class FileDiff:
 class RowDiff:
     """An example of a row that is not the same in both, its values as texts."""
 
-    change: str
+    change: Change
     key: dict[str, str | None]
     before: dict[str, str | None]
     """Of a changed row the columns that changed."""
@@ -139,3 +142,8 @@ class DatasetDiff:
     files: list[FileDiff]
     rows: RowsDiff | None
     """None without a key."""
+
+    @property
+    def by_change(self) -> list[ColumnDiff]:
+        """The columns, those that came, went or changed their type first, then those whose distributions are furthest apart."""
+        return sorted(self.columns, key=lambda each: (each.change is None, -(each.distance or 0.0)))

@@ -64,7 +64,7 @@ def tick(store: Store) -> Turn:
             jobs.settle_clock(store, name, at=at)
     judged = sum(_safely(each[0].model, partial(_judge, store, each)) for each in deployments.judged_now(store))
     acting = {model.name for model in known if model.level == "deploy"}
-    for live, wrong in deployments.judged_wrong(store):
+    for live, wrong in deployments.judged_wrong(store) if acting else ():
         if live.model in acting:
             moved[live.model] += _safely(live.model, partial(_take_back, store, live, wrong))
     hurried = any(moved[name] for name in clocks)

@@ -13,8 +13,7 @@ from stead import datasets, jobs
 from stead.config import duration_ms
 from stead.errors import InvalidInput
 from stead.jobs import Keeper
-from stead.pipelines.steps import Workshop
-from stead.pipelines.training import lock
+from stead.pipelines.training import lock, workshop
 from stead.pipelines.types import Backtest, Period, Spec
 from stead.runtime.clock import to_iso
 from stead.store import Store
@@ -99,15 +98,7 @@ def run_backtest(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> 
     out = io.BytesIO()
     pq.write_table(table.sort_by(str(spec.time)), out)
     rows = store.blobs.put(out.getvalue())
-    with Workshop(
-        store,
-        keeper,
-        spec.subject,
-        environment=environment.digest,
-        variables=spec.train_env,
-        allow=allow,
-        run_id=None,
-    ) as shop:
+    with workshop(store, keeper, spec, environment.digest, allow, None) as shop:
         keeper.report("features", 1, 3)
         made = shop.run("features", inputs={"rows": rows}, outputs=["features", "target"]).digests
         keeper.report(f"{len(starts)} trainings", 2, 3)

@@ -44,13 +44,14 @@ def reproduce(store: Store, ref: str) -> jobs.Job:
             hint="restore what is missing from a backup: stead restore",
         )
     payload = {"model": version.model, "version": version.version}
-    return jobs.enqueue(store, "reproduce", payload, model=version.model, timeout_s=_spec(store, logged).timeout_s)
+    timeout_s = _training(store, logged).timeout_s
+    return jobs.enqueue(store, "reproduce", payload, model=version.model, timeout_s=timeout_s)
 
 
 def _missing(store: Store, logged: models.LoggedModel) -> Iterator[str]:
     """What a training would need and is not there."""
     try:
-        spec = _spec(store, logged)
+        spec = _spec(_training(store, logged))
     except NotFound as error:
         yield error.message
         return
@@ -75,8 +76,8 @@ def _missing(store: Store, logged: models.LoggedModel) -> Iterator[str]:
         yield "no golden rows were stored with it"
 
 
-def _spec(store: Store, logged: models.LoggedModel) -> Spec:
-    """The recipe of a version: its training's, as it was queued. Raises NotFound (`recipe-missing`)."""
+def _training(store: Store, logged: models.LoggedModel) -> jobs.Job:
+    """The job that made a version, whose payload is its recipe. Raises NotFound (`recipe-missing`)."""
     said = NotFound("recipe-missing", "stead did not train it, so its recipe is not recorded", hint="stead train MODEL")
     if logged.run_id is None:
         raise said
@@ -86,7 +87,11 @@ def _spec(store: Store, logged: models.LoggedModel) -> Spec:
         raise said from None
     if job.kind != "train":
         raise said
-    return msgspec.convert(job.payload["spec"], Spec)
+    return job
+
+
+def _spec(training: jobs.Job) -> Spec:
+    return msgspec.convert(training.payload["spec"], Spec)
 
 
 def run_reproduction(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> dict[str, Any]:
@@ -94,8 +99,8 @@ def run_reproduction(store: Store, keeper: Keeper, *, allow: Sequence[str] = ())
     payload = keeper.job.payload
     version = models.get_version(store, f"{payload['model']}@{payload['version']}")
     logged = models.get_logged_model(store, version.logged_model)
-    since = jobs.get_job(store, str(logged.run_id)).payload["since"]  # the window is chosen again
-    spec, learned = _spec(store, logged), logged.info["trained_on"]
+    job, learned = _training(store, logged), logged.info["trained_on"]
+    spec, since = _spec(job), job.payload["since"]  # the window is chosen again
     data = datasets.get_version(store, str(learned["dataset"]))
     keeper.report("creating the environment", 1, 8)
     training = Training(store, keeper, spec, None, allow, ())
@@ -136,10 +141,9 @@ def run_reproduction(store: Store, keeper: Keeper, *, allow: Sequence[str] = ())
         "evidence": evidence, "job": keeper.job.id, "by": keeper.job.requested_by, "at": now_ms(),
     }  # fmt: skip
     with keeper.write("pipelines.reproduce") as tx:
-        known = tx.execute(sa.select(table.c.id).where(table.c.job == keeper.job.id)).scalar()
-        if known is None:
-            tx.execute(sa.insert(table).values(values))
-    found = next(each for each in list_reproductions(store, version.model) if each.job == keeper.job.id)
+        store.db.upsert(tx, table, values, ["job"], update=[])  # a second attempt of the job says nothing twice
+    known = list_reproductions(store, version.model, version=version.version)
+    found = next(each for each in known if each.job == keeper.job.id)
     keeper.report(f"{version.ref} made again: {found.said}", 8, 8)
     return dict(msgspec.to_builtins(found)) | {"said": found.said}
 

@@ -90,6 +90,10 @@ class Retraining:
     ended_at: int | None
     ended_event_time: int | None
 
+    def overtaken_by(self, live: Deployment | None) -> int | None:
+        """The version that has taken over since it was judged against another one; None where none has."""
+        return live.version if live is not None and live.version != self.champion else None
+
 
 def undoable(entry: Entry, retrainings: Iterable[Retraining], deployments: Iterable[Deployment]) -> bool:
     """Whether an entry can be taken back now: what a retraining asks or begins, or a deployment moves, only while it stands."""

@@ -41,7 +41,6 @@ TRIES = 5
 NAMED = 200
 """Up to so many models are asked for by name."""
 ROWS_AT_ONCE = 1_000_000
-COLUMNS = ("model", "request", "row", "rows", "version", "output_number", "output")
 _SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 _REFRESHES = ""
 KINDS: tuple[Kind, ...] = ("predictions", "shadows", "labels")
@@ -326,38 +325,25 @@ def _join(store: Store, stored: Sequence[StoredSegment], tail: pa.Table, touched
 def _join_few(store: Store, tail: pa.Table, touched: Mapping[str, Days]) -> pa.Table | None:
     """The same of a few rows and labels that are raw still, for a tenth of the work; None where labels are stored."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    mine = []
-    for row in tail.select([*COLUMNS, "event_time"]).to_pylist():
-        row["day"] = _day(row["event_time"])
-        days = touched.get(row["model"], set())
-        if days is None or row["day"] in days:
-            mine.append(row)
-    mine.sort(key=lambda row: (row["model"], row["request"], row["row"]))
-    newest = newest_raw(store, [row["request"] for row in mine])
+    places: Any = zip(tail["model"].to_pylist(), tail["event_time"].to_pylist(), strict=True)
+    placed: list[Any] = [(touched.get(model, set()), _day(time)) for model, time in places]
+    mine = tail.append_column("day", pa.array([day for _, day in placed], pa.int64()))
+    mine = mine.filter(pa.array([days is None or day in days for days, day in placed], pa.bool_()))
+    mine = mine.sort_by([(name, "ascending") for name in ("model", "request", "row")])
+    columns: list[Any] = [mine[name].to_pylist() for name in ("request", "row", "rows")]
+    newest = newest_raw(store, columns[0])
     if newest is None:
         return None
-    known = [newest.get((row["request"], row["row"])) if row["rows"] else None for row in mine]
-    whole, real, text = pa.int64(), pa.float64(), pa.string()
-
-    def column(name: str, kind: pa.DataType, rows: Sequence[Mapping[str, Any] | None] = mine) -> pa.Array[Any]:
-        return pa.array([None if row is None else row[name] for row in rows], kind)
-
-    def unless_number(name: str, number: str, rows: Sequence[Mapping[str, Any] | None]) -> pa.Array[Any]:
-        return pa.array([row[name] if row is not None and row[number] is None else None for row in rows], text)
-
-    return pa.table(
-        {
-            **{
-                name: column(name, kind)
-                for name, kind in (("model", text), ("day", whole), ("version", whole), ("rows", whole))
-            },
-            "output_number": column("output_number", real),
-            "output": unless_number("output", "output_number", mine),
-            "value_number": column("value_number", real, known),
-            "label": unless_number("value", "value_number", known),
-            "labelled": pa.array([each is not None for each in known], pa.bool_()),
-        }
+    known = [newest.get((request, row)) if rows else None for request, row, rows in zip(*columns, strict=True)]
+    texts = [None if each is None or each["value_number"] is not None else each["value"] for each in known]
+    only_text: Any = pc.if_else(pc.is_null(mine["output_number"]), mine["output"], pa.scalar(None, pa.string()))
+    return (
+        mine.set_column(mine.column_names.index("output"), "output", only_text)
+        .append_column("value_number", pa.array([each and each["value_number"] for each in known], pa.float64()))
+        .append_column("label", pa.array(texts, pa.string()))
+        .append_column("labelled", pa.array([each is not None for each in known], pa.bool_()))
     )
 
 

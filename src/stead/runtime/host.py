@@ -56,11 +56,10 @@ def main() -> int:
         if learns:
             _learn(news)
         os.close(news)
+        os.write(told, b"%d\n" % code)
         if learns and not _alone():  # a part has started threads: begin again without
             os.set_inheritable(told, True)
-            os.write(told, b"%d\n" % code)
             os.execv(sys.executable, [*sys.orig_argv, PLAIN])
-        os.write(told, b"%d\n" % code)
     return 0
 
 

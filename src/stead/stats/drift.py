@@ -80,7 +80,16 @@ def distance(a: Histogram, b: Histogram) -> float:
     >>> distance(Histogram((5, 5)), Histogram((50, 50)))
     0.0
     """
-    found = divergence(_slots(a), _slots(b))
+    return distance_of(_slots(a), _slots(b))
+
+
+def distance_of(a: Array, b: Array) -> float:
+    """`distance` of two count vectors of the same slots.
+
+    >>> distance_of(np.array([10, 0]), np.array([0, 30]))
+    1.0
+    """
+    found = divergence(a, b)
     return math.sqrt(found / math.log(2)) if found == found else math.nan
 
 

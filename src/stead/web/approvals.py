@@ -84,7 +84,6 @@ def one(request: Request) -> Response:
     ours, theirs = profile_of(store, challenger), profile_of(store, champion)
     measures = [*beside(verdicts), *measured(challenger, champion)]
     deployment = deployments.get_deployment(store, retraining.deployment) if retraining.deployment else None
-    live = deployments.live_deployment(store, model.name)
     return render(
         request,
         "approval.html",
@@ -113,7 +112,7 @@ def one(request: Request) -> Response:
         waits=retraining.state == "waiting",
         forced=override(retraining, verdicts),
         under_way=retraining.state in OPEN,
-        since=live.version if live is not None and live.version != retraining.champion else None,
+        since=retraining.overtaken_by(deployments.live_deployment(store, model.name)),
     )
 
 

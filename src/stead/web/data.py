@@ -12,6 +12,7 @@ from starlette.responses import Response
 from stead import datasets, models
 from stead.config.units import number, percent
 from stead.datasets import ColumnDiff, DatasetDiff, DatasetVersion
+from stead.stats.drift import FLOOR
 from stead.store import Store
 from stead.web import charts, matrix
 from stead.web.frame import day, render, store_of
@@ -19,8 +20,6 @@ from stead.web.frame import day, render, store_of
 ASIDE = 20
 """Batches in quarantine that the page lists."""
 EXAMPLES = 10
-APART = 0.08
-"""Distributions that are nearer are told as nearly the same, as by the drift page."""
 HEIGHT = 64
 
 
@@ -89,7 +88,6 @@ def compared(request: Request) -> Response:
     earlier = int(asked) if asked.isdecimal() else max(number_ - 1, 1)
     key = [each.strip() for each in request.query_params.get("key", "").split(",") if each.strip()]
     found = datasets.diff(store, f"{name}@{earlier}", f"{name}@{number_}", key=key, examples=EXAMPLES)
-    columns = sorted(found.columns, key=lambda each: (each.change is None, -(each.distance or 0.0)))
     return render(
         request,
         "dataset_diff.html",
@@ -99,7 +97,7 @@ def compared(request: Request) -> Response:
         data=found,
         found=found,
         versions=versions,
-        columns=[column_of(each) for each in columns],
+        columns=[column_of(each) for each in found.by_change],
         key=", ".join(key),
         verdict=changes(found),
     )
@@ -108,7 +106,7 @@ def compared(request: Request) -> Response:
 def changes(found: DatasetDiff) -> tuple[str, str]:
     """What changed most, first."""
     named = [f"{each.name} {each.change}" for each in found.columns if each.change]
-    apart = [each for each in found.columns if (each.distance or 0) >= APART]
+    apart = [each for each in found.by_change if (each.distance or 0) >= FLOOR]
     rows = found.rows
     by_key = (
         f"By {', '.join(rows.key)} {number(rows.added)} rows came, {number(rows.removed)} went, {number(rows.changed)} changed."
@@ -118,10 +116,9 @@ def changes(found: DatasetDiff) -> tuple[str, str]:
     if named:
         return f"The columns differ: {', '.join(named[:5])}{' …' if len(named) > 5 else ''}.", by_key
     if apart:
-        most = max(apart, key=lambda each: each.distance or 0)
         return (
-            f"{most.name} differs most:",
-            f"its distributions are {number(most.distance, 2)} apart, where 0 is the same and 1 nothing in common. {by_key}",
+            f"{apart[0].name} differs most:",
+            f"its distributions are {number(apart[0].distance, 2)} apart, where 0 is the same and 1 nothing in common. {by_key}",
         )
     return (
         "The columns are the same, and so are their distributions, nearly." if found.files else "Both are the same."
@@ -130,9 +127,6 @@ def changes(found: DatasetDiff) -> tuple[str, str]:
 
 def column_of(column: ColumnDiff) -> Compared:
     """A line, with the distributions drawn in the bins of the first."""
-
-    def missing(profile: dict[str, Any]) -> str:
-        return percent(profile["null"] / profile["n"]) if profile.get("null") and profile.get("n") else "0"
 
     def both(show: Callable[[dict[str, Any]], str]) -> str:
         texts = [show(each) for each in (column.before, column.after) if each]
@@ -156,7 +150,7 @@ def column_of(column: ColumnDiff) -> Compared:
         " → ".join(dict.fromkeys(types)),
         column.change or "",
         column.distance,
-        both(missing),
+        both(missing_of),
         mean,
         picture,
     )
@@ -164,7 +158,6 @@ def column_of(column: ColumnDiff) -> Compared:
 
 def line(name: str, kind: str, profile: dict[str, Any]) -> Line:
     """One row of the profile; times are told as dates."""
-    n, missing = profile.get("n") or 0, profile.get("null") or 0
     time = kind.startswith(("timestamp", "date"))
 
     def show(value: float) -> str:
@@ -180,14 +173,20 @@ def line(name: str, kind: str, profile: dict[str, Any]) -> Line:
     return Line(
         name,
         kind,
-        percent(missing / n) if n and missing else "0",
-        bool(missing),
+        missing_of(profile),
+        bool(profile.get("null")),
         show(low) if low is not None else "",
         show(high) if high is not None else "",
         number(profile["mean"]) if profile.get("mean") is not None else "",
         number(profile["sd"]) if profile.get("sd") is not None else "",
         shape,
     )
+
+
+def missing_of(profile: dict[str, Any]) -> str:
+    """The share of missing values."""
+    n, missing = profile.get("n"), profile.get("null")
+    return percent(missing / n) if n and missing else "0"
 
 
 def tops(profile: dict[str, Any]) -> str:

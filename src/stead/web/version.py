@@ -19,6 +19,7 @@ from stead.web.models import VERDICTS, state_of
 EXAMPLE = "input_example.json"
 EXAMPLE_CHARS = 1_500
 MOST_NODES = 24
+AGAIN = {"identical": "ok", "tolerance": "ok", "different": "bad"}
 
 
 def one(request: Request) -> Response:
@@ -52,7 +53,7 @@ def one(request: Request) -> Response:
         verdicts=gates.list_verdicts(store, name, version=version.version),
         verdict_chips=VERDICTS,
         again=again,
-        again_chips={"identical": "ok", "tolerance": "ok", "different": "bad"},
+        again_chips=AGAIN,
         deployments=made,
         differences=differences(store, version, logged),
         environment=environments.get(store, logged.environment),
