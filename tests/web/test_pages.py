@@ -34,7 +34,7 @@ from stead.web.deployments import near
 from stead.web.fleet import DAY_MS
 from stead.web.frame import when
 
-PAGES = range(40)
+PAGES = range(43)
 KB = 1024
 
 

@@ -62,6 +62,7 @@ PARTS = (
     "policies",
     "fleet",
     "care",
+    "lineage",
 )
 """Parts with operations; each names them in its `OPERATIONS`, by role, and in `GUARDED` arguments that take a higher one."""
 

@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("stead.cli.tracking", "Runs: list, show, compare, delete."),
     "data": ("stead.cli.data", "Datasets: add, ingest, list, show, get, verify."),
     "models": ("stead.cli.models", "Models and versions: list, show, get, alias."),
+    "lineage": ("stead.cli.lineage", "What led to a thing and what came of it, from data to decision."),
     "env": ("stead.cli.models", "Environments: list, show, diff."),
     "deploy": ("stead.cli.deploying", "Let a version take over the model's route."),
     "rollback": ("stead.cli.deploying", "Go back to the last good version, at once."),

@@ -85,14 +85,14 @@ def models_show(ref: str, as_json: bool) -> Any:
         return None
     version = caller.call("models.get_version", ref=ref)
     logged = caller.call("models.get_logged_model", id=version.logged_model)
-    edges = caller.call("models.lineage", ref=ref)
+    origin = caller.call("lineage.trace", ref=f"version:{version.ref}", direction="up")
     verdicts = list(reversed(caller.call("gates.list_verdicts", model=version.model, version=version.version)))
     again = caller.call("pipelines.list_reproductions", model=version.model, version=version.version)
     if as_json:
         return {
             "version": version,
             "logged_model": logged,
-            "lineage": edges,
+            "lineage": origin.arrows,
             "verdicts": verdicts,
             "reproductions": again,
         }
@@ -117,8 +117,8 @@ def models_show(ref: str, as_json: bool) -> Any:
         print(f"gate {verdict.gate} {verdict.outcome}: {verdict.summary}")
     for each in again:
         print(f"made again {output.when(each.at)}: {each.said}")
-    for edge in edges:
-        print(f"  {edge.source} → {edge.target}  {edge.relation}")
+    for arrow in origin.arrows:
+        print(f"  {arrow.source} → {arrow.target}  {arrow.relation}")
     return None
 
 

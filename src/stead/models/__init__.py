@@ -1,6 +1,6 @@
 """The registry: logged models by content, versions with aliases and tags, and the lineage that led to them."""
 
-from stead.models.lineage import lineage, link
+from stead.models.lineage import arrows_of, link
 from stead.models.logging import get_logged_model, list_logged_models, log_files, log_model, materialise
 from stead.models.registry import (
     archive_version,
@@ -28,7 +28,6 @@ OPERATIONS = {
         "get_logged_model",
         "get_model",
         "get_version",
-        "lineage",
         "list_logged_models",
         "list_models",
         "list_versions",
@@ -44,13 +43,13 @@ __all__ = [
     "ModelFile",
     "Version",
     "archive_version",
+    "arrows_of",
     "delete_alias",
     "delete_alias_in",
     "describe",
     "get_logged_model",
     "get_model",
     "get_version",
-    "lineage",
     "link",
     "list_logged_models",
     "list_models",

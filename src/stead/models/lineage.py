@@ -1,6 +1,8 @@
-"""Lineage: arrows from what went in to what came out."""
+"""Arrows from what went in to what came out, as they are written when it is made."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
@@ -9,8 +11,6 @@ from stead.models.types import Edge
 from stead.runtime.clock import now_ms
 from stead.store import Store, from_row
 
-MOST = 2_000
-"""Arrows that one answer holds; a graph beyond it is no picture."""
 _TOGETHER = 200
 
 
@@ -27,21 +27,13 @@ def link(tx: sa.Connection, source: str, target: str, relation: str) -> None:
     tx.execute(sa.insert(edges).from_select(["source", "target", "relation", "at"], values))
 
 
-def lineage(store: Store, ref: str) -> list[Edge]:
-    """All that led to a version, and all that it led to: arrows up- and downstream, oldest first.
-
-    `ref` is a version (`demand@3`) or any end of an arrow (`dataset:demand@3`).
-    """
-    start = ref if ":" in ref else f"version:{ref}"
+def arrows_of(store: Store, ends: Sequence[str]) -> list[Edge]:
+    """The arrows that begin or end at some ends, oldest first."""
     found: dict[tuple[str, str, str], Edge] = {}
     with store.db.read() as tx:
-        for near, far in ((edges.c.target, "source"), (edges.c.source, "target")):
-            seen, front = {start}, [start]
-            while front and len(found) < MOST:
-                wanted, front = front[:_TOGETHER], front[_TOGETHER:]
-                for row in tx.execute(sa.select(edges).where(near.in_(wanted))).mappings():
-                    found[row["source"], row["target"], row["relation"]] = from_row(row, Edge)
-                    if row[far] not in seen:
-                        seen.add(row[far])
-                        front.append(row[far])
+        for first in range(0, len(ends), _TOGETHER):
+            some = ends[first : first + _TOGETHER]
+            query = sa.select(edges).where(sa.or_(edges.c.source.in_(some), edges.c.target.in_(some)))
+            for row in tx.execute(query).mappings():
+                found[row["source"], row["target"], row["relation"]] = from_row(row, Edge)
     return sorted(found.values(), key=lambda edge: (edge.at, edge.source, edge.target))

@@ -24,7 +24,6 @@ from stead.runtime.clock import now_ms
 from stead.store import Store, checked_limit, from_row
 
 RECENT = 20
-MOST = 1000
 ENDED = {"refused": ["let a person override the gates, with a reason"], "failed": ["train it again by hand"]}
 ALTERNATIVES = ["wait for more evidence", "train on other rows by hand", "go back to an earlier version"]
 
@@ -335,7 +334,7 @@ def list_retrainings(
     store: Store, *, model: str | None = None, state: str | None = None, limit: int = 50
 ) -> list[Retraining]:
     """Retrainings, newest first. Raises InvalidInput (`limit-invalid`)."""
-    checked_limit(limit, MOST)
+    checked_limit(limit)
     query = sa.select(table).order_by(table.c.id.desc()).limit(limit)
     if model is not None:
         query = query.where(table.c.model == model)

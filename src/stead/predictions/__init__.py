@@ -22,6 +22,7 @@ from stead.predictions.performance import (
 )
 from stead.predictions.reading import (
     counts,
+    get_prediction,
     list_predictions,
     read,
     read_asides,
@@ -29,10 +30,11 @@ from stead.predictions.reading import (
     read_requests,
     read_scores,
 )
+from stead.predictions.tail import is_prediction_id
 from stead.predictions.types import Counts, DayLoss, FailedDay, FailedRequest, Label, LabelReceipt, Prediction
 
 OPERATIONS = {
-    "read": ("counts", "list_predictions", "performance"),
+    "read": ("counts", "get_prediction", "list_predictions", "performance"),
     "write": ("add_labels", "compact", "refresh_performance"),
     "admin": ("erase_key",),
 }
@@ -59,6 +61,8 @@ __all__ = [
     "erase_key",
     "expire",
     "find_expired",
+    "get_prediction",
+    "is_prediction_id",
     "key_digest",
     "last_refresh",
     "list_predictions",

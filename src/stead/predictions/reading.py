@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
-from stead.errors import Failed, InvalidInput
+from stead.errors import Failed, InvalidInput, NotFound
 from stead.predictions import frames
 from stead.predictions.index import StoredSegment, look
 from stead.predictions.segment import Kind
@@ -169,6 +169,30 @@ def list_predictions(
                 known = _labels_of(con, store, rows)
                 return [_prediction(row, model, known.get((row["request"], row["row"]))) for row in rows]
             wanted = max(wanted * 4, sum(segment.rows for segment in taken) + 1)
+
+
+@again
+def get_prediction(store: Store, prediction_id: str) -> Prediction:
+    """One prediction by its id, with its newest label; `ID` alone is the first row of a request with several.
+
+    Raises NotFound (`prediction-unknown`), InvalidInput (`prediction-id-invalid`).
+    """
+    request, row = _position(prediction_id) or ("", 0)
+    view = look(store, "predictions", ids=(request, request))
+    answers = [answer for raw in view.raw for answer in raw.records if answer.logged.id == request]
+    with connect() as con:
+        view_predictions(con, store, view.stored, frames.wide(answers))
+        found = con.sql(
+            f"select p.*, {_ID} as id from predictions p where request = $request and row = $row",
+            params={"request": request, "row": row},
+        )
+        rows = found.to_arrow_table().to_pylist()
+        if not rows:
+            raise NotFound(
+                "prediction-unknown", f"no prediction {prediction_id} is logged", hint="stead predictions list MODEL"
+            )
+        label = _labels_of(con, store, rows).get((request, row))
+        return _prediction(rows[0], rows[0]["model"], label)
 
 
 @again

@@ -51,6 +51,7 @@ def create_site(store: Store, settings: Settings) -> FastAPI:
         incidents,
         jobs,
         ledger,
+        lineage,
         login,
         models,
         run,
@@ -74,6 +75,7 @@ def create_site(store: Store, settings: Settings) -> FastAPI:
         deployments,
         canary,
         ledger,
+        lineage,
         jobs,
         login,
     ):

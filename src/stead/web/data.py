@@ -9,13 +9,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stead import datasets, models
+from stead import datasets, lineage
 from stead.config.units import number, percent
 from stead.datasets import ColumnDiff, DatasetDiff, DatasetVersion
 from stead.stats.drift import FLOOR
 from stead.store import Store
 from stead.web import charts, matrix
 from stead.web.frame import day, render, store_of
+from stead.web.lineage import href
 
 ASIDE = 20
 """Batches in quarantine that the page lists."""
@@ -232,15 +233,8 @@ def source(version: DatasetVersion) -> list[tuple[str, str]]:
 
 def used_by(store: Store, ref: str) -> list[tuple[str, str, str]]:
     """What was made from it: words and address."""
-    out = []
-    for edge in models.lineage(store, f"dataset:{ref}"):
-        kind, _, name = edge.target.partition(":")
-        if edge.source == f"dataset:{ref}" and kind == "run":
-            out.append(("run", name[-8:], f"/runs/{name}"))
-        elif kind == "version":
-            model, _, version = name.partition("@")
-            out.append(("version", f"{model} v{version}", f"/models/{model}/versions/{version}"))
-    return list(dict.fromkeys(out))
+    found = lineage.trace(store, f"dataset:{ref}", direction="down").of("run", "version")
+    return [(node.kind, node.name, href(node)) for node in found if not node.edge]
 
 
 ROUTES = [

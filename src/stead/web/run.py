@@ -110,7 +110,7 @@ def metrics(run: Run) -> list[tuple[str, str, str, str, int]]:
 
 def became(store: Store, run_id: str) -> list[str]:
     """Model versions that this run made: `demand@3`."""
-    made = [edge.target for edge in models.lineage(store, f"run:{run_id}") if edge.source == f"run:{run_id}"]
+    made = [edge.target for edge in models.arrows_of(store, [f"run:{run_id}"]) if edge.source == f"run:{run_id}"]
     return [target.removeprefix("version:") for target in made if target.startswith("version:")]
 
 

@@ -6,19 +6,18 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stead import deployments, environments, gates, models, pipelines
+from stead import deployments, environments, gates, lineage, models, pipelines
 from stead.config.units import figure
 from stead.environments import Difference
 from stead.errors import NotFound
-from stead.models import Edge, LoggedModel, Version
+from stead.models import LoggedModel, Version
 from stead.store import Store
-from stead.web import charts
 from stead.web.frame import day, render, store_of
+from stead.web.lineage import lineage_of, picture
 from stead.web.models import VERDICTS, state_of
 
 EXAMPLE = "input_example.json"
 EXAMPLE_CHARS = 1_500
-MOST_NODES = 24
 AGAIN = {"identical": "ok", "tolerance": "ok", "different": "bad"}
 
 
@@ -29,7 +28,7 @@ def one(request: Request) -> Response:
     logged = models.get_logged_model(store, version.logged_model)
     model = models.get_model(store, name)
     made = [d for d in deployments.list_deployments(store, model=name, limit=200) if d.version == version.version]
-    edges = models.lineage(store, version.ref)
+    origin = lineage.trace(store, f"version:{version.ref}")
     again = pipelines.list_reproductions(store, name, version=version.version)
     chip, state = state_of(version, made[0] if made else None)
     return render(
@@ -38,7 +37,7 @@ def one(request: Request) -> Response:
         title=f"{name} v{version.version}",
         crumbs=[("Models", "/models"), (name, f"/models/{name}")],
         crumb=f"v{version.version}",
-        data={"version": version, "logged_model": logged, "lineage": edges, "reproductions": again},
+        data={"version": version, "logged_model": logged, "lineage": origin, "reproductions": again},
         version=version,
         model=model,
         logged=logged,
@@ -58,7 +57,8 @@ def one(request: Request) -> Response:
         differences=differences(store, version, logged),
         environment=environments.get(store, logged.environment),
         libraries=logged.info.get("libraries", {}),
-        lineage=lineage_graph(version.ref, edges),
+        lineage=picture(origin, but=("decision",)),
+        lineage_href=lineage_of(origin.start),
         size=sum(file.bytes for file in logged.files.values()),
         pickle=bool(logged.info.get("pickle")),
     )
@@ -126,48 +126,6 @@ def differences(store: Store, version: Version, logged: LoggedModel) -> list[Dif
         if row.values[0] != row.values[1] or (None not in row.values[:2] and not row.name.isupper() and row.values[2])
     ]
     return sorted(told, key=lambda row: row.values[0] == row.values[1])
-
-
-def lineage_graph(ref: str, edges: list[Edge]) -> str:
-    """What led to this version and what came of it; other versions' own origins are left out."""
-    me = f"version:{ref}"
-    near = _near(me, edges)
-    ends = list(dict.fromkeys([end for edge in near for end in (edge.source, edge.target)]))[:MOST_NODES]
-    nodes = [node(end, hot=end == me) for end in ends]
-    return charts.graph(nodes, [(e.source, e.target) for e in near], label=f"lineage of {ref}") if nodes else ""
-
-
-def _near(me: str, edges: list[Edge]) -> list[Edge]:
-    """Arrows into it and all before those that are no version, and the arrows out of it."""
-    kept, seen, front = [e for e in edges if e.source == me], {me}, [me]
-    while front:
-        at = front.pop()
-        for edge in edges:
-            if edge.target == at and edge not in kept:
-                kept.append(edge)
-                if edge.source not in seen and not edge.source.startswith("version:"):
-                    seen.add(edge.source)
-                    front.append(edge.source)
-    return kept
-
-
-def node(end: str, *, hot: bool = False) -> charts.Node:
-    """A box for one end of an arrow."""
-    kind, _, name = end.partition(":")
-    ref, _, number_ = name.partition("@")
-    if kind == "dataset":
-        return charts.Node(end, name, "data", f"/data/{ref}/{number_}")
-    if kind == "run":
-        return charts.Node(end, f"run {name[-8:]}", "run", f"/runs/{name}")
-    if kind == "version":
-        return charts.Node(
-            end,
-            f"{ref} v{number_}",
-            "version",
-            "" if hot else f"/models/{ref}/versions/{number_}",
-            "hot" if hot else "",
-        )
-    return charts.Node(end, name[:8], kind)
 
 
 ROUTES = [("/models/{model}/versions/{version:int}", one, ["GET"])]
