@@ -17,6 +17,7 @@ from stead.models.tables import logged_models
 from stead.predictions.tables import segments
 from stead.runs.tables import artifacts
 from stead.store import Store
+from stead.store.repacking import problems_of
 
 
 def check(store: Store, *, contents: bool = False) -> list[Problem]:
@@ -33,9 +34,11 @@ def check_store(store: Store, *, contents: bool = False, progress: Progress = la
     problems = []
     there = {each.digest for each in store.blobs.all()}
     altered = set(_altered(store, there, progress)) if contents else set()
-    for what, digest in _named(store, there):
+    wanted = list(_named(store, there))
+    packed = problems_of(store.packs, {digest for _, digest in wanted if digest not in there}, there, altered)
+    for what, digest in wanted:
         if digest not in there:
-            problems.append(Problem(what, f"its bytes {digest[:12]} are missing"))
+            problems += [Problem(what, f"its bytes {digest[:12]} {why}") for why in packed.get(digest, ())]
         elif digest in altered:
             problems.append(Problem(what, f"its bytes {digest[:12]} were altered"))
     try:

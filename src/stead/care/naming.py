@@ -24,18 +24,18 @@ Gone = Mapping[str, Callable[[Any], bool]]
 
 
 def named(store: Store, tx: sa.Connection, there: set[str], gone: Gone) -> set[str]:
-    """The names of all bytes of `there` that rows name, directly or through other bytes."""
+    """All names of bytes that rows have, directly or through bytes of `there`; some may be of nothing."""
     found: set[str] = set()
     for table in metadata.sorted_tables:
         if table.name not in PRINTED:
             found |= _in_table(tx, table, gone.get(table.name))
-    front = found = found & there
+    front = found & there
     while front:
         further: set[str] = set()
         for digest in front:
-            further |= _inside(store, digest) & there
-        front = further - found
-        found |= front
+            further |= _inside(store, digest)
+        front = (further - found) & there
+        found |= further
     return found
 
 

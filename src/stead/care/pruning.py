@@ -28,6 +28,7 @@ from stead.runs.tables import run_inputs, runs
 from stead.runtime.clock import now_ms
 from stead.store import Store, may_delete, metadata
 from stead.store.blobs import OLD_S, Stored
+from stead.store.repacking import Needed, freed, needed, sweep
 
 TOGETHER = 500
 SHOWN = 20
@@ -53,8 +54,9 @@ def prune(store: Store, *, rules: Rules, dry_run: bool = False) -> Pruned:
         requests, log_bytes = _old_requests(store, ages.predictions)
         with store.db.read() as tx:
             doomed = _doomed(tx, ages)
-        unnamed = _unnamed(store, doomed.gone())
-        return doomed.told(requests, log_bytes + sum(blob.bytes for blob in unnamed), dry_run=True)
+        unnamed, keep = _unnamed(store, doomed.gone())
+        size = sum(blob.bytes for blob in unnamed) + freed(store.packs, keep)
+        return doomed.told(requests, log_bytes + size, dry_run=True)
     requests, log_bytes = _old_requests(store, ages.predictions)
     with store.db.write("care.prune") as tx:
         doomed = _doomed(tx, ages)
@@ -218,19 +220,22 @@ def _slices(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
     return (values[first : first + TOGETHER] for first in range(0, len(values), TOGETHER))
 
 
-def _unnamed(store: Store, gone: Gone) -> list[Stored]:
-    """Bytes older than a day that nothing names. They are listed before the rows are read: what is named later was stored later."""
+def _unnamed(store: Store, gone: Gone) -> tuple[list[Stored], Needed]:
+    """Bytes older than a day that nothing names, and what stays in packs. They are listed before the rows are read: what is named later was stored later."""
     there = list(store.blobs.all())
     with store.db.read() as tx:
-        kept = named(store, tx, {blob.digest for blob in there}, gone)
-    return [blob for blob in there if blob.digest not in kept and blob.at < time.time() - OLD_S]
+        names = named(store, tx, {blob.digest for blob in there}, gone)
+    keep = needed(store.packs, names)
+    kept = names | keep.blobs
+    return [blob for blob in there if blob.digest not in kept and blob.at < time.time() - OLD_S], keep
 
 
 def _sweep(store: Store) -> int:
     """Delete the bytes that nothing names; how many."""
-    size = 0
     store.blobs.finish_forgetting()
-    for place, blob in enumerate(_unnamed(store, {})):
+    unnamed, keep = _unnamed(store, {})
+    size = sweep(store.packs, keep, lambda: may_delete(store))
+    for place, blob in enumerate(unnamed):
         if place % TOGETHER == 0 and not may_delete(store):
             break  # a backup began: the next call goes on
         if store.blobs.forget(blob):

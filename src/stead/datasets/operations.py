@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TRIES = 100
-ROW_GROUP = 262_144
+LARGE = 8 << 20
+ROW_GROUP, LARGE_GROUP, GROUP_BYTES = 262_144, 1 << 20, 256 << 20
 
 
 def add(
@@ -50,7 +51,7 @@ def add(
     take their place. `upon` is the newest version that the rows were chosen for, 0 for none. Nothing is changed where anything is wrong.
 
     Raises InvalidInput (`schema-column`, `schema-type`, `time-…`, `path-…`, `frame-unreadable`, `dataset-…`), NotFound (`source-missing`),
-    Conflict (`dataset-changed`) where another version came after `upon`.
+    Conflict (`dataset-changed`) where another version came after `upon`, or (`source-changed`) a file changed meanwhile.
     """
     checked_name(name)
     found = sources.given(source)
@@ -170,6 +171,7 @@ def _add(
         if start is not None and replace_since is not None:
             start = _before(store, start, replace_since)
         news = _prepared(store, found, start, time_column, base.ref if base else name)
+        sources.check_unchanged(found)
         if base is not None and start is not None:
             known = {part.digest for part in start.parts}
             if all(part.digest in known for part in news.parts) and news.time_column == start.time_column:
@@ -214,7 +216,7 @@ def leave_out(store: Store, name: str, column: str, key: str, *, digest: str) ->
             kept = rows.filter(pc.fill_null(pc.not_equal(rows[column], value), True))
             same = kept.num_rows == rows.num_rows
             given = sources.Given(part.path, None, kept)
-            parts.append(part if same else _frame_part(store, given, kept, manifest.time_column))
+            parts.append(part if same else _stored(store, [_drafted(given, kept, manifest.time_column)])[0])
         if parts == manifest.parts:
             return None
         manifest = replace(manifest, parts=parts)
@@ -250,7 +252,7 @@ def _prepared(
     if not frames:
         if time_column is not None:
             raise InvalidInput("dataset-no-time", "files that are no tables have no time column")
-        return _News([_file_part(store, each) for each in found], [], None, None)
+        return _News(_stored(store, [_drafted_file(each) for each in found]), [], None, None)
     tables = [sources.load(each) for each in found]
     if start is not None:
         wanted = manifests.unpacked(start.schema)
@@ -264,33 +266,49 @@ def _prepared(
             f"there is no column {time_column!r}",
             hint=did_you_mean(time_column, wanted.names) or f"columns: {', '.join(wanted.names)}",
         )
-    parts = [_frame_part(store, each, table, time_column) for each, table in zip(found, tables, strict=True)]
-    return _News(parts, tables, tables[0].schema, time_column)
+    drafts = [_drafted(each, table, time_column) for each, table in zip(found, tables, strict=True)]
+    return _News(_stored(store, drafts), tables, tables[0].schema, time_column)
 
 
-def _file_part(store: Store, each: sources.Given) -> Part:
+Draft = tuple[Part, bytes | Path]
+"""A part whose bytes are not stored yet, so that it has no digest, and where they are."""
+
+
+def _stored(store: Store, drafts: Sequence[Draft]) -> list[Part]:
+    kept = {place: (digest, size) for place, digest, size in store.blobs.keep([thing for _, thing in drafts])}
+    return [replace(part, digest=kept[n][0], bytes=kept[n][1]) for n, (part, _) in enumerate(drafts)]
+
+
+def _drafted_file(each: sources.Given) -> Draft:
     assert each.file is not None
-    return Part(each.path, store.blobs.put(each.file), each.file.stat().st_size, "file")
+    return Part(each.path, "", 0, "file"), each.file
 
 
-def _frame_part(store: Store, each: sources.Given, table: pa.Table, time_column: str | None) -> Part:
+def _drafted(each: sources.Given, table: pa.Table, time_column: str | None) -> Draft:
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     low = high = None
     if time_column is not None and table.num_rows:
         ends: Any = pc.min_max(sources.times_ms(table[time_column], time_column, each.path))
         low, high = ends["min"].as_py(), ends["max"].as_py()
+    part = Part(each.path, "", 0, "parquet", table.num_rows, low, high)
     if each.file is not None and sources.as_it_is(each, table.schema):
-        path, size, digest = each.path, each.file.stat().st_size, store.blobs.put(each.file)
-    else:
-        out = io.BytesIO()
-        pq.write_table(table, out, compression="zstd", row_group_size=ROW_GROUP)
-        stem = each.path
-        for suffix in sources.FRAMES:
-            stem = stem.removesuffix(suffix)
-        path, size, digest = f"{stem}.parquet", out.tell(), store.blobs.put(out.getvalue())
-    return Part(path, digest, size, "parquet", table.num_rows, low, high)
+        return part, each.file
+    stem = each.path
+    for suffix in sources.FRAMES:
+        stem = stem.removesuffix(suffix)
+    return replace(part, path=f"{stem}.parquet"), _parquet(table)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    """The bytes of a table; a large one cut by content and in few row groups, so that most of it stays the same when rows come in between."""
+    import pyarrow.parquet as pq
+
+    out = io.BytesIO()
+    large = table.nbytes >= LARGE
+    group = max(LARGE_GROUP, GROUP_BYTES * table.num_rows // table.nbytes) if large else ROW_GROUP
+    pq.write_table(table, out, compression="zstd", row_group_size=group, use_content_defined_chunking=large)
+    return out.getvalue()
 
 
 def _joined(before: Sequence[Part], new: Sequence[Part]) -> list[Part]:
@@ -316,7 +334,7 @@ def _before(store: Store, manifest: Manifest, until: int) -> Manifest:
         if part.time_max is not None and part.time_max >= until:
             rows = read_manifest(store, replace(manifest, parts=[part]), until=until)
             if rows.num_rows:
-                kept.append(_frame_part(store, sources.Given(part.path, None, rows), rows, manifest.time_column))
+                kept += _stored(store, [_drafted(sources.Given(part.path, None, rows), rows, manifest.time_column)])
         else:
             kept.append(part)
     return replace(manifest, parts=kept)

@@ -22,6 +22,8 @@ from stead.store import Store, digest_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MOST_FLAWS = 5
+
 
 def read(
     store: Store,
@@ -82,7 +84,8 @@ def materialise(store: Store, ref: str, folder: Path) -> list[Path]:
 def verify(store: Store, ref: str) -> int:
     """Hold the bytes of each part against their name; returns how many parts there are.
 
-    Raises Failed (`dataset-corrupt`) and names the parts whose bytes are missing or were altered.
+    Raises Failed (`dataset-corrupt`) and names the parts whose bytes are missing or were altered, and of those that lie in
+    chunks which bytes.
     """
     version = get_version(store, ref, with_parts=True)
     bad = {part.path: problem for part in version.part_list if (problem := _problem(store, part)) is not None}
@@ -98,6 +101,11 @@ def verify(store: Store, ref: str) -> int:
 
 
 def _problem(store: Store, part: Part) -> str | None:
+    if not store.blobs.alone(part.digest) and store.packs.size(part.digest) is not None:
+        flaws = store.packs.flaws(part.digest)
+        said = [f"bytes {f.offset} to {f.offset + f.bytes} (chunk {f.chunk[:12]}) {f.why}" for f in flaws[:MOST_FLAWS]]
+        said += [f"{len(flaws) - MOST_FLAWS} chunks more"] if len(flaws) > MOST_FLAWS else []
+        return "; ".join(said) or None
     hasher = blake3.blake3()
     try:
         for piece in store.blobs.stream(part.digest):

@@ -58,7 +58,8 @@ def _rows(
     by = time_column if since is not None or until is not None else None
     names = [*wanted, by] if by is not None and by not in wanted else list(wanted)
     try:
-        table = sources.plain(pq.read_table(store.blobs.path(part.digest), columns=names))
+        opened: Any = store.blobs.open(part.digest)
+        table = sources.plain(pq.read_table(opened, columns=names))
     except (pa.ArrowException, OSError) as error:
         raise Failed(
             "dataset-corrupt", f"the part {part.path} cannot be read: {error}", hint="stead data verify"

@@ -8,12 +8,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stead.errors import InvalidInput, NotFound, did_you_mean
+from stead.errors import Conflict, InvalidInput, NotFound, did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FRAMES = (".parquet", ".csv", ".csv.gz")
+
+
+class Stamp(NamedTuple):
+    """What tells, without reading it, that a file is the one it was."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, file: Path) -> Stamp:
+        found = file.stat()
+        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
 
 
 class Given(NamedTuple):
@@ -23,6 +36,8 @@ class Given(NamedTuple):
     """Its name in the version: relative, with slashes."""
     file: Path | None
     table: pa.Table | None = None
+    stamp: Stamp | None = None
+    """Of the file when it was found."""
 
 
 def given(source: Path | pa.Table | Sequence[Path]) -> list[Given]:
@@ -32,9 +47,9 @@ def given(source: Path | pa.Table | Sequence[Path]) -> list[Given]:
     """
     if isinstance(source, (str, Path)):
         path = Path(source)
-        found = sorted(_folder(path)) if path.is_dir() else [Given(checked_path(path.name), _file(path))]
+        found = sorted(_folder(path), key=_name) if path.is_dir() else [_given(path.name, path)]
     elif isinstance(source, Sequence):
-        found = [Given(checked_path(Path(path).name), _file(Path(path))) for path in source]
+        found = [_given(Path(path).name, Path(path)) for path in source]
     else:
         found = [Given("rows.parquet", None, source)]
     if not found:
@@ -131,7 +146,32 @@ def _folder(folder: Path) -> Iterator[Given]:
                 raise InvalidInput("path-escapes", f"{relative!r} is a link out of the folder", hint="copy the file")
             if path.is_dir():
                 raise InvalidInput("path-escapes", f"{relative!r} is a link to a folder", hint="copy the folder")
-            yield Given(relative, _file(path))
+            yield _given(relative, path)
+
+
+def _name(each: Given) -> str:
+    return each.path
+
+
+def _given(name: str, path: Path) -> Given:
+    file = _file(path)
+    return Given(checked_path(name), file, None, Stamp.of(file))
+
+
+def check_unchanged(found: Sequence[Given]) -> None:
+    """Raises Conflict (`source-changed`) where a file is not the one that it was when it was found."""
+    for each in found:
+        if each.file is not None and each.stamp is not None:
+            try:
+                same = Stamp.of(each.file) == each.stamp
+            except OSError:
+                same = False
+            if not same:
+                raise Conflict(
+                    "source-changed",
+                    f"{each.path} changed while it was added, and no version was made",
+                    hint="add it again when nothing writes to it",
+                )
 
 
 def _file(path: Path) -> Path:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import blake3
 import obstore
@@ -17,12 +17,22 @@ from obstore.store import LocalStore, from_url
 from stead.errors import Failed, InvalidInput, NotFound, Unreachable
 from stead.runtime.failpoints import failpoint
 
+if TYPE_CHECKING:
+    from stead.store.packs import Packs
+    from stead.store.reader import PackedFile
+
 CHUNK = 8 << 20
 FRESH_S = 12 * 3600
 """What is stored again counts as new when it is older than this: who takes away what nobody names leaves alone what is
 younger than `OLD_S`, so a change has the time between both to name what it has stored."""
 OLD_S = 24 * 3600
 GONE = ".gone-"
+MANY = 16
+"""So many files that come together go into packs."""
+CACHE = 8 << 30
+"""Copies of what is not a file here take about so many bytes; those that were used least recently go first."""
+_LOOK = 256 << 20
+_USED_S = 600
 
 
 class Stored(NamedTuple):
@@ -60,6 +70,23 @@ class Blobs:
             self.local.mkdir(parents=True, exist_ok=True)
             self._remote = LocalStore(self.local)
         self._cache = cache
+        self._cached = _LOOK
+        self.packs: Packs | None = None
+        """Set where a database tells what lies in packs: what is not a blob of its own is looked for there."""
+
+    def keep(self, things: Sequence[bytes | Path]) -> Iterator[tuple[int, str, int]]:
+        """Store data, large or much: place among what was given, name and bytes of each when it is there for good, in any order.
+
+        Large things and many small ones go into packs, cut by content; others are blobs of their own.
+        """
+        from stead.store.packs import WHOLE
+
+        large = any(_size(thing) >= WHOLE for thing in things)
+        if self.packs is not None and (large or len(things) >= MANY):
+            yield from self.packs.keep(things)
+            return
+        for place, thing in enumerate(things):
+            yield place, self.put(thing), _size(thing)
 
     def put(self, data: bytes | Path) -> str:
         """Store bytes or a file and return its name; storing the same content again costs a hash and a look."""
@@ -81,7 +108,7 @@ class Blobs:
         try:
             data = bytes(obstore.get(self._remote, key).bytes())
         except FileNotFoundError:
-            raise NotFound("blob-missing", f"the store has no bytes {digest[:12]}") from None
+            return self._packed(digest).read()
         except Exception as error:
             raise _translated(error, f"read {digest[:12]}") from error
         if blake3.blake3(data).hexdigest() != digest:
@@ -93,15 +120,18 @@ class Blobs:
     def delete(self, digest: str) -> None:
         """Take a blob away, and what is cached of it; nothing happens where it is gone. Only for what nothing names any more."""
         key = _key(digest)
-        with suppress(FileNotFoundError):
-            try:
-                obstore.delete(self._remote, key)
-            except FileNotFoundError:
-                pass
-            except Exception as error:
-                raise _translated(error, f"delete {digest[:12]}") from error
-            if self._cache is not None:
-                (self._cache / key).unlink()
+        try:
+            obstore.delete(self._remote, key)
+        except FileNotFoundError:
+            pass
+        except Exception as error:
+            raise _translated(error, f"delete {digest[:12]}") from error
+        self.drop_copy(digest)
+
+    def drop_copy(self, digest: str) -> None:
+        """Take away what is cached of something."""
+        if self._cache is not None:
+            (self._cache / _key(digest)).unlink(missing_ok=True)
 
     def forget(self, stored: Stored) -> bool:
         """Take away a blob of a listing that nothing names, unless it was stored again since; whether it is gone.
@@ -144,36 +174,107 @@ class Blobs:
         return True
 
     def has(self, digest: str) -> bool:
+        return self._has(_key(digest)) or self._packed_size(digest) is not None
+
+    def alone(self, digest: str) -> bool:
+        """Whether it is a blob of its own, and does not lie in packs."""
         return self._has(_key(digest))
 
+    def renew(self, digest: str) -> bool:
+        """Make something that is here fresh, as if it were stored again; False where it has to be."""
+        return self._has(_key(digest), renew=True) or (self.packs is not None and self.packs.renew(digest))
+
+    def open(self, digest: str) -> Path | PackedFile:
+        """What pyarrow reads a file from: its path, or a file object over its chunks. Raises NotFound (`blob-missing`)."""
+        if self.local is not None and (path := self.local / _key(digest)).exists():
+            return path
+        if self._cached_copy(digest) is None and self._packed_size(digest) is not None:
+            return self._packed(digest)
+        return self.path(digest)
+
+    def read_range(self, digest: str, start: int, length: int) -> bytes:
+        """Some bytes of a blob, unchecked. Raises NotFound (`blob-missing`)."""
+        if length == 0:
+            return b""
+        try:
+            if self.local is not None:
+                with open(self.local / _key(digest), "rb", buffering=0) as file:
+                    return os.pread(file.fileno(), length, start)
+            return bytes(obstore.get_range(self._remote, _key(digest), start=start, length=length))
+        except FileNotFoundError:
+            raise NotFound("blob-missing", f"the store has no bytes {digest[:12]}") from None
+        except Exception as error:
+            raise _translated(error, f"read {digest[:12]}") from error
+
     def stream(self, digest: str) -> Iterator[bytes]:
-        """The bytes of a blob in pieces, unchecked: for answers to a browser."""
+        """The bytes of a blob in pieces, unchecked where they lie in no pack: for answers to a browser."""
         try:
             yield from (
                 bytes(piece) for piece in obstore.get(self._remote, _key(digest)).stream(min_chunk_size=1 << 20)
             )
         except FileNotFoundError:
-            raise NotFound("blob-missing", f"the store has no bytes {digest[:12]}") from None
+            yield from self._packed(digest).pieces()
 
     def size(self, digest: str) -> int:
         try:
             return int(obstore.head(self._remote, _key(digest))["size"])
         except FileNotFoundError:
-            raise NotFound("blob-missing", f"the store has no bytes {digest[:12]}") from None
+            size = self._packed_size(digest)
+        if size is None:
+            raise NotFound("blob-missing", f"the store has no bytes {digest[:12]}")
+        return size
 
     def path(self, digest: str) -> Path:
-        """A local file with this content, read-only by convention: the blob itself, or a cached copy of a remote one."""
-        if self.local is not None:
-            path = self.local / _key(digest)
-            if not path.exists():
-                raise NotFound("blob-missing", f"the store has no bytes {digest[:12]}")
+        """A local file with this content, read-only by convention: the blob itself, or a cached copy of what is none here."""
+        if self.local is not None and (path := self.local / _key(digest)).exists():
             return path
+        if (copy := self._cached_copy(digest)) is not None:
+            return copy
         if self._cache is None:
-            raise Failed("blobs-no-cache", "a remote store needs a folder for cached copies")
+            if self.local is not None and self._packed_size(digest) is None:
+                raise NotFound("blob-missing", f"the store has no bytes {digest[:12]}")
+            raise Failed("blobs-no-cache", "what is no file here needs a folder for cached copies")
         path = self._cache / _key(digest)
-        if not path.exists():
-            self.fetch(digest, path)
+        self.fetch(digest, path)
+        self._make_room(path.stat().st_size)
         return path
+
+    def _cached_copy(self, digest: str) -> Path | None:
+        if self._cache is None:
+            return None
+        path = self._cache / _key(digest)
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        return path
+
+    def _make_room(self, came: int) -> None:
+        """Take away cached copies that were not used lately, where they are too many."""
+        self._cached += came
+        if self._cached < _LOOK or self._cache is None:
+            return
+        self._cached = 0
+        found = []
+        for path in self._cache.glob("??/*"):
+            with suppress(FileNotFoundError):
+                found.append((path.stat().st_mtime, path.stat().st_size, path))
+        size = sum(each for _, each, _ in found)
+        for used, each, path in sorted(found):
+            if size <= CACHE or used > time.time() - _USED_S:
+                break
+            path.unlink(missing_ok=True)
+            size -= each
+
+    def _packed(self, digest: str) -> PackedFile:
+        from stead.store.reader import PackedFile
+
+        if self.packs is None:
+            raise NotFound("blob-missing", f"the store has no bytes {digest[:12]}")
+        return PackedFile(self.packs, digest)
+
+    def _packed_size(self, digest: str) -> int | None:
+        return self.packs.size(digest) if self.packs is not None else None
 
     def fetch(self, digest: str, target: Path) -> None:
         """Copy a blob to a file, whole or not at all."""
@@ -229,6 +330,10 @@ def digest_of(data: bytes | Path) -> str:
         while piece := file.read(CHUNK):
             hasher.update(piece)
     return hasher.hexdigest()
+
+
+def _size(thing: bytes | Path) -> int:
+    return len(thing) if isinstance(thing, bytes) else thing.stat().st_size
 
 
 def _key(digest: str) -> str:

@@ -14,6 +14,7 @@ from stead.config import Settings, load_settings
 from stead.errors import Failed
 from stead.store.blobs import Blobs
 from stead.store.database import Database, damaged
+from stead.store.packs import Packs
 from stead.store.types import Store
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def open_any(settings: Settings | None = None) -> Store:
     database = settings.database or f"sqlite:///{root / FILE}"
     db = Database(database)
     blobs = Blobs(settings.blobs or root / "blobs", cache=root / "cache" / "blobs")
+    blobs.packs = Packs(db, blobs)
     return Store(db=db, blobs=blobs, root=root, actor=f"person:{settings.user or _login()}")
 
 

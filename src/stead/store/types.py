@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stead.store.blobs import Blobs
 from stead.store.database import Database
+from stead.store.packs import Packs
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,11 @@ class Store:
     blobs: Blobs
     root: Path
     actor: str
+
+    @property
+    def packs(self) -> Packs:
+        """What lies in packs."""
+        return self.blobs.packs or Packs(self.db, self.blobs)
 
     def acting(self, actor: str) -> Store:
         """The same store on behalf of somebody else."""
