@@ -20,11 +20,14 @@ from stead.models.tables import logged_models, versions
 from stead.models.types import LoggedModel, ModelFile
 from stead.runtime.clock import now_ms
 from stead.runtime.failpoints import check_registered, failpoint
+from stead.runtime.formats import checks
 from stead.runtime.formats.predicting import config_of_texts
 from stead.runtime.ids import new_id
 from stead.store import Store, checked_limit, digest_of, from_row
 
 LARGEST_DESCRIPTION = 8 << 20
+LARGEST_PICKLE = 64 << 20
+"""A larger one is looked through only where it is loaded."""
 
 
 def log_model(
@@ -97,7 +100,7 @@ def log_files(
         "environment": environments.get(store, environment).digest,
         "code": code,
         "metrics": {key: float(value) for key, value in (metrics or {}).items() if math.isfinite(value)},
-        "info": msgspec.json.decode(msgspec.json.encode({"pickle": config["pickle"], **(info or {})})),
+        "info": msgspec.json.decode(msgspec.json.encode({**(info or {}), "pickle": config["pickle"]})),
         "created_at": now_ms(),
     }
     with store.db.write("models.log") as tx:
@@ -112,7 +115,28 @@ def _description(store: Store, files: Mapping[str, ModelFile]) -> dict[str, Any]
             if files[path].bytes > LARGEST_DESCRIPTION:
                 raise InvalidInput("model-invalid", f"{path} has {files[path].bytes} bytes, which is no description")
             texts[path] = store.blobs.get(files[path].digest).decode(errors="replace")
-    return config_of_texts(texts)
+    config = config_of_texts(texts, files)
+    if (file := files.get(str(config["data"]))) is not None:
+        _check_data(store, str(config["data"]), file, config)
+    return config
+
+
+def _check_data(store: Store, name: str, file: ModelFile, config: Mapping[str, Any]) -> None:
+    """Refuse a file of another format than the description says, and a pickle that would start programs.
+
+    Its bytes are looked at; nothing of them is executed. One that is cut off is told where it is loaded.
+    """
+    try:
+        if config["format"] not in ("pickle", "cloudpickle"):
+            checks.check_bytes(name, config["format"], next(store.blobs.stream(file.digest), b"")[:8])
+        elif file.bytes <= LARGEST_PICKLE:
+            checks.check_pickled(name, store.blobs.get(file.digest))
+    except checks.CutOff:
+        return
+    except checks.NotAsSaid as error:
+        raise InvalidInput(
+            "model-invalid", str(error), hint="save the model again, from where it was trained"
+        ) from None
 
 
 def checked_path(path: str) -> str:

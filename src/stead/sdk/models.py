@@ -36,7 +36,7 @@ def log_model(
 ) -> Version:
     """Register a fitted model as the next version of `name`, with the environment that this interpreter is.
 
-    `model` is the model itself, or the path of a folder that MLflow saved one to. `input_example` are some rows as the
+    `model` is the model itself, or the path of a folder that MLflow saved one to, or of an `.onnx` file. `input_example` are some rows as the
     model takes them: they give the signature, and a gate asks for the same answers where it serves. `features` is
     `module:function` from the files of `code`: the version then takes raw columns. The active run, where there is one,
     becomes the version's run. Serving it is another step: `stead deploy NAME`.
@@ -48,13 +48,14 @@ def log_model(
     run = tracking.active()
     with tempfile.TemporaryDirectory(prefix="stead-model-") as place:
         folder = Path(place) / "model"
-        if isinstance(model, (str, Path)):
+        path = Path(model) if isinstance(model, (str, Path)) else None
+        if path is not None and not (path.suffix == ".onnx" and path.is_file()):
             if predict_fn != "predict" or code or features:
                 raise InvalidInput("model-invalid", "a saved model has its own predict_fn, code and features")
-            info = formats.adopt(Path(model), folder, input_example=input_example)
+            info = formats.adopt(path, folder, input_example=input_example)
         else:
             info = formats.save(
-                model,
+                model if path is None else path,
                 folder,
                 input_example=input_example,
                 predict_fn=predict_fn,

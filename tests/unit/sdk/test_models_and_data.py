@@ -117,6 +117,24 @@ def test_a_folder_becomes_a_version_and_is_got_back(used: Store, tmp_path: Path)
     assert (again.returncode, again.stderr.splitlines()[0]) == (2, "error: got is not empty")
 
 
+def test_a_file_of_onnx_becomes_a_version(used: Store, tmp_path: Path) -> None:
+    from skl2onnx import to_onnx
+
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    fitted = LogisticRegression().fit(X, (X[:, 0] > 0).astype(int))
+    (tmp_path / "signs.onnx").write_bytes(to_onnx(fitted, X[:1], options={"zipmap": False}).SerializeToString())
+    version = stead.log_model("signs.onnx", "signs", input_example=X[:5], quiet=True)
+    logged = models.get_logged_model(used, version.logged_model)
+    assert (logged.flavor, logged.info["pickle"]) == ("onnx", False)
+    predictor = formats.load(models.materialise(used, logged.id))
+    assert predictor.predict(X).tolist() == fitted.predict(X).tolist()
+    with pytest.raises(NotFound, match="no model in"):
+        stead.log_model("others.onnx", "signs", quiet=True)
+    (tmp_path / "odd.onnx").write_bytes(b"\x08\x07nothing")
+    with pytest.raises(InvalidInput, match="no model in ONNX"):
+        stead.log_model("odd.onnx", "signs", quiet=True)
+
+
 def test_rows_of_any_kind() -> None:
     assert as_rows(pd.DataFrame({"a": [1, 2]})) == [{"a": 1}, {"a": 2}]
     assert as_rows(np.array([[1.0, 2.0]])) == [[1.0, 2.0]]

@@ -1,6 +1,7 @@
 """Model formats: a folder in the MLmodel layout, written and read without MLflow, inside the model's own environment.
 
-`save` and `load` know scikit-learn, XGBoost, LightGBM and plain Python; `adopt` takes over what MLflow wrote.
+`save` and `load` know scikit-learn, XGBoost, LightGBM, CatBoost, ONNX, PyTorch and plain Python; `adopt` takes over what
+MLflow wrote.
 """
 
 from stead.runtime.formats.adopting import adopt

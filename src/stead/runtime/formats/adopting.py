@@ -9,9 +9,10 @@ from typing import Any
 
 from stead.errors import InvalidInput, NotFound
 from stead.runtime import protocols
-from stead.runtime.formats import libraries, portable
+from stead.runtime.formats import libraries, portable, reading
 from stead.runtime.formats.predicting import Predictor, golden_columns, load
 from stead.runtime.formats.saving import as_given, write_json
+from stead.runtime.formats.writing import MODULES
 
 
 def adopt(source: Path, folder: Path, *, input_example: Any = None) -> dict[str, Any]:
@@ -53,8 +54,8 @@ def adopt(source: Path, folder: Path, *, input_example: Any = None) -> dict[str,
 
 def _modules(folder: Path, config: dict[str, Any]) -> set[str]:
     """What the model is made of: its library, and what its pickles name."""
-    modules = {"numpy", config.get("loader_module") or config["flavor"]}
-    modules |= {"pandas"} if config["input"] == "frame" else set()
+    modules = {"numpy", config.get("loader_module") or MODULES.get(config["flavor"], config["flavor"])}
+    modules |= {"pandas"} if config["input"] == "frame" and config["flavor"] not in reading.TENSORS else set()
     modules |= {"skops"} if config.get("format") == "skops" else set()
     for path in folder.rglob("*.pkl"):
         modules |= libraries.pickled_modules(path.read_bytes())

@@ -1,18 +1,19 @@
 """Loading a saved model with nothing but the standard library and what the model itself uses.
 
-This file is copied into the `code/` folder of models that need it, so that MLflow or anything else can load them in an
-environment without stead (`_load_pyfunc` is MLflow's door). It must not import stead.
+This file is copied into the `code/` folder of models that need it, with `checks.py` and `reading.py` in front of it, so that
+MLflow or anything else can load them in an environment without stead (`_load_pyfunc` is MLflow's door). The three import
+nothing of stead but each other.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import pickle
 import sys
 import warnings
 from typing import Any
+
+from stead.runtime.formats.reading import TENSORS, caller, one_input, read_estimator, resolve
 
 Columns = Any
 """Named columns (dict of sequences), or a 2-D array for models fitted without names."""
@@ -78,7 +79,12 @@ class Model:
         with self.code:
             self.estimator = read_estimator(folder, config)
             self.features_function = resolve(config["features"]) if config.get("features") else None
-        self._raw = Inputs(config["input"], config.get("columns"), config.get("dtype"))
+        kind, dtype = config["input"], config.get("dtype")
+        if config["flavor"] in TENSORS and kind == "frame" and self.features_function is None:
+            kind, dtype = "arrays", None  # spares the frame, and pandas where nothing else needs it
+            if (single := one_input(self.estimator, config)) is not None:
+                kind, dtype = "array", single
+        self._raw = Inputs(kind, config.get("columns"), dtype)
         self._call = caller(self.estimator, config)
         self._names: Any = None
         self._arrays = False
@@ -163,8 +169,10 @@ class Inputs:
                 columns = np.array([columns[name] for name in self.names or columns], dtype=self.dtype).T
             return np.ascontiguousarray(columns, dtype=self.dtype)
         if not isinstance(columns, dict):
+            if not self.names:  # a model without a signature takes what it is given
+                return np.ascontiguousarray(columns)
             columns = {name: columns[:, i] for i, name in enumerate(self.names)}
-        if not self.columns:  # a model without a signature takes what it is given
+        if not self.columns:
             given = Inputs(
                 self.kind, [{"name": name, "dtype": str(np.asarray(v).dtype)} for name, v in columns.items()], None
             )
@@ -292,7 +300,7 @@ def same_values(a: Any, b: Any) -> bool:
 def known_estimator(estimator: Any) -> bool:
     """Whether it is of a family that treats a frame of numbers as an array; somebody's own class may do anything."""
     inside = [step for _, step in getattr(estimator, "steps", ())]
-    return type(estimator).__module__.partition(".")[0] in ("sklearn", "xgboost", "lightgbm") and all(
+    return type(estimator).__module__.partition(".")[0] in ("sklearn", "xgboost", "lightgbm", "catboost") and all(
         step in (None, "passthrough") or (known_estimator(step) and not type(step).__name__.startswith("Function"))
         for step in inside
     )
@@ -309,77 +317,6 @@ def forget_names(estimator: Any) -> list[tuple[Any, Any]]:
         steps = getattr(seen, "steps", None)
         seen = steps[0][1] if steps else getattr(seen, "regressor_", None)
     return forgotten
-
-
-def resolve(name: str) -> Any:
-    """The object that `module:name` names."""
-    module, _, attribute = name.partition(":")
-    value: Any = importlib.import_module(module)
-    for part in attribute.split("."):
-        value = getattr(value, part)
-    return value
-
-
-def read_estimator(folder: str, config: dict[str, Any]) -> Any:
-    """The model itself, read from its own format where it has one."""
-    path = os.path.join(folder, config["data"]) if config.get("data") else folder
-    kind, model_class = config["flavor"], config.get("model_class") or ""
-    if config.get("loader_module"):  # written by others: MLflow's contract for any Python model
-        return importlib.import_module(config["loader_module"])._load_pyfunc(path)
-    if config.get("format") == "skops":
-        return importlib.import_module("skops.io").load(path, trusted=[])
-    if kind == "xgboost":
-        module, _, name = (model_class or "xgboost.core.Booster").rpartition(".")
-        estimator = getattr(importlib.import_module(module), name)()
-        estimator.load_model(path)
-        return estimator
-    if kind == "lightgbm" and config.get("format") == "native":
-        import lightgbm
-
-        return lightgbm.Booster(model_file=path)
-    with open(path, "rb") as file:
-        return pickle.load(file)
-
-
-def caller(estimator: Any, config: dict[str, Any]) -> Any:
-    """A function from the model's input to its outputs."""
-    name = config.get("predict_fn") or "predict"
-    if config["flavor"] == "xgboost" and type(estimator).__name__ == "Booster":
-        return lambda x: booster_predict(estimator, x)
-    if config["flavor"] == "lightgbm" and type(estimator).__name__ == "Booster":
-        return lightgbm_caller(estimator, config, name)
-    if config["flavor"] == "python_function" and not hasattr(estimator, name):
-        return estimator
-    return getattr(estimator, name)
-
-
-def booster_predict(booster: Any, x: Any) -> Any:
-    import xgboost
-
-    if hasattr(x, "columns"):
-        return booster.predict(xgboost.DMatrix(x, enable_categorical=True))
-    names = booster.feature_names
-    return booster.predict(
-        xgboost.DMatrix(x, feature_names=names, feature_types=booster.feature_types if names else None)
-    )
-
-
-def lightgbm_caller(booster: Any, config: dict[str, Any], name: str) -> Any:
-    """What LightGBM's scikit-learn classes do on top of the booster: classes for a classifier."""
-    classes = config.get("classes")
-    if classes is None:
-        return booster.predict
-    import numpy as np
-
-    labels = np.array(classes)
-
-    def probabilities(x: Any) -> Any:
-        raw = booster.predict(x)
-        return raw if raw.ndim == 2 else np.vstack((1.0 - raw, raw)).T
-
-    if name == "predict_proba":
-        return probabilities
-    return lambda x: labels[np.argmax(probabilities(x), axis=1)]
 
 
 class _Pyfunc:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from stead.errors import Failed, InvalidInput, NotFound
 from stead.runtime.formats import mlmodel
+from stead.runtime.formats.checks import OWN_FORMATS, NotAsSaid
 from stead.runtime.formats.portable import Columns, Model
+from stead.runtime.formats.reading import TRUSTED
 from stead.runtime.formats.signature import Checker
 
 _DTYPES = {
@@ -36,6 +38,10 @@ class Predictor:
                 f"the model needs {error.name}, which this environment lacks",
                 hint=f"add it to the serving requirements: {error.name}",
             ) from error
+        except NotAsSaid as error:
+            raise InvalidInput(
+                "model-invalid", str(error), hint="save the model again, from where it was trained"
+            ) from None
         self._check = Checker(config["input"], config["columns"]) if config.get("columns") is not None else None
 
     def check(self, columns: Columns) -> Columns:
@@ -105,18 +111,20 @@ def read_config(folder: Path) -> dict[str, Any]:
         return _safe(folder, config)
     if not (folder / "MLmodel").is_file():
         raise NotFound("model-missing", f"there is no model in {folder.name}: it has no MLmodel file")
-    return _safe(folder, from_mlmodel(mlmodel.read(folder / "MLmodel")))
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return _safe(folder, from_mlmodel(mlmodel.read(folder / "MLmodel"), names))
 
 
-def config_of_texts(texts: Mapping[str, str]) -> dict[str, Any]:
-    """The configuration from the texts of `stead/model.json` and `MLmodel`, for a store that holds no folder.
+def config_of_texts(texts: Mapping[str, str], names: Collection[str]) -> dict[str, Any]:
+    """The configuration from the texts of `stead/model.json` and `MLmodel`, for a store that holds no folder but knows its names.
 
     Nothing of the model is executed. Raises InvalidInput (`model-invalid`) whatever strangers put into them.
     """
     try:
         own = texts.get("stead/model.json")
-        config = json.loads(own) if own is not None else from_mlmodel(mlmodel.loads(texts["MLmodel"]))
-        kept = {"flavor": config["flavor"], "signature": config.get("signature"), "pickle": bool(config.get("pickle"))}
+        config = json.loads(own) if own is not None else from_mlmodel(mlmodel.loads(texts["MLmodel"]), names)
+        kept = {"flavor": config["flavor"], "signature": config.get("signature"), "data": config.get("data")}
+        kept |= {"format": config.get("format"), "pickle": _executes(config)}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InvalidInput("model-invalid", f"the model's description is not understood: {error!r}") from None
     if not isinstance(kept["flavor"], str) or not isinstance(kept["signature"], dict | None):
@@ -124,12 +132,17 @@ def config_of_texts(texts: Mapping[str, str]) -> dict[str, Any]:
     return kept
 
 
-def from_mlmodel(data: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a folder that MLflow wrote."""
+def _executes(config: dict[str, Any]) -> bool:
+    """Whether reading the model can execute what its makers put into it, whatever its description claims."""
+    return bool(config.get("pickle")) or config.get("format") not in OWN_FORMATS or "loader_module" in config
+
+
+def from_mlmodel(data: dict[str, Any], names: Collection[str] = ()) -> dict[str, Any]:
+    """The configuration of a folder that MLflow wrote; `names` are the files in it."""
     flavors = data.get("flavors") or {}
     pyfunc = flavors.get("python_function") or {}
     config: dict[str, Any] = {"predict_fn": pyfunc.get("predict_fn") or "predict", "code": pyfunc.get("code")}
-    for name in ("xgboost", "lightgbm", "sklearn"):
+    for name in ("xgboost", "lightgbm", "catboost", "onnx", "pytorch", "sklearn"):
         own = flavors.get(name)
         if own is None:
             continue
@@ -138,9 +151,21 @@ def from_mlmodel(data: dict[str, Any]) -> dict[str, Any]:
             config |= {"data": own["data"], "format": own.get("model_format") or "xgb", "pickle": False}
         elif name == "lightgbm" and (own.get("model_class") or "lightgbm.basic.Booster") == "lightgbm.basic.Booster":
             config |= {"data": own["data"], "format": "native", "pickle": False}
+        elif name == "catboost":
+            kind = own.get("model_type") or "CatBoost"
+            config |= {"data": own["data"], "format": own.get("save_format") or "cbm", "pickle": False}
+            config |= {"model_class": f"catboost.{kind}"}
+        elif name == "onnx":
+            config |= {"data": own["data"], "format": "onnx", "pickle": False, "providers": own.get("providers")}
+        elif name == "pytorch":
+            safe = f"{own['model_data']}/model.pt2" in names
+            config |= {"data": own["model_data"], "format": "pt2" if safe else "pickle", "pickle": not safe}
         else:
             how = own.get("serialization_format") or "pickle"
-            config |= {"data": own.get("pickled_model") or own.get("data"), "format": how, "pickle": how != "skops"}
+            trusted = own.get("skops_trusted_types") or []
+            risky = how != "skops" or not all(TRUSTED.fullmatch(each) for each in trusted)
+            config |= {"data": own.get("pickled_model") or own.get("data"), "format": how, "pickle": risky}
+            config |= {"trusted": trusted}
         break
     else:
         if not pyfunc.get("loader_module"):
@@ -150,7 +175,8 @@ def from_mlmodel(data: dict[str, Any]) -> dict[str, Any]:
         config |= {"flavor": "python_function", "loader_module": pyfunc["loader_module"], "data": pyfunc.get("data")}
         config |= {"pickle": True, "format": "pyfunc", "predict_fn": "predict"}
     config["features"] = None
-    return config | _signature_config(data)
+    config |= _signature_config(data)
+    return config | ({"tensor": config["dtype"] or "float32"} if config["flavor"] == "pytorch" else {})
 
 
 def _signature_config(data: dict[str, Any]) -> dict[str, Any]:

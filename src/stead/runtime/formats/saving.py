@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from stead.errors import Failed, InvalidInput, NotFound
-from stead.runtime.formats import libraries, mlmodel, portable
+from stead.runtime.formats import checks, libraries, mlmodel, portable, reading
 from stead.runtime.formats.sameness import same
 from stead.runtime.formats.signature import describe, mlflow_signature, rows_to_columns
+from stead.runtime.formats.writing import MODULES, Written, family, onnx_columns, write_estimator, write_torch
 
 _SKIPPED = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
@@ -47,20 +48,27 @@ def save(
     (folder / "stead").mkdir(parents=True)
     example = as_given(input_example if input_example is not None else golden_rows)
     golden = as_given(golden_rows if golden_rows is not None else input_example)
-    config = _write_estimator(model, folder, predict_fn)
-    modules = config.pop("modules")
+    written = write_estimator(model, folder, predict_fn)
+    config, modules = written.config, written.modules
     if features is not None and ":" not in features:
         raise InvalidInput(
             "features-invalid", f"{features!r} is not module:function", hint="features='demand:features'"
         )
     config["features"] = features
     described = training if training is not None else golden if example is None else example
-    config |= _inputs(model, as_given(described), features, config, known=training is not None)
+    config |= _inputs(model, as_given(described), features, written, known=training is not None)
     modules |= _write_code(folder, config, code, code_root, modules, features)
-    modules |= {config["flavor"], "numpy"} | ({"pandas"} if config["input"] == "frame" else set())
+    modules |= {MODULES.get(config["flavor"], config["flavor"]), "numpy"}
+    modules |= (
+        {"pandas"} if config["input"] == "frame" and (features or config["flavor"] not in reading.TENSORS) else set()
+    )
     direct, config["libraries"] = libraries.used_by(modules)
     config["python"] = platform.python_version()
-    outputs = _golden(model, folder, config, golden)
+    made, features_made = _made(folder, config, golden)
+    if config["flavor"] == "pytorch":
+        config |= write_torch(model, folder, config, made)
+    outputs = _golden(written.estimator, folder, config, golden, made, features_made)
+    config["sha256"] = {config["data"]: hashlib.sha256((folder / config["data"]).read_bytes()).hexdigest()}
     signature = None
     if config["columns"] is not None:
         signature = mlflow_signature(config["input"], config["columns"], [0.0] if outputs is None else outputs)
@@ -98,74 +106,6 @@ def as_given(data: Any) -> Any:
 
         return np.array(data)
     return data
-
-
-def _family(model: Any) -> str:
-    homes = {kind.__module__.partition(".")[0] for kind in type(model).__mro__}
-    if "mlflow" in homes:
-        raise InvalidInput(
-            "model-unsupported",
-            "this is MLflow's own model class",
-            hint='mlflow.pyfunc.save_model("FOLDER", python_model=…), then stead.log_model("FOLDER", name)',
-        )
-    own = type(model).__module__.partition(".")[0]
-    for name in ("xgboost", "lightgbm"):
-        if own == name:
-            return name
-    if hasattr(model, "predict"):
-        return "sklearn" if "sklearn" in homes else "python_function"
-    if callable(model):
-        return "python_function"
-    raise InvalidInput(
-        "model-unsupported",
-        f"{type(model).__name__} is no model: it can neither be called nor has it predict",
-        hint="pass a fitted estimator, or a function from rows to predictions",
-    )
-
-
-def _write_estimator(model: Any, folder: Path, predict_fn: str) -> dict[str, Any]:
-    flavor = _family(model)
-    kind = f"{type(model).__module__}.{type(model).__qualname__}"
-    config: dict[str, Any] = {"flavor": flavor, "predict_fn": predict_fn, "pickle": False, "model_class": kind}
-    if not callable(getattr(model, predict_fn, None)) and (flavor != "python_function" or predict_fn != "predict"):
-        raise InvalidInput("model-unsupported", f"{type(model).__name__} has no {predict_fn}")
-    if flavor == "xgboost":
-        model.save_model(str(folder / "model.ubj"))
-        return config | {"data": "model.ubj", "format": "ubj", "modules": {"xgboost"}}
-    if flavor == "lightgbm":
-        booster = model if type(model).__name__ == "Booster" else model.booster_
-        booster.save_model(str(folder / "model.lgb"))
-        classes = getattr(model, "classes_", None)
-        further = {} if classes is None else {"classes": classes.tolist()}
-        return config | further | {"data": "model.lgb", "format": "native", "modules": {"lightgbm"}}
-    data, how = _pickled(model)
-    name = "model.pkl" if flavor == "sklearn" else "python_model.pkl"
-    (folder / name).write_bytes(data)
-    modules = libraries.pickled_modules(data) | ({"cloudpickle"} if how == "cloudpickle" else set())
-    return config | {"data": name, "format": how, "pickle": True, "modules": modules}
-
-
-def _pickled(model: Any) -> tuple[bytes, str]:
-    """A plain pickle where everything in it can be imported elsewhere; by value, with cloudpickle, where not."""
-    try:
-        data = pickle.dumps(model, protocol=5)
-        if "__main__" not in libraries.pickled_modules(data):
-            return data, "pickle"
-        problem = "it is defined in __main__"
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        problem = str(error)
-    try:
-        import cloudpickle
-    except ImportError:
-        raise Failed(
-            "model-unpicklable",
-            f"the model cannot be pickled: {problem}",
-            hint="pip install cloudpickle, or define it in a module",
-        ) from None
-    try:
-        return cloudpickle.dumps(model, protocol=5), "cloudpickle"
-    except Exception as error:
-        raise Failed("model-unpicklable", f"the model cannot be pickled: {error}") from error
 
 
 def _write_code(
@@ -212,13 +152,23 @@ def _write_code(
         )
     categories = any(column["dtype"] == "category" for column in config["columns"] or ())
     ours = features or config.get("classes") or categories or config["predict_fn"] != "predict"
-    config["code"] = "code" if taken or ours or config["flavor"] == "python_function" else None
+    ours = ours or config["flavor"] in ("python_function", *reading.TENSORS)
+    config["code"] = "code" if taken or ours else None
     if config["code"]:
         (folder / "code").mkdir(exist_ok=True)
-        source = Path(portable.__file__).read_bytes()
+        source = loader_source()
         config["loader"] = f"stead_portable_{hashlib.sha256(source).hexdigest()[:8]}"
         (folder / "code" / f"{config['loader']}.py").write_bytes(source)
     return imported
+
+
+def loader_source() -> bytes:
+    """What loads a model without stead: three files as one."""
+    parts = []
+    for module in (checks, reading, portable):
+        text = Path(str(module.__file__)).read_text(encoding="utf-8")
+        parts.append(re.sub(r"^from (stead|__future__)\S* import (\([^)]*\)|[^\n]*)\n", "", text, flags=re.MULTILINE))
+    return ("from __future__ import annotations\n\n" + "\n\n".join(parts)).encode()
 
 
 def _whole(path: Path) -> Path:
@@ -228,10 +178,14 @@ def _whole(path: Path) -> Path:
     return path
 
 
-def _inputs(model: Any, data: Any, features: str | None, config: dict[str, Any], *, known: bool) -> dict[str, Any]:
+def _inputs(model: Any, data: Any, features: str | None, written: Written, *, known: bool) -> dict[str, Any]:
     """What the model takes: from rows of its input, else from what the estimator itself remembers."""
+    flavor = written.config["flavor"]
     if data is not None:
         kind, columns = describe(data)
+        if flavor == "catboost":  # takes texts, also those that it has never seen
+            texts = {"dtype": "object", "categories": None}
+            columns = [c | texts if c["dtype"] == "category" and c["type"] == "string" else c for c in columns]
         if not known and _allows_missing(model, features):
             columns = [c | {"nullable": True} if c["type"] in ("double", "float") else c for c in columns]
         return {
@@ -241,9 +195,12 @@ def _inputs(model: Any, data: Any, features: str | None, config: dict[str, Any],
         }
     names = getattr(model, "feature_names_in_", None)
     width = getattr(model, "n_features_in_", None)
+    if flavor == "onnx" and features is None and (told := onnx_columns(written.estimator)) is not None:
+        single = told[0]["name"] == "0"
+        return {"input": "array" if single else "frame", "columns": told, "dtype": told[0]["dtype"] if single else None}
     if features is not None or (names is None and width is None):
         return {
-            "input": "array" if config["flavor"] != "python_function" else "columns",
+            "input": "array" if flavor != "python_function" else "columns",
             "columns": None,
             "dtype": None,
         }
@@ -256,7 +213,7 @@ def _inputs(model: Any, data: Any, features: str | None, config: dict[str, Any],
 def _allows_missing(model: Any, features: str | None) -> bool:
     if features is not None:
         return False
-    if _family(model) in ("xgboost", "lightgbm"):
+    if family(model) in ("xgboost", "lightgbm", "catboost"):
         return True
     tags = getattr(model, "__sklearn_tags__", None)
     try:
@@ -265,19 +222,23 @@ def _allows_missing(model: Any, features: str | None) -> bool:
         return True
 
 
-def _golden(model: Any, folder: Path, config: dict[str, Any], rows: Any) -> Any:
+def _made(folder: Path, config: dict[str, Any], rows: Any) -> tuple[Any, Any]:
+    """What the estimator gets for raw rows, and the features among it as they are kept."""
+    if rows is None or not config["features"]:
+        return rows, None
+    with portable.Code(str(folder / "code")):
+        made = reading.resolve(config["features"])(rows.copy())  # it may write into what it gets
+    return made, portable.listed(made)
+
+
+def _golden(estimator: Any, folder: Path, config: dict[str, Any], rows: Any, made: Any, features: Any) -> Any:
     """Keep raw rows, their features and what the model in memory answers; returns the answers, or None without rows."""
     if rows is None:
         return None
     inputs: Any = portable.listed(rows)
     if config["input"] == "array":
         inputs = [list(row) for row in zip(*inputs.values(), strict=True)]
-    made, features = rows, None
-    if config["features"]:
-        with portable.Code(str(folder / "code")):
-            made = portable.resolve(config["features"])(rows.copy())  # it may write into what it gets
-        features = portable.listed(made)
-    called = portable.caller(model, config | ({"classes": None} if "classes" in config else {}))
+    called = reading.caller(estimator, config | ({"classes": None} if "classes" in config else {}))
     try:
         answered = called(made)
     except Exception as error:
@@ -358,19 +319,8 @@ def _write_mlmodel(
     else:
         pyfunc["data"] = config["data"]
     flavors: dict[str, Any] = {"python_function": pyfunc, "stead": {"format": 1, "pickle": config["pickle"]}}
-    own: dict[str, Any] = {"code": config["code"]}
-    if flavor == "sklearn":
-        own |= {"pickled_model": config["data"], "sklearn_version": version.get("scikit-learn")}
-        flavors[flavor] = own | {"serialization_format": config["format"]}
-    elif flavor == "xgboost":
-        own |= {"data": config["data"], "model_class": config["model_class"], "model_format": "ubj"}
-        flavors[flavor] = own | {"xgb_version": version.get("xgboost") or version.get("xgboost-cpu")}
-    elif flavor == "lightgbm":
-        flavors[flavor] = own | {
-            "data": config["data"],
-            "model_class": "lightgbm.basic.Booster",
-            "lgb_version": version.get("lightgbm"),
-        }
+    if flavor != "python_function":
+        flavors[flavor] = {"code": config["code"]} | _own_flavor(config, version)
     data: dict[str, Any] = {"flavors": flavors, "model_uuid": _content(folder)[:32]}
     if signature is not None:
         data["signature"] = {key: json.dumps(value) for key, value in signature.items()} | {"params": None}
@@ -379,6 +329,32 @@ def _write_mlmodel(
     if metadata:
         data["metadata"] = metadata
     mlmodel.write(folder / "MLmodel", data)
+
+
+def _own_flavor(config: dict[str, Any], version: dict[str, str]) -> dict[str, Any]:
+    """What MLflow's module of a flavor reads."""
+    flavor, data = config["flavor"], config["data"]
+    if flavor == "sklearn":
+        own = {"pickled_model": data, "sklearn_version": version.get("scikit-learn")}
+        trusted = {"skops_trusted_types": config["trusted"]} if config.get("trusted") else {}
+        return own | {"serialization_format": config["format"]} | trusted
+    if flavor == "xgboost":
+        known = version.get("xgboost") or version.get("xgboost-cpu")
+        return {"data": data, "model_class": config["model_class"], "model_format": "ubj", "xgb_version": known}
+    if flavor == "lightgbm":
+        return {"data": data, "model_class": "lightgbm.basic.Booster", "lgb_version": version.get("lightgbm")}
+    if flavor == "catboost":
+        kind = config["model_class"].rpartition(".")[2]
+        return {"data": data, "model_type": kind, "save_format": "cbm", "catboost_version": version.get("catboost")}
+    if flavor == "onnx":
+        known = libraries.versions(["onnx"]).get("onnx")
+        return {
+            "data": data,
+            "providers": ["CPUExecutionProvider"],
+            "onnx_session_options": None,
+            "onnx_version": known,
+        }
+    return {"model_data": data.partition("/")[0], "pytorch_version": version.get("torch")}
 
 
 def _content(folder: Path) -> str:

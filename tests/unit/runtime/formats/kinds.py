@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 import xgboost
+from catboost import CatBoostClassifier, CatBoostRegressor
+from skl2onnx import to_onnx
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from written import Lengths, doubled, plus_one
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from written import Lengths, doubled, plus_one, squared
 
 from tests.conftest import needs
 
@@ -30,9 +33,18 @@ MIXED = FRAME.assign(s=_rng.choice(["x", "y", "z"], 120))
 CATEGORY = FRAME.assign(s=pd.Categorical(MIXED["s"]))
 
 
-def _pipeline() -> Any:
+def _pipeline(last: Any) -> Any:
     columns = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["s"]), remainder="passthrough")
-    return make_pipeline(columns, LogisticRegression())
+    return make_pipeline(columns, last)
+
+
+def _catboost(kind: Any, rows: Any, target: Any, **further: Any) -> Any:
+    return kind(iterations=3, verbose=False, allow_writing_files=False, thread_count=1).fit(rows, target, **further)
+
+
+def _onnx(model: Any, rows: Any) -> Any:
+    """A model in ONNX that takes double where it can, one array or each column by its name."""
+    return to_onnx(model, rows[:1], options={"zipmap": False} if hasattr(model, "classes_") else None)
 
 
 Kind = tuple[Any, Any, str]
@@ -64,12 +76,25 @@ KINDS |= {
     "sklearn array": (LogisticRegression().fit(ARRAY, NAMES), ARRAY, "predict"),
     "sklearn frame": (make_pipeline(StandardScaler(), LinearRegression()).fit(FRAME, TARGET), FRAME, "predict"),
     "sklearn proba": (HistGradientBoostingClassifier(max_iter=5).fit(FRAME, TARGET), FRAME, "predict_proba"),
-    "sklearn mixed": (_pipeline().fit(MIXED, TARGET), MIXED, "predict"),
+    "sklearn mixed": (_pipeline(LogisticRegression()).fit(MIXED, TARGET), MIXED, "predict"),
     "sklearn category": (
         HistGradientBoostingRegressor(max_iter=5, categorical_features="from_dtype").fit(CATEGORY, TARGET),
         CATEGORY,
         "predict",
     ),
+    "sklearn forest": (RandomForestRegressor(3).fit(FRAME, TARGET), FRAME, "predict"),
+    "sklearn pickled": (
+        make_pipeline(FunctionTransformer(squared), LinearRegression()).fit(ARRAY, TARGET),
+        ARRAY,
+        "predict",
+    ),
+    "catboost array": (_catboost(CatBoostClassifier, ARRAY, NAMES), ARRAY, "predict"),
+    "catboost frame": (_catboost(CatBoostRegressor, FRAME, TARGET), FRAME, "predict"),
+    "catboost proba": (_catboost(CatBoostClassifier, FRAME, TARGET), FRAME, "predict_proba"),
+    "catboost category": (_catboost(CatBoostRegressor, MIXED, TARGET, cat_features=["s"]), MIXED, "predict"),
+    "onnx array": (_onnx(LogisticRegression().fit(ARRAY, NAMES), ARRAY), ARRAY, "predict"),
+    "onnx proba": (_onnx(LogisticRegression().fit(ARRAY, TARGET), ARRAY), ARRAY, "predict_proba"),
+    "onnx columns": (_onnx(_pipeline(LinearRegression()).fit(MIXED, TARGET), MIXED), MIXED, "predict"),
     "xgboost array": (xgboost.XGBClassifier(n_estimators=3).fit(ARRAY, TARGET), ARRAY, "predict"),
     "xgboost frame": (xgboost.XGBRegressor(n_estimators=3).fit(FRAME, TARGET), FRAME, "predict"),
     "xgboost proba": (xgboost.XGBClassifier(n_estimators=3).fit(FRAME, TARGET), FRAME, "predict_proba"),
@@ -90,9 +115,19 @@ def head(rows: Any, n: int) -> Any:
 
 
 def answer(model: Any, rows: Any, predict_fn: str) -> list[Any]:
+    if type(model).__name__ == "ModelProto":
+        return onnx_answer(model, rows, predict_fn)
     call = getattr(model, predict_fn) if hasattr(model, predict_fn) else model
     outputs = call(rows)
     return outputs.tolist() if hasattr(outputs, "tolist") else list(outputs)
+
+
+def onnx_answer(model: Any, rows: Any, predict_fn: str) -> list[Any]:
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    names = [each.name for each in session.get_inputs()]
+    feeds = {names[0]: rows} if len(names) == 1 else {name: rows[[name]].to_numpy() for name in names}
+    outputs = session.run(None, feeds)[1 if predict_fn == "predict_proba" else 0]
+    return (outputs.ravel() if outputs.shape[1:] == (1,) else outputs).tolist()
 
 
 def as_request(rows: Any) -> Any:

@@ -39,7 +39,7 @@ print(json.dumps(told))
 @pytest.mark.timeout(300)
 def test_every_family_answers_in_a_fresh_environment(store: Store, tmp_path: Path) -> None:
     expected, requires = {}, set()
-    for kind in ("sklearn mixed", "sklearn proba", "xgboost category", "lightgbm array", "lightgbm category", "object with predict"):  # fmt: skip
+    for kind in ("sklearn mixed", "sklearn proba", "xgboost category", "lightgbm array", "lightgbm category", "object with predict", "sklearn forest", "catboost category", "onnx columns"):  # fmt: skip
         model, rows, predict_fn = KINDS[kind]
         info = save(model, tmp_path / "models" / kind, input_example=head(rows, 20), predict_fn=predict_fn)
         requires |= {f"{name}=={info['libraries'][name]}" for name in info["requires"]}

@@ -29,7 +29,9 @@ def mlflow() -> Any:
     import os
 
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "true"
+    import mlflow.catboost
     import mlflow.lightgbm
+    import mlflow.onnx
     import mlflow.pyfunc
     import mlflow.sklearn
     import mlflow.xgboost
@@ -62,11 +64,15 @@ def test_mlflow_loads_ours_by_flavor(tmp_path: Path, mlflow: Any) -> None:
         ("xgboost frame", mlflow.xgboost),
         ("xgboost array", mlflow.xgboost),
         ("lightgbm frame", mlflow.lightgbm),
+        ("sklearn forest", mlflow.sklearn),
+        ("sklearn pickled", mlflow.sklearn),
+        ("catboost category", mlflow.catboost),
+        ("onnx array", mlflow.onnx),
     ):
         model, rows, _ = KINDS[kind]
         save(model, tmp_path / kind, input_example=rows[:5])
         loaded = flavor.load_model(str(tmp_path / kind))
-        assert same(loaded.predict(rows).tolist(), model.predict(rows).tolist())
+        assert same(answer(loaded, rows, "predict"), answer(model, rows, "predict"))
 
 
 def test_mlflow_loads_features_without_stead(tmp_path: Path, mlflow: Any) -> None:
@@ -87,20 +93,30 @@ def test_mlflow_loads_features_without_stead(tmp_path: Path, mlflow: Any) -> Non
     assert run.stdout.strip() == str(model.predict(made).tolist()), run.stderr[-2000:]
 
 
+THEIRS = (
+    "sklearn array", "sklearn frame", "sklearn mixed", "sklearn forest", "xgboost frame", "xgboost array",
+    "lightgbm frame", "lightgbm booster", "catboost array", "catboost frame", "catboost category", "onnx array", "onnx columns",
+)  # fmt: skip
+"""The first and the fourth as MLflow writes them by default, which is skops; the second and third as pickles."""
+
+
 def theirs(mlflow: Any, folder: Path) -> dict[str, tuple[Any, Any]]:
     """Folders that MLflow wrote, with the rows they take and the answers they should give."""
     from mlflow.models import infer_signature
 
     made: dict[str, tuple[Any, Any]] = {}
-    saving = {"sklearn": mlflow.sklearn, "xgboost": mlflow.xgboost, "lightgbm": mlflow.lightgbm}
-    for kind in ("sklearn array", "sklearn frame", "sklearn mixed", "xgboost frame", "xgboost array", "lightgbm frame", "lightgbm booster"):  # fmt: skip
+    saving = {name: getattr(mlflow, name) for name in ("sklearn", "xgboost", "lightgbm", "catboost", "onnx")}
+    for kind in THEIRS:
         model, rows, _ = KINDS[kind]
-        further = {"serialization_format": "cloudpickle"} if kind.startswith(("sklearn", "lightgbm")) else {}
-        signature = infer_signature(rows, model.predict(rows))
+        safe = {"skops_trusted_types": ["sklearn.tree._tree.Tree"]} if kind == "sklearn forest" else {}
+        pickled = kind.startswith(("sklearn", "lightgbm")) and kind not in ("sklearn array", "sklearn forest")
+        further = {"serialization_format": "cloudpickle"} if pickled else safe
+        expected = answer(model, rows, "predict")
+        signature = infer_signature(rows, np.array(expected))
         saving[kind.split()[0]].save_model(
             model, str(folder / kind), signature=signature, pip_requirements=["numpy"], **further
         )
-        made[kind] = (rows, model.predict(rows).tolist())
+        made[kind] = (rows, expected)
 
     class Doubled(mlflow.pyfunc.PythonModel):
         def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
@@ -126,6 +142,7 @@ def test_we_load_what_mlflow_wrote(tmp_path: Path, mlflow: Any) -> None:
         answers = predictor.predict(predictor.check(as_request(rows)))
         assert same(answers.tolist() if hasattr(answers, "tolist") else answers, expected), kind
         assert predictor.signature is not None
+        assert predictor.pickle == (kind in ("sklearn frame", "sklearn mixed", "lightgbm frame", "pyfunc"))
         assert len(ARRAY) == len(FRAME) == len(CATEGORY)
 
 
@@ -135,7 +152,8 @@ def test_what_mlflow_wrote_is_taken_over_with_its_answers(tmp_path: Path, mlflow
         golden = json.loads((tmp_path / "ours" / kind / "stead" / "golden.json").read_text())
         assert same(golden["outputs"], expected[:3]), kind
         assert info["golden_rows"] == 3
-        named = "mlflow-skinny" if kind == "pyfunc" else {"sklearn": "scikit-learn"}.get(info["flavor"], info["flavor"])
+        homes = {"sklearn": "scikit-learn", "onnx": "onnxruntime"}
+        named = "mlflow-skinny" if kind == "pyfunc" else homes.get(info["flavor"], info["flavor"])
         assert any(found.startswith(named) for found in info["requires"]), (kind, info["requires"])
     with pytest.raises(InvalidInput) as refused:
         adopt(tmp_path / "sklearn frame", tmp_path / "refused", input_example=FRAME[["a"]][:2])

@@ -16,3 +16,7 @@ def doubled(frame: Any) -> Any:
 
 def plus_one(columns: Any) -> list[float]:
     return [value + 1 for value in columns["a"]]
+
+
+def squared(rows: Any) -> Any:
+    return rows**2
