@@ -27,7 +27,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     root = tmp_path_factory.mktemp("workshop")
     store = opened(root / "store")
-    pins = [f"{name}=={version(name)}" for name in ("scikit-learn", "pandas", "numpy", "cloudpickle")]
+    pins = [f"{name}=={version(name)}" for name in ("scikit-learn", "pandas", "numpy", "skops", "cloudpickle")]
     environment = environments.lock(store, pins).digest
     environments.ensure(store, environment)
     table, target = load_iris(return_X_y=True, as_frame=True)
