@@ -101,16 +101,20 @@ def toml_tables() -> Iterator[tuple[str, list[Key]]]:
 
     def keys(kind: Any, without: tuple[str, ...]) -> list[Key]:
         return [
-            Key(f.name, str(f.type), default_of(f), helps.get((kind.__name__, f.name), ""))
+            Key(
+                f.name,
+                str(f.type),
+                default_of(f),
+                next((helps[c.__name__, f.name] for c in kind.__mro__ if (c.__name__, f.name) in helps), ""),
+            )
             for f in fields(kind)
             if f.name not in without
         ]
 
     yield "project", keys(config.Project, ("root", "models", "settings"))
     yield "models.NAME", keys(config.ModelConfig, ("name", "train", "serve", "policy", "rollout", "gates"))
-    stage = keys(config.StageConfig, ())
-    yield "models.NAME.train", stage
-    yield "models.NAME.serve", stage
+    yield "models.NAME.train", keys(config.TrainConfig, ())
+    yield "models.NAME.serve", keys(config.StageConfig, ())
     yield "models.NAME.policy", keys(config.PolicyConfig, ())
     yield "models.NAME.rollout", keys(config.RolloutConfig, ())
     yield "models.NAME.gates", keys(config.GatesConfig, ())

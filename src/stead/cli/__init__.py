@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("stead.cli.data", "Datasets: add, ingest, list, show, get, verify."),
     "models": ("stead.cli.models", "Models and versions: list, show, get, alias."),
     "lineage": ("stead.cli.lineage", "What led to a thing and what came of it, from data to decision."),
-    "env": ("stead.cli.models", "Environments: list, show, diff."),
+    "env": ("stead.cli.environments", "Environments: list, show, diff, check, build."),
     "deploy": ("stead.cli.deploying", "Let a version take over the model's route."),
     "rollback": ("stead.cli.deploying", "Go back to the last good version, at once."),
     "undeploy": ("stead.cli.deploying", "Take a model out of service."),

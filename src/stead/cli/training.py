@@ -104,6 +104,8 @@ def reproduce(ref: str, no_wait: bool, as_json: bool) -> Any:
         print(f"  {name:24} apart by {'kind or number' if apart is None else f'{apart:.1e}'}")
     for name in found.evidence["files"]:
         print(f"  {name:24} has other bytes")
+    for name, (then, now) in found.evidence.get("facts", {}).items():
+        print(f"  {name}: trained with {then or 'none'}, now {now or 'none'}")
     if len(known) > 1:
         same = sum(each.verdict != "different" for each in known)
         print(f"  made again {len(known)} times so far, the same {same} times")

@@ -19,6 +19,7 @@ from stead.config.types import (
     Project,
     RolloutConfig,
     StageConfig,
+    TrainConfig,
 )
 from stead.config.units import checked_name, duration_ms, size_text
 
@@ -38,6 +39,7 @@ __all__ = [
     "Setting",
     "Settings",
     "StageConfig",
+    "TrainConfig",
     "checked_name",
     "duration_ms",
     "find_project",

@@ -23,6 +23,7 @@ from stead.config.types import (
     Project,
     RolloutConfig,
     StageConfig,
+    TrainConfig,
 )
 from stead.config.units import checked_name, duration_ms
 from stead.errors import InvalidInput, NotFound, did_you_mean
@@ -164,7 +165,7 @@ class _Reader:
             dataset=self._name(self._string(table, "dataset", where, "") or name, f"{where}.dataset"),
             label_delay=delay,
             timeout_s=timeout,
-            train=self._stage(table, "train", where),
+            train=self._train(table, where),
             serve=self._stage(table, "serve", where),
             policy=self._policy(table, where),
             rollout=self._rollout(table, where),
@@ -276,10 +277,21 @@ class _Reader:
         except InvalidInput as error:
             self._fail(key, error.message, hint=error.hint)
 
-    def _stage(self, table: dict[str, Any], key: str, where: str) -> StageConfig:
+    def _train(self, table: dict[str, Any], where: str) -> TrainConfig:
+        stage = self._stage(table, "train", where, also=("threads", "seed"))
+        given = self._table(table, "train", where)
+        numbers = {}
+        for name, least, most in (("threads", 1, 1024), ("seed", 0, 2**32 - 1)):
+            value = numbers[name] = given.get(name, getattr(TrainConfig, name))
+            if type(value) is not int or not least <= value <= most:
+                problem = f"must be a whole number from {least} to {most}, not {value!r}"
+                self._fail(f"{where}.train.{name}", problem, hint=f"{name} = {least}")
+        return TrainConfig(stage.env, stage.requirements, **numbers)
+
+    def _stage(self, table: dict[str, Any], key: str, where: str, also: Sequence[str] = ()) -> StageConfig:
         stage = self._table(table, key, where)
         where = f"{where}.{key}"
-        self._known(stage, ("env", "requirements"), where)
+        self._known(stage, ("env", "requirements", *also), where)
         env = self._table(stage, "env", where)
         for name, value in env.items():
             if not isinstance(value, str):

@@ -25,6 +25,16 @@ class StageConfig:
     """Requirement lines that are used there instead of the project's."""
 
 
+@dataclass(frozen=True)
+class TrainConfig(StageConfig):
+    """`[models.NAME.train]`: on how many threads, from which seed, and how its environment differs from the rest."""
+
+    threads: int = 1
+    """Threads on which arithmetic libraries compute: some sums come out another way on another number."""
+    seed: int = 0
+    """What `random`, numpy and torch are seeded with before each call of `train`."""
+
+
 SIGNALS = ("schedule", "data", "age", "incident", "loss", "proxy")
 """What may make stead train again, by name."""
 ROLLOUTS = ("swap", "canary", "shadow", "ab")
@@ -114,7 +124,7 @@ class ModelConfig:
     """How far behind the newest rows `ingest` asks again, such as `2d`: for rows that come late or are put right."""
     window: str = ""
     """How far back a training looks, such as `180d`, or `all`; by default 12 months, or all where that is clearly better."""
-    train: StageConfig = field(default_factory=StageConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
     serve: StageConfig = field(default_factory=StageConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)

@@ -4,22 +4,28 @@ A lock names exact versions and the hashes of their files for one Python on one 
 a second. stead itself is never in it: `runtime_path` is put on the path of the process that runs in it.
 """
 
+from stead.environments.checking import COLUMNS as CHECKED
+from stead.environments.checking import check
 from stead.environments.comparison import compare, variables
-from stead.environments.creation import ensure, runtime_path
+from stead.environments.creation import ensure, made, runtime_path
 from stead.environments.locking import Draft, lock
 from stead.environments.operations import add, get, list_environments
+from stead.environments.requirements import Requirements, read_requirements
 from stead.environments.running import draft_running, lock_running
 from stead.environments.types import Difference, Environment, Wheel
 
 OPERATIONS = {"read": ("compare", "get", "list_environments"), "write": ("add",)}
 
 __all__ = [
+    "CHECKED",
     "OPERATIONS",
     "Difference",
     "Draft",
     "Environment",
+    "Requirements",
     "Wheel",
     "add",
+    "check",
     "compare",
     "draft_running",
     "ensure",
@@ -27,6 +33,8 @@ __all__ = [
     "list_environments",
     "lock",
     "lock_running",
+    "made",
+    "read_requirements",
     "runtime_path",
     "variables",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,44 +20,45 @@ _HEAD = importlib.util.MAGIC_NUMBER + bytes(4)
 
 def borrow(site: Path, lenders: Iterable[Path]) -> int:
     """Fill `site` (a site-packages folder) with compiled modules of the lenders'; returns how many. Never fails."""
-    tops = {entry.name for entry in os.scandir(site) if entry.is_dir() and not entry.name.endswith(".dist-info")}
+    tops = sorted(entry.name for entry in os.scandir(site) if entry.is_dir() and not entry.name.endswith(".dist-info"))
+    return sum(_borrow(str(site), str(lender), top) for lender in lenders for top in tops)
+
+
+def _borrow(site: str, lender: str, top: str) -> int:
+    """From one package of a lender. Paths are texts here: there are thousands."""
     borrowed = 0
-    for lender in lenders:
-        for compiled, relative in _compiled(lender, tops):
-            with suppress(OSError):
-                borrowed += _take(compiled, lender / relative, site / relative)
+    for folder, _, files in os.walk(f"{lender}/{top}"):
+        parent, _, last = folder[len(lender) + 1 :].rpartition("/")
+        if last != "__pycache__" or not os.path.isdir(f"{site}/{parent}"):
+            continue
+        cache = f"{site}/{parent}/__pycache__"
+        with suppress(OSError):
+            os.makedirs(cache, exist_ok=True)
+            there = set(os.listdir(cache))
+            for name in files:
+                if name.endswith(_SUFFIX) and name not in there:
+                    source = f"{parent}/{name[: -len(_SUFFIX)]}.py"
+                    with suppress(OSError):
+                        borrowed += _take(f"{folder}/{name}", f"{lender}/{source}", f"{site}/{source}", cache)
     return borrowed
 
 
-def _compiled(lender: Path, tops: set[str]) -> Iterator[tuple[Path, Path]]:
-    for top in sorted(tops):
-        for folder, _, files in os.walk(lender / top):
-            if not folder.endswith("__pycache__"):
-                continue
-            parent = Path(folder).parent.relative_to(lender)
-            for name in files:
-                if name.endswith(_SUFFIX):
-                    yield Path(folder) / name, parent / f"{name[: -len(_SUFFIX)]}.py"
-
-
-def _take(compiled: Path, lent: Path, source: Path) -> bool:
-    target = source.parent / "__pycache__" / compiled.name
-    if not source.exists() or target.exists():
-        return False
-    theirs, ours = lent.stat(), source.stat()
+def _take(compiled: str, lent: str, source: str, cache: str) -> bool:
+    theirs, ours = os.stat(lent), os.stat(source)
     if theirs.st_size != ours.st_size:
         return False
     same_file = (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
-    if not same_file and lent.read_bytes() != source.read_bytes():
+    if not same_file and Path(lent).read_bytes() != Path(source).read_bytes():
         return False
-    code = compiled.read_bytes()
-    if code[:16] != _HEAD + _stamp(theirs):
-        return False
-    target.parent.mkdir(exist_ok=True)
+    with open(compiled, "rb") as file:
+        if file.read(16) != _HEAD + _stamp(theirs):
+            return False
+        rest = b"" if same_file else file.read()
+    target = f"{cache}/{os.path.basename(compiled)}"
     if same_file:
         os.link(compiled, target)
     else:
-        target.write_bytes(_HEAD + _stamp(ours) + code[16:])
+        Path(target).write_bytes(_HEAD + _stamp(ours) + rest)
     return True
 
 

@@ -19,7 +19,7 @@ from stead.environments.locking import here
 from stead.environments.operations import get
 from stead.environments.types import Environment
 from stead.environments.uv import Progress, UvFailed, failed, run_uv
-from stead.errors import Failed
+from stead.errors import Failed, Unreachable
 from stead.runtime.failpoints import check_registered, failpoint
 from stead.runtime.ids import new_id
 from stead.store import Store
@@ -63,6 +63,11 @@ def ensure(store: Store, digest: str, *, progress: Progress | None = None) -> Pa
     if made is None:
         raise Failed("environment-failed", f"the environment {environment.digest[:12]} has no interpreter")
     return made
+
+
+def made(store: Store, digest: str) -> Path | None:
+    """The interpreter of an environment that is made on this machine, else None."""
+    return _interpreter(_folder(store, digest))
 
 
 def runtime_path(store: Store) -> Path:
@@ -159,7 +164,11 @@ def _build(store: Store, environment: Environment, building: Path, progress: Pro
             store.blobs.fetch(wheel.digest, wheels / wheel.filename)
         (wheels / "lock.txt").write_bytes(store.blobs.get(environment.lock))
         command = ["pip", "sync", "--require-hashes", "--link-mode", "hardlink", "--find-links", str(wheels)]
-        run_uv([*command, "--python", str(building / "bin" / "python"), str(wheels / "lock.txt")], progress=progress)
+        command += ["--python", str(building / "bin" / "python"), str(wheels / "lock.txt")]
+        try:
+            run_uv([*command, "--offline"])  # what is cached is checked by its hashes, and asks no index
+        except (UvFailed, Unreachable):
+            run_uv(command, progress=progress)
     except UvFailed as error:
         failed(error, doing, hint=f"stead env show {environment.digest[:12]}")
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import tomllib
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from stead.errors import InvalidInput, NotFound
@@ -150,6 +152,7 @@ def _refuse_vcs(requirement: Requirement, place: str) -> None:
 def _read_pyproject(found: Requirements, path: Path) -> None:
     data = _toml(path.read_text(encoding="utf-8"), str(path.name))
     project = data.get("project", {})
+    found.python = _python(project.get("requires-python", ""), path.name)
     sources = {canonicalize_name(k): v for k, v in data.get("tool", {}).get("uv", {}).get("sources", {}).items()}
     for line in project.get("dependencies", []):
         requirement = checked(line, path.name)
@@ -181,7 +184,27 @@ def _read_script(found: Requirements, path: Path) -> None:
         line[2:] if line.startswith("# ") else line[1:] for line in blocks[0]["content"].splitlines(keepends=True)
     )
     data = _toml(content, path.name)
+    found.python = _python(data.get("requires-python", ""), path.name)
     _read_lines(found, list(data.get("dependencies", [])), path.name, path.parent, set())
+
+
+def _python(asked: str, where: str) -> str | None:
+    """The minor version of Python that `requires-python` asks for: None where the running one will do, else the lowest that does.
+
+    Raises InvalidInput (`requirement-invalid`).
+    """
+    try:
+        fits = SpecifierSet(asked)
+    except InvalidSpecifier as error:
+        raise InvalidInput(
+            "requirement-invalid", f"{where}: requires-python says no version of Python: {error}", hint='">=3.11"'
+        ) from None
+    if fits.contains(platform.python_version(), prereleases=True):
+        return None
+    for minor in range(9, 20):
+        if fits.contains(f"3.{minor}.99") or fits.contains(f"3.{minor}"):
+            return f"3.{minor}"
+    raise InvalidInput("requirement-invalid", f"{where}: no Python has a version {asked}", hint='">=3.11"')
 
 
 def _toml(text: str, where: str) -> dict[str, Any]:

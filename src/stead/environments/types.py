@@ -41,3 +41,17 @@ class Difference:
 
     name: str
     values: tuple[str | None, ...]
+    kind: str = "package"
+    """`package`, `variable`, or `fact`: what is None of a fact is not known, a package is absent."""
+
+    @property
+    def matters(self) -> bool:
+        """Of training, serving and a machine beside them: whether the first two differ, or the machine has it another way."""
+        training, serving, here = self.values
+        apart = Difference(self.name, (training, serving), self.kind).differs
+        return apart or (here is not None and training is not None and here != training)
+
+    @property
+    def differs(self) -> bool:
+        """Whether what is known disagrees."""
+        return len(set(self.values) - ({None} if self.kind == "fact" else set())) > 1

@@ -19,7 +19,7 @@ DEFAULT_FILES = ("requirements.txt", "pyproject.toml")
 def pack(project: Project, model: str, put_blob: Callable[[bytes | Path], str]) -> Spec:
     """Store the code of a model and describe it. Raises NotFound (`model-unknown`), InvalidInput."""
     config = project.model(model)
-    lines, file = _requirements(project, config)
+    lines, file = requirements(project, config)
     return Spec(
         project=project.name,
         model=model,
@@ -41,6 +41,8 @@ def pack(project: Project, model: str, put_blob: Callable[[bytes | Path], str]) 
         root=str(project.root),
         train_env=dict(config.train.env),
         train_requirements=list(config.train.requirements),
+        threads=config.train.threads,
+        seed=config.train.seed,
         serve_env=dict(config.serve.env),
         serve_requirements=list(config.serve.requirements),
         window=config.window,
@@ -56,7 +58,8 @@ def read_contract_file(path: Path) -> Contract | None:
     return read_contract(path.read_text(encoding="utf-8"), path.name) if path.is_file() else None
 
 
-def _requirements(project: Project, config: ModelConfig) -> tuple[list[str], Path | None]:
+def requirements(project: Project, config: ModelConfig) -> tuple[list[str], Path | None]:
+    """What a model needs as lines or as a file; `[models.NAME.train] requirements` apart. Raises InvalidInput (`requirements-missing`)."""
     if isinstance(project.requirements, tuple):
         return list(project.requirements), None
     if project.requirements:

@@ -26,6 +26,8 @@ from stead.store import Store, checked_limit, from_row
 TOLERANCE = 1e-12
 """Relative: sums in another order, by another number of threads or another processor, move a double by less."""
 GOLDEN = "stead/golden.json"
+TOLERANCES = {"pytorch": 1e-6}
+"""By flavour, where it computes in single precision."""
 SAME = ("MLmodel", "input_example.json", "serving_input_example.json")
 """Files beside the model that tell when and of which run it is."""
 
@@ -108,6 +110,7 @@ def run_reproduction(store: Store, keeper: Keeper, *, allow: Sequence[str] = ())
         made = training.fit(shop, data, since, learned["until"], cache=False)
         again = shop.folder / "again"
         restore(store, made.trained["model"], again)
+        info = msgspec.json.decode(store.blobs.get(made.trained["info"]))
         then = msgspec.json.decode(store.blobs.get(logged.files[GOLDEN].digest))
         now = msgspec.json.decode((again / GOLDEN).read_bytes())
         files = msgspec.json.decode(store.blobs.get(made.trained["model"]))
@@ -134,10 +137,12 @@ def run_reproduction(store: Store, keeper: Keeper, *, allow: Sequence[str] = ())
         "files": differing,
         "environment": logged.environment,
         "python": [then.get("python"), now.get("python")],
+        "facts": apart_in(logged.info.get("facts") or {}, info.get("facts") or {}),
     }
-    verdict = "identical" if not difference else "tolerance" if difference <= TOLERANCE else "different"
+    tolerance = TOLERANCES.get(logged.flavor, TOLERANCE)
+    verdict = "identical" if not difference else "tolerance" if difference <= tolerance else "different"
     values = {
-        "model": version.model, "version": version.version, "verdict": verdict, "difference": _told(difference), "tolerance": TOLERANCE,
+        "model": version.model, "version": version.version, "verdict": verdict, "difference": _told(difference), "tolerance": tolerance,
         "evidence": evidence, "job": keeper.job.id, "by": keeper.job.requested_by, "at": now_ms(),
     }  # fmt: skip
     with keeper.write("pipelines.reproduce") as tx:
@@ -159,6 +164,16 @@ def list_reproductions(
         query = query.where(table.c.version == version)
     with store.db.read() as tx:
         return [from_row(row, Reproduction) for row in tx.execute(query).mappings()]
+
+
+def apart_in(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, list[str | None]]:
+    """Recorded facts that are not so now, each with both values; nothing where none were recorded.
+
+    >>> apart_in({"cpu": "a", "os": "x"}, {"cpu": "b", "os": "x"}), apart_in({}, {"cpu": "b"})
+    ({'cpu': ['a', 'b']}, {})
+    """
+    names = dict.fromkeys([*then, *now]) if then else ()
+    return {name: [then.get(name), now.get(name)] for name in names if then.get(name) != now.get(name)}
 
 
 def furthest(then: Any, now: Any) -> float:

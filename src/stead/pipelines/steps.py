@@ -64,7 +64,7 @@ class Workshop:
         for name, digest in subject.files.items():
             self.store.blobs.fetch(digest, self.code / name)
         self.set_variables = dict(variables)
-        self.variables = environments.variables(allow=allow, extra=variables)
+        self.variables = environments.variables(allow=allow, extra=variables, threads=subject.threads)
         hide = self.variables.get(secrets.NAMES, "").split(",")
         keeper.secrets = tuple({*keeper.secrets, *(self.variables[name] for name in hide if name)})
 
@@ -107,6 +107,7 @@ class Workshop:
             "target": self.subject.target,
             "time": self.subject.time,
             "loss": self.subject.loss,
+            "seed": self.subject.seed,
             "inputs": {name: str(self.store.blobs.path(digest)) for name, digest in (inputs or {}).items()}
             | {n: str(p) for n, p in (folders or {}).items()},
             "outputs": paths,
@@ -159,6 +160,8 @@ class Workshop:
             "loss": self.subject.loss,
             "environment": self.environment,
             "variables": self.set_variables,
+            "threads": self.subject.threads,
+            "seed": self.subject.seed,
             "inputs": dict(inputs),
             "params": dict(params),
         }

@@ -194,6 +194,8 @@ class Training:
         keeper.report("train", 5, STEPS)
         params = {"since": chosen} if chosen else {}
         trained = shop.run("train", inputs=learning, outputs=["model", "info"], params=params, cache=cache).digests
+        found = json.loads(self._blob(trained["info"])).get("facts", {})
+        _note(self.store, self.run_id, "facts", journal.Facts(now_ms(), {"facts": found}))
         if chosen:
             since, rows = chosen, self._rows(version, chosen, until)
         return Fitted(since, rows, judged["holdouts"], window, metrics, trained)

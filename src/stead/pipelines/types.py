@@ -29,6 +29,8 @@ class Subject:
     """Python file with the functions, relative to the project; none where only a stored model answers."""
     module: str = ""
     files: dict[str, str] = field(default_factory=dict)
+    threads: int = 1
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,19 +69,25 @@ class Spec:
     """What each batch must hold to, where people wrote it down."""
     git: dict[str, Any] = field(default_factory=dict)
     """Commit, branch and whether files differed, where the project is in a repository."""
+    threads: int = 1
+    """Threads on which arithmetic libraries compute in its steps."""
+    seed: int = 0
+    """What `random`, numpy and torch are seeded with."""
 
     @property
     def recipe(self) -> str:
         """Digest of all that makes a version besides its rows: two trainings of the same recipe are a refresh."""
-        facts = [
+        facts: list[Any] = [
             self.files, self.entry, self.target, self.time, self.loss, self.python, self.requirements,
             self.requirements_file, self.train_env, self.train_requirements, self.window,
         ]  # fmt: skip
+        if (self.threads, self.seed) != (1, 0):
+            facts += [self.threads, self.seed]
         return hashlib.blake2b(msgspec.json.encode(facts, order="sorted"), digest_size=16).hexdigest()
 
     @property
     def subject(self) -> Subject:
-        return Subject(self.target, self.time, self.loss, self.entry, self.module, self.files)
+        return Subject(self.target, self.time, self.loss, self.entry, self.module, self.files, self.threads, self.seed)
 
 
 @dataclass(frozen=True)

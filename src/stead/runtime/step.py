@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from stead.errors import InvalidInput, SteadError
-from stead.runtime import sdk
+from stead.runtime import computing, sdk
 
 HOLDOUT = 0.2
 GOLDEN_ROWS = 24
@@ -39,6 +39,7 @@ ALL_BETTER = 0.02
 """All rows are learned from where that is better by this share on the last 28 days than the window."""
 TIMED_ROWS = 1000
 SEED = 0
+"""Chooses the rows of the random hold-out: the same ones whatever a project seeds its training with."""
 
 
 def run(file: Path) -> int:
@@ -46,7 +47,7 @@ def run(file: Path) -> int:
     follow_parent()
     spec = json.loads(file.read_text())
     try:
-        _seed()
+        _seed(spec)
         if spec["step"] == "train" and os.environ.get("STEAD_JOURNAL"):
             sdk.current()  # console and machine are recorded without asking
         STEPS[spec["step"]](spec)
@@ -180,7 +181,7 @@ def evaluate(spec: dict[str, Any]) -> None:
     further: dict[str, float] = {}
     for name, test in splits.items():
         rest = np.setdiff1d(np.arange(n), test)
-        model = _fit(module, X, y, rest)
+        model = _fit(spec, module, X, y, rest)
         pieces.append(_judged(spec, name, model, X, y, times, test))
         if hasattr(module, "evaluate"):
             seen = X.iloc[test].reset_index(drop=True)
@@ -218,7 +219,7 @@ def _recent(spec: dict[str, Any], module: Any) -> tuple[Any, dict[str, Any] | No
         rest = np.flatnonzero((times <= before) & (_ms(times) >= start - RECENT_MS if start is not None else True))
         if len(rest) < LEAST_ROWS:
             continue
-        twins[name] = _judged(spec, "recent", _fit(module, X, y, rest), X, y, times, test)
+        twins[name] = _judged(spec, "recent", _fit(spec, module, X, y, rest), X, y, times, test)
         loss, weight = row_losses(spec["loss"], list(twins[name]["prediction"]), list(twins[name]["target"]))
         losses[name] = float(loss.sum() / weight.sum()) if weight.sum() else float("nan")
         print(f"last {RECENT_DAYS} days, learned from {name}: {len(rest)} rows to learn from, {len(test)} to judge on")
@@ -233,8 +234,8 @@ def _recent(spec: dict[str, Any], module: Any) -> tuple[Any, dict[str, Any] | No
     return found, window
 
 
-def _fit(module: Any, X: Any, y: Any, rest: Any) -> Any:
-    _seed()
+def _fit(spec: dict[str, Any], module: Any, X: Any, y: Any, rest: Any) -> Any:
+    _seed(spec)
     return module.train(X.iloc[rest].reset_index(drop=True), y.iloc[rest].reset_index(drop=True))
 
 
@@ -259,8 +260,10 @@ def train(spec: dict[str, Any]) -> None:
     since = spec["params"].get("since")
     X, y = _learning(spec, since)
     module = _module(spec)
+    _seed(spec)
     model = module.train(X, y)
-    raw = _rows(spec, since).drop(columns=[spec["target"]])
+    learned = _rows(spec, since)
+    raw = learned.drop(columns=[spec["target"]])
     chosen = np.unique(np.linspace(0, len(raw) - 1, min(GOLDEN_ROWS, len(raw))).astype(int))
     golden = raw.iloc[chosen].reset_index(drop=True)
     code = [Path(spec["code"]) / name for name in spec["files"]]
@@ -277,6 +280,7 @@ def train(spec: dict[str, Any]) -> None:
         golden_rows=golden if has_features else X.iloc[chosen].reset_index(drop=True),
     )
     info["seconds_per_1000"] = _seconds(Path(spec["outputs"]["model"]), (raw if has_features else X).tail(TIMED_ROWS))
+    info["facts"] = {"seed": str(spec["seed"])} | computing.rows(learned) | computing.facts()
     Path(spec["outputs"]["info"]).write_text(json.dumps(info, default=str))
     print(f"trained on {len(X)} rows")
 
@@ -337,7 +341,7 @@ def backtest(spec: dict[str, Any]) -> None:
                 f"{len(rest)} rows before {_iso(start)} are too few to train on",
                 hint="a later --since, or a longer --window",
             )
-        model = _fit(module, X, y, rest)
+        model = _fit(spec, module, X, y, rest)
         first = model if first is None else first
         print(f"{number} of {len(starts)}: {_iso(start)}, {len(rest)} rows to learn from, {len(test)} to predict")
         if len(test):
@@ -429,12 +433,14 @@ def _plain(series: Any) -> list[Any]:
     return [None if value != value else value for value in series.tolist()]
 
 
-def _seed() -> None:
-    random.seed(SEED)
+def _seed(spec: dict[str, Any]) -> None:
+    random.seed(spec["seed"])
     if "numpy" in sys.modules or importlib.util.find_spec("numpy"):
         import numpy as np
 
-        np.random.seed(SEED)
+        np.random.seed(spec["seed"])
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(spec["seed"])
 
 
 if __name__ == "__main__":

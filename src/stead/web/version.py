@@ -119,12 +119,9 @@ def differences(store: Store, version: Version, logged: LoggedModel) -> list[Dif
         [logged.environment, version.serving_environment],
         here=True,
         variables=[logged.info.get("train_env", {}), version.serving_env],
+        facts=[logged.info.get("facts", {})],
     )
-    told = [
-        row
-        for row in found
-        if row.values[0] != row.values[1] or (None not in row.values[:2] and not row.name.isupper() and row.values[2])
-    ]
+    told = [row for row in found if row.matters and (row.kind != "variable" or row.values[0] != row.values[1])]
     return sorted(told, key=lambda row: row.values[0] == row.values[1])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from local_package import make_package, pretend_installed
 
 from stead import environments
 from stead.environments.lockfile import parse_lock
-from stead.environments.requirements import read_requirements
+from stead.environments.requirements import Requirements, read_requirements
 from stead.environments.running import local_source, without_platform
 from stead.errors import InvalidInput, NotFound, Refused, Unreachable
 from stead.store import Store
@@ -191,3 +192,21 @@ def test_add_takes_only_locks(store: Store, text: str, code: str) -> None:
     lock = store.blobs.put(f"x==1 --hash=sha256:{'0' * 64}\n".encode())
     with pytest.raises(InvalidInput):
         environments.add(store, lock=lock, python="3.11", platform="linux-x86_64", wheels=[wheel])
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_the_python_that_is_asked_for(tmp_path: Path, header: bool) -> None:
+    """A PEP 723 header and a pyproject.toml say which Python; the running one is taken where it will do."""
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    file = tmp_path / ("script.py" if header else "pyproject.toml")
+    start, mark, end = ("# /// script\n", "# ", "# ///\n") if header else ("[project]\n", "", "")
+
+    def found(asked: str) -> Requirements:
+        file.write_text(f"{start}{mark}requires-python = '{asked}'\n{mark}dependencies = ['six']\n{end}")
+        return read_requirements(file)
+
+    for asked, python in ((f">={here}", None), ("==3.13.*", None if here == "3.13" else "3.13"), ("", None)):
+        assert (found(asked).python, found(asked).lines) == (python, ["six"])
+    for wrong in ("<2", "three"):
+        with pytest.raises(InvalidInput, match="Python"):
+            found(wrong)

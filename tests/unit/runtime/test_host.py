@@ -60,7 +60,7 @@ def ask(host: Host, place: Path, *, cwd: Path | None = None) -> tuple[int, str]:
 
 def described(place: Path, *, cwd: Path | None = None) -> dict[str, Any]:
     spec = {
-        "step": "describe", "entry": "own.py", "module": "own", "code": str(place / "code"), "files": ["own.py"],
+        "step": "describe", "entry": "own.py", "seed": 0, "module": "own", "code": str(place / "code"), "files": ["own.py"],
         "outputs": {"functions": str(place / "functions")},
     }  # fmt: skip
     (place / "spec.json").write_text(json.dumps(spec))

@@ -1,0 +1,172 @@
+"""What is recorded so that a version can be made again: on what it was computed, from which seed, in which environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stead import environments, jobs, models, pipelines, runs
+from stead.config import load_project, load_settings
+from stead.errors import InvalidInput
+from stead.processes.handlers import handlers
+from stead.store import Store
+from tests.conftest import new_store
+
+TOML = """[project]
+name = "tiny"
+requirements = ["pandas>=2.2", "pyarrow", "scikit-learn>=1.5"]
+
+[models.tiny]
+code = "tiny.py"
+target = "y"
+time = "t"
+
+[models.tiny.train]
+threads = 2
+seed = 3
+"""
+
+CODE = """import os
+import random
+
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import RandomForestRegressor
+
+
+def ingest(since, until):
+    t = pd.date_range(since, until, freq="h", inclusive="left", unit="us")
+    i = np.arange(len(t))
+    return pd.DataFrame({"t": t, "x": np.sin(i * 0.7), "y": np.sin(i * 1.3) + i % 7})
+
+
+def train(X, y):
+    assert os.environ["OMP_NUM_THREADS"] == os.environ["OPENBLAS_NUM_THREADS"] == "2"
+    print("drawn", random.random(), np.random.random())
+    return RandomForestRegressor(5, max_depth=4).fit(X, y)
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Path]]:
+    """A project and the store that its only version is in."""
+    folder = tmp_path_factory.mktemp("made")
+    root = folder / "tiny"
+    root.mkdir()
+    (root / "stead.toml").write_text(TOML)
+    (root / "tiny.py").write_text(CODE)
+    store = new_store(folder / "store")
+    train(store, root)
+    yield store, root
+    store.close()
+
+
+def train(store: Store, root: Path) -> jobs.Job:
+    spec = pipelines.pack(load_project(root), "tiny", store.blobs.put)
+    job = pipelines.train(store, "tiny", spec=spec, since=0, until=200 * 3_600_000)
+    done = jobs.work(store, handlers(load_settings()), owner="me", job_id=job.id)
+    assert done is not None and done.state == "succeeded", done
+    return done
+
+
+def stead(store: Store, root: Path, *arguments: str, code: int = 0) -> str:
+    environ = {**os.environ, "STEAD_STORE": str(store.root)}
+    command = [sys.executable, "-m", "stead", *arguments]
+    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def other_kernel(kernel: str) -> str:
+    """One of OpenBLAS' kernels that this processor has, too."""
+    known = ["Haswell", "Nehalem"] if platform.machine() == "x86_64" else ["ARMV8", "CORTEXA57"]
+    return next(each for each in known if each != kernel)
+
+
+def test_a_training_records_what_it_was_computed_on(made: tuple[Store, Path]) -> None:
+    store, _ = made
+    version = models.get_version(store, "tiny@1")
+    facts = models.get_logged_model(store, version.logged_model).info["facts"]
+    assert facts["seed"] == "3" and facts["blas threads"] == facts["OMP_NUM_THREADS"] == "2"
+    assert facts.keys() >= {"rows", "row order", "cpu", "os", "interpreter", "blas", "blas kernel", "openmp threads"}
+    assert runs.get_run(store, str(version.run_id)).source["facts"] == facts
+
+
+def test_seed_and_threads_are_part_of_the_recipe(made: tuple[Store, Path], store: Store) -> None:
+    _, root = made
+    spec = pipelines.pack(load_project(root), "tiny", store.blobs.put)
+    (root / "stead.toml").write_text(TOML.replace("seed = 3", "seed = 4"))
+    other = pipelines.pack(load_project(root), "tiny", store.blobs.put)
+    (root / "stead.toml").write_text(TOML)
+    assert (spec.seed, spec.threads, other.seed) == (3, 2, 4) and spec.recipe != other.recipe
+    first, second = train(store, root), train(store, root)
+    drawn = {line for job in (first, second) for line in runs.console(store, job.id).text.splitlines()}
+    assert len({line for line in drawn if line.startswith("drawn")}) == 1
+
+
+@pytest.mark.parametrize("line", ["threads = 0", "threads = true", "seed = -1", 'seed = "x"', "seed = 1.5"])
+def test_numbers_that_are_none_are_refused_by_line(tmp_path: Path, line: str) -> None:
+    key = line.partition(" ")[0]
+    (tmp_path / "tiny.py").write_text(CODE)
+    (tmp_path / "stead.toml").write_text(TOML.replace(f"{key} = {2 if key == 'threads' else 3}", line))
+    with pytest.raises(InvalidInput, match=rf"models.tiny.train.{key} must be a whole number from"):
+        load_project(tmp_path)
+
+
+def test_env_show_and_diff(made: tuple[Store, Path]) -> None:
+    store, root = made
+    shown = stead(store, root, "env", "show", "tiny@1")
+    assert "# seed: 3\n" in shown and "# blas kernel: " in shown and "scikit-learn==" in shown and "--hash=" in shown
+    digest = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).environment
+    assert "--hash=sha256:" in stead(store, root, "env", "show", digest[:12])
+    rows = {row["name"]: row for row in json.loads(stead(store, root, "env", "diff", "tiny@1", "--all", "--json"))}
+    threads = rows["blas threads"]
+    assert threads["values"][:2] == ["2", "1"], "what was recorded, and what a process that serves has here"
+    assert rows["cpu"]["values"][0] == rows["cpu"]["values"][1] == rows["cpu"]["values"][2]
+    assert rows["OMP_NUM_THREADS"]["values"][:2] == ["2", "1"] and rows["scikit-learn"]["kind"] == "package"
+    told = stead(store, root, "env", "diff", "tiny@1").splitlines()
+    assert any(line.split()[:4] == ["blas", "threads", "2", "1"] for line in told)
+    assert not any(line.startswith("cpu") for line in told)
+
+
+def test_env_check_names_what_contradicts_the_lock(made: tuple[Store, Path]) -> None:
+    store, root = made
+    digest = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).environment
+    python = stead(store, root, "env", "build", "tiny@1").strip()
+    assert python == str(environments.made(store, digest))
+    environment = environments.get(store, digest)
+    before = {row.name: row.values for row in environments.check(environment, made=Path(python))}
+    assert all(values[2] is None for values in before.values()), "it is as it was made"
+    (site,) = Path(python).parent.parent.glob("lib/python3*/site-packages")
+    (info,) = site.glob("joblib-*.dist-info")
+    info.rename(site / "joblib.gone")
+    after = {row.name: row.values for row in environments.check(environment, made=Path(python))}
+    (site / "joblib.gone").rename(info)
+    assert after["joblib"][2] == "missing"
+    (root / "stead.toml").write_text(TOML.replace("scikit-learn>=1.5", "scikit-learn<1.0"))
+    said = stead(store, root, "env", "check", code=1)
+    (root / "stead.toml").write_text(TOML)
+    assert "differ from the lock" in said and "hint: stead env build tiny" in said
+    rows = json.loads(stead(store, root, "env", "check", "tiny@1", "--json"))
+    assert "scikit-learn" not in {row["name"] for row in rows if row["values"][3]}
+
+
+def test_a_reproduction_compares_the_machine(made: tuple[Store, Path]) -> None:
+    store, root = made
+    logged = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model)
+    other = other_kernel(logged.info["facts"]["blas kernel"])
+    environ = {**os.environ, "STEAD_STORE": str(store.root), "OPENBLAS_CORETYPE": other}
+    command = [sys.executable, "-m", "stead", "reproduce", "tiny@1", "--json"]
+    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["verdict"] == "identical", "a forest does not ask the BLAS"
+    kernel = found["evidence"]["facts"]["blas kernel"]
+    assert kernel[0] != kernel[1] == other
