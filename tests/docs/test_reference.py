@@ -68,7 +68,8 @@ def runs_alone(command: click.Command) -> bool:
 
 def test_each_command_that_reads_has_json() -> None:
     changes = {"init", "migrate", "sync", "up", "down", "demo", "undo", "wait", "cancel", "delete", "restore", "alias"}
-    changes |= {"get", "revoke", "undeploy", "freeze", "thaw", "contract"}
+    changes |= {"card", "bom"}  # these print a document of a form of its own
+    changes |= {"sign", "get", "revoke", "undeploy", "freeze", "thaw", "contract"}
     for path, command in docs.every_command():
         if runs_alone(command) and path[-1] not in changes and path[1] != "demo":
             assert any(option.name == "as_json" for option in command.params), path

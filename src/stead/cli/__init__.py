@@ -39,6 +39,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("stead.cli.data", "Datasets: add, ingest, list, show, get, verify."),
     "models": ("stead.cli.models", "Models and versions: list, show, get, alias."),
     "lineage": ("stead.cli.lineage", "What led to a thing and what came of it, from data to decision."),
+    "sign": ("stead.cli.signing", "Sign a version's files, so that others can tell whose they are."),
+    "verify": ("stead.cli.signing", "Whether a trusted key signed a version's files."),
     "env": ("stead.cli.environments", "Environments: list, show, diff, check, build."),
     "deploy": ("stead.cli.deploying", "Let a version take over the model's route."),
     "rollback": ("stead.cli.deploying", "Go back to the last good version, at once."),

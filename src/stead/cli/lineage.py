@@ -28,15 +28,32 @@ PAGE = 1_000
     type=click.Path(path_type=Path),
     help="Write all of them to a file, one JSON object a line.",
 )
+@click.option("--openlineage", is_flag=True, help="The runs in it as OpenLineage events, one JSON object a line.")
 @output.json_option
 def lineage(
-    of: str, direction: str | None, beyond: bool, predictions: bool, limit: int, file: Path | None, as_json: bool
+    of: str,
+    direction: str | None,
+    beyond: bool,
+    predictions: bool,
+    limit: int,
+    file: Path | None,
+    openlineage: bool,
+    as_json: bool,
 ) -> Any:
     """Data version → run → model version → deployment → predictions → labels → decision, both ways from any of them.
 
     WHAT is demand@3 (a model's version, else a dataset's), dataset:demand@7, run:ID, deployment:12, a prediction's id, or decision:40.
     """
     caller = connect()
+    if openlineage:
+        import msgspec
+
+        events = caller.call("lineage.openlineage", ref=of)
+        if as_json:
+            return events
+        for event in events:
+            print(msgspec.json.encode(event).decode())
+        return None
     if predictions or file is not None:
         if direction == "up" or beyond:
             raise InvalidInput(

@@ -9,6 +9,7 @@ import click
 
 from stead.cli import output
 from stead.cli.common import connect, model_names, split_ref
+from stead.cli.signing import signers
 from stead.errors import InvalidInput
 from stead.runtime.journal import clean_path
 
@@ -140,6 +141,20 @@ def models_get(ref: str, folder: Path) -> None:
     output.note(f"{version.ref}: {len(logged.files)} files")
 
 
+@models.command("card")
+@click.argument("ref", metavar="MODEL[@VERSION]", shell_complete=model_names)
+def models_card(ref: str) -> None:
+    """A version's model card: Markdown with the head that the Hugging Face Hub reads."""
+    print(connect().call("lineage.model_card", ref=ref), end="")
+
+
+@models.command("bom")
+@click.argument("ref", metavar="MODEL[@VERSION]", shell_complete=model_names)
+def models_bom(ref: str) -> None:
+    """A version's bill of materials: a CycloneDX document with model card, data and packages."""
+    output.print_json(connect().call("lineage.bom", ref=ref))
+
+
 @models.command("alias")
 @click.argument("ref", metavar="MODEL@VERSION", shell_complete=model_names)
 @click.argument("alias")
@@ -150,3 +165,6 @@ def models_alias(ref: str, alias: str) -> None:
         raise InvalidInput("version-missing", f"{ref!r} names no version", hint=f"stead models alias {name}@1 {alias}")
     connect().call("models.set_alias", model=name, alias=alias, version=number)
     output.note(f"{alias} of {name} is version {number}")
+
+
+models.add_command(signers)

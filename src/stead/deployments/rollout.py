@@ -50,7 +50,19 @@ class _Rollout:
         self.keeper = keeper
 
     def requested(self, deployment: Deployment) -> None:
-        """Ask the gateways to keep the version warm."""
+        """Ask the gateways to keep the version warm, once it is known whose files these are, where the model requires that: loading runs code."""
+        ref = f"{deployment.model}@{deployment.version}"
+        if deployment.kind != "rollback":
+            signed = gates.signature(self.store, ref, deployment=deployment.id)
+            if signed is not None and signed.outcome == "failed":
+                hint = f"stead sign {ref} --key KEY; stead models signers {deployment.model} tells which keys count"
+                self._refuse(
+                    deployment,
+                    signed,
+                    Refused("signature-refused", f"{ref} is not loaded: {signed.summary}", hint=hint),
+                    [],
+                )
+                return
         self.keeper.report("asking the gateway to load the version", 0, 4)
         with self.keeper.write("deployments.prepare") as tx:
             route = serving.route_in(tx, deployment.model)
@@ -104,20 +116,25 @@ class _Rollout:
             f"{ref} does not answer as it was trained: {verdict.summary}",
             hint=f"stead env diff {ref}; or stead deploy {ref} --override parity --reason …",
         )
+        self._refuse(deployment, verdict, error, ["parity"])
+
+    def _refuse(self, deployment: Deployment, verdict: gates.Verdict, error: Refused, override: list[str]) -> None:
+        """End it as refused by a gate; `override` names the gates that its undo would override."""
+        forced: dict[str, Any] = {"model": deployment.model, "version": deployment.version}
+        instead = "let a person override the gate, with a reason" if override else "let who holds a key sign it"
         with self.keeper.write("deployments.refuse") as tx:
             operations.let_go(tx, self.store, deployment)
             operations.advance(tx, deployment, "refused", verdict.summary, error=error.as_dict()["error"], ended=True)
-            forced = {"model": deployment.model, "version": deployment.version, "override": ["parity"]}
             operations.record_end(
                 tx,
                 "agent",
                 deployment,
                 "deployment.refused",
-                f"parity refused {ref}: {verdict.summary}",
+                f"{verdict.gate} refused {deployment.model}@{deployment.version}: {verdict.summary}",
                 None,
                 verdict.evidence,
-                undo=ledger.Undo("deployments.deploy", forced),
-                alternatives=["let a person override the gate, with a reason"],
+                undo=ledger.Undo("deployments.deploy", forced | ({"override": override} if override else {})),
+                alternatives=[instead],
             )
 
     def _onward(self, tx: sa.Connection, deployment: Deployment, note: str) -> None:

@@ -1,11 +1,12 @@
 """Gates: what a version must pass before it goes further.
 
 `TRAINED` are those that a training comes to when its version is registered (`trained`); `parity` asks the real endpoint
-before any traffic does. Each verdict is kept with its evidence, and a person can override one with a reason.
+before any traffic does, `signature` whether a trusted key signed it before it is loaded. Each verdict is kept with its evidence, and a person can override one with a reason.
 """
 
 from stead.gates.golden import compare_golden
 from stead.gates.parity import parity
+from stead.gates.signature import signature
 from stead.gates.trained import TRAINED
 from stead.gates.types import GATES, Verdict
 from stead.gates.verdicts import keep_verdict, list_verdicts, refused_in
@@ -22,4 +23,5 @@ __all__ = [
     "list_verdicts",
     "parity",
     "refused_in",
+    "signature",
 ]

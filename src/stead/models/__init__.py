@@ -21,7 +21,17 @@ from stead.models.registry import (
     set_settings_in,
     set_tag,
 )
-from stead.models.types import Edge, LoggedModel, Model, ModelFile, Version
+from stead.models.signing import (
+    add_signature,
+    fingerprint,
+    list_signatures,
+    new_key,
+    require_signature,
+    sign_folder,
+    signers,
+    verify_signatures,
+)
+from stead.models.types import Edge, LoggedModel, Model, ModelFile, Signature, Verified, Version
 
 OPERATIONS = {
     "read": (
@@ -30,9 +40,21 @@ OPERATIONS = {
         "get_version",
         "list_logged_models",
         "list_models",
+        "list_signatures",
         "list_versions",
+        "verify_signatures",
     ),
-    "write": ("archive_version", "delete_alias", "describe", "log_files", "register", "set_alias", "set_tag"),
+    "admin": ("require_signature",),
+    "write": (
+        "add_signature",
+        "archive_version",
+        "delete_alias",
+        "describe",
+        "log_files",
+        "register",
+        "set_alias",
+        "set_tag",
+    ),
 }
 
 __all__ = [
@@ -41,29 +63,39 @@ __all__ = [
     "LoggedModel",
     "Model",
     "ModelFile",
+    "Signature",
+    "Verified",
     "Version",
+    "add_signature",
     "archive_version",
     "arrows_of",
     "delete_alias",
     "delete_alias_in",
     "describe",
+    "fingerprint",
     "get_logged_model",
     "get_model",
     "get_version",
     "link",
     "list_logged_models",
     "list_models",
+    "list_signatures",
     "list_versions",
     "log_files",
     "log_model",
     "materialise",
     "metrics_of",
+    "new_key",
     "policy_of",
     "register",
+    "require_signature",
     "rollout_of",
     "set_alias",
     "set_alias_in",
     "set_level_in",
     "set_settings_in",
     "set_tag",
+    "sign_folder",
+    "signers",
+    "verify_signatures",
 ]

@@ -65,6 +65,19 @@ tags = sa.Table(
     sa.Column("value", sa.Text, nullable=False),
 )
 
+signatures = sa.Table(
+    "model_signatures",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("bundle", sa.String(64), nullable=False),  # blob: Sigstore bundle
+    sa.Column("key", sa.Text, nullable=False),  # SHA-256 of the public key
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Index("uq_model_signatures", "model", "version", "bundle", unique=True),
+)
+
 edges = sa.Table(
     "lineage_edges",
     metadata,

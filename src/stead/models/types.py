@@ -70,6 +70,32 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Signature:
+    """That somebody vouches for a version's files."""
+
+    id: int
+    model: str
+    version: int
+    bundle: str
+    """Blob: the Sigstore bundle."""
+    key: str
+    """SHA-256 of the public key that it names."""
+    by: str
+    at: int
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Whether a version's files are signed by one of the keys that were asked for."""
+
+    ref: str
+    valid: bool
+    key: str
+    """SHA-256 of the public key whose signature holds; empty where none does."""
+    said: str
+
+
+@dataclass(frozen=True)
 class Edge:
     """One arrow of the lineage: `source` went into `target`."""
 

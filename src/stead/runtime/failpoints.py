@@ -62,6 +62,8 @@ REGISTRY: dict[str, str] = {
     "models.log": "a logged model, whose files are in the store before",
     "models.materialise": "a model's folder is whole under its name or has none",
     "models.register": "a version with its number, lineage and ledger entry",
+    "models.require": "whether a model's versions need a signature, and the ledger entry",
+    "models.sign": "a signature of a version and its ledger entry",
     "models.tag": "a tag and its ledger entry",
     "monitors.deliver": "a message about an incident is being sent, was sent, or is tried again",
     "monitors.incident": "an incident that a person opens or resolves, its ledger entry and its messages",

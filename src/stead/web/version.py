@@ -53,6 +53,7 @@ def one(request: Request) -> Response:
         verdict_chips=VERDICTS,
         again=again,
         again_chips=AGAIN,
+        signatures=models.list_signatures(store, version.ref),
         deployments=made,
         differences=differences(store, version, logged),
         environment=environments.get(store, logged.environment),

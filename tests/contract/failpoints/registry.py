@@ -115,6 +115,22 @@ def _given_up(store: Store) -> bool:
     return [job.state for job in jobs.list_jobs(store)] == ["failed"]
 
 
+def _sign(root: Path, point: str) -> None:
+    store = new_store(root / "s")
+    _version(store)
+    models.new_key(root / "k.pem")
+    made = models.get_logged_model(store, models.get_version(store, "m@1").logged_model)
+    bundle = store.blobs.put(models.sign_folder(models.materialise(store, made.id), root / "k.pem"))
+    script = f"{BEGIN}models.add_signature(store, 'm', 1, {bundle!r})"
+    dies(point, script, str(root / "s"))
+    happened = point.partition("#")[0].endswith(":after")
+    assert len(models.list_signatures(store, "m@1")) == happened
+    models.add_signature(store, "m", 1, bundle)
+    assert len(models.list_signatures(store, "m@1")) == 1
+    assert [entry.action for entry in ledger.list_entries(store)].count("version.signed") == 1
+    store.close()
+
+
 POINTS: dict[str, Scenario] = {
     "api.token": one_change(
         "from stead.api.tokens import create_token\ncreate_token(store, 'ci')",
@@ -139,6 +155,13 @@ POINTS: dict[str, Scenario] = {
         prepare=_version,
         entries=1,
     ),
+    "models.require": one_change(
+        "models.require_signature(store, 'm', keys=[])",
+        lambda s: "signers" in models.get_model(s, "m").settings,
+        prepare=_version,
+        entries=1,
+    ),
+    "models.sign": _sign,
     "models.tag": one_change(
         "models.set_tag(store, 'm', 'k', 'v')",
         lambda s: models.get_model(s, "m").tags == {"k": "v"},
