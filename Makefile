@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench docs lock
+.PHONY: demo test test-torch check bench docs lock
 .DEFAULT_GOAL := demo
 
 demo:  ## the whole way on real data; UP=1 leaves the pages running
@@ -12,6 +12,19 @@ demo:  ## the whole way on real data; UP=1 leaves the pages running
 test:
 	@$(PYTHON) tools/prepare.py test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# pip takes the newest build that its index has. Where that is one for GPUs, which is large and not needed here:
+# make test-torch TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+test-torch:  ## models of PyTorch, in .venv-torch
+	@$(PYTHON) tools/prepare.py test
+	@test -f .venv-torch/.ready || ( \
+		$(BIN)/python -m venv .venv-torch && \
+		.venv-torch/bin/python -m pip install --quiet $(TORCH) && \
+		$(BIN)/uv pip install --quiet --python .venv-torch/bin/python --require-hashes -r requirements-dev.lock && \
+		$(BIN)/uv pip install --quiet --python .venv-torch/bin/python --no-deps --editable . && \
+		touch .venv-torch/.ready )
+	@OMP_NUM_THREADS=1 .venv-torch/bin/python -m pytest tests/pytorch $(ARGS)
 
 check:
 	@$(PYTHON) tools/prepare.py test

@@ -28,6 +28,8 @@ from stead.store import Blobs, Store, open_store
 signal.signal(signal.SIGINT, signal.default_int_handler)
 """Started in the background of a script this process ignores Ctrl-C, and so would every process that a test starts."""
 
+collect_ignore = [] if importlib.util.find_spec("torch") else ["pytorch"]
+"""`make test-torch` runs them, in an environment that has it."""
 BLOBS = ["local", "s3"]
 DATABASES = ["sqlite", "postgres"]
 

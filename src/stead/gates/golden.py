@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stead.gates.types import Verdict
-from stead.runtime.formats.sameness import same
+from stead.runtime.formats.sameness import EXACT, Tolerance, same
 
 
 def compare_golden(
@@ -79,7 +79,7 @@ def _first_feature(golden: Any, served: Any) -> dict[str, Any] | None:
 
 def _output(golden: Mapping[str, Any], served: Mapping[str, Any]) -> dict[str, Any] | None:
     then, now = golden["outputs"], served.get("outputs") or []
-    rows = _differing(then, now)
+    rows = _differing(then, now, Tolerance(*golden.get("tolerance", ())))
     if not rows:
         return None
     a, b = _at(then, rows[0]), _at(now, rows[0])
@@ -96,10 +96,10 @@ def _output(golden: Mapping[str, Any], served: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _differing(then: Sequence[Any], now: Sequence[Any]) -> list[int]:
+def _differing(then: Sequence[Any], now: Sequence[Any], within: Tolerance = EXACT) -> list[int]:
     """Rows whose values differ; a row that only one side has differs."""
     common = min(len(then), len(now))
-    rows = [row for row in range(common) if not same(then[row], now[row])]
+    rows = [row for row in range(common) if not same(then[row], now[row], within)]
     return rows + list(range(common, max(len(then), len(now))))
 
 

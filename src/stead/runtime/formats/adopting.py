@@ -11,6 +11,7 @@ from stead.errors import InvalidInput, NotFound
 from stead.runtime import protocols
 from stead.runtime.formats import libraries, portable, reading
 from stead.runtime.formats.predicting import Predictor, golden_columns, load
+from stead.runtime.formats.sameness import near
 from stead.runtime.formats.saving import as_given, write_json
 from stead.runtime.formats.writing import MODULES
 
@@ -36,6 +37,8 @@ def adopt(source: Path, folder: Path, *, input_example: Any = None) -> dict[str,
     if inputs is not None:
         golden = {"inputs": inputs, "features": None, "outputs": None, "libraries": versions}
         golden |= _answers(predictor, golden) | {"python": platform.python_version()}
+        if predictor.flavor in reading.TENSORS:
+            golden["tolerance"] = near(golden["outputs"])
         (folder / "stead").mkdir(exist_ok=True)
         write_json(folder / "stead" / "golden.json", golden)
     return {

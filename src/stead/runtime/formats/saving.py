@@ -14,7 +14,7 @@ from typing import Any
 
 from stead.errors import Failed, InvalidInput, NotFound
 from stead.runtime.formats import checks, libraries, mlmodel, portable, reading
-from stead.runtime.formats.sameness import same
+from stead.runtime.formats.sameness import Tolerance, near, same
 from stead.runtime.formats.signature import describe, mlflow_signature, rows_to_columns
 from stead.runtime.formats.writing import MODULES, Written, family, onnx_columns, write_estimator, write_torch
 
@@ -250,6 +250,8 @@ def _golden(estimator: Any, folder: Path, config: dict[str, Any], rows: Any, mad
     outputs = [portable.plain(value) for value in _as_list(answered)]
     golden = {"inputs": inputs, "features": features, "outputs": outputs}
     golden |= {"libraries": config["libraries"], "python": config["python"]}
+    if config["flavor"] in reading.TENSORS:
+        golden["tolerance"] = near(outputs)
     write_json(folder / "stead" / "golden.json", golden)
     return outputs
 
@@ -270,9 +272,10 @@ def _check_roundtrip(folder: Path) -> None:
 
         inputs = np.array(inputs, dtype=predictor.config["dtype"])
     again = [portable.plain(value) for value in _as_list(predictor.predict(predictor.check(inputs)))]
-    if not same(golden["outputs"], again):
+    within = Tolerance(*golden.get("tolerance", ()))
+    if not same(golden["outputs"], again, within):
         pairs = enumerate(zip(golden["outputs"], again, strict=False))
-        row = next((number for number, pair in pairs if not same(*pair)), 0)
+        row = next((number for number, pair in pairs if not same(*pair, within)), 0)
         raise Failed(
             "model-roundtrip",
             f"the saved model does not answer as the one in memory: row {row} gives {again[row]}, not {golden['outputs'][row]}",
