@@ -14,7 +14,7 @@ import pytest
 
 from stead import environments, jobs, models, pipelines, runs
 from stead.config import load_project, load_settings
-from stead.errors import InvalidInput
+from stead.errors import InvalidInput, NotFound
 from stead.processes.handlers import handlers
 from stead.store import Store
 from tests.conftest import new_store
@@ -170,3 +170,24 @@ def test_a_reproduction_compares_the_machine(made: tuple[Store, Path]) -> None:
     assert found["verdict"] == "identical", "a forest does not ask the BLAS"
     kernel = found["evidence"]["facts"]["blas kernel"]
     assert kernel[0] != kernel[1] == other
+
+
+def test_packages_that_cannot_be_had_again_are_named_before_anything_runs(
+    made: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store, _ = made
+    logged = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model)
+    python = environments.made(store, logged.environment)
+    assert python is not None
+    folder, aside = python.parent.parent, tmp_path / "aside"
+    folder.rename(aside)  # another machine, which has nothing cached and reaches no index
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    before = len(jobs.list_jobs(store))
+    with pytest.raises(NotFound) as refused:
+        pipelines.reproduce(store, "tiny@1")
+    aside.rename(folder)
+    assert refused.value.code == "reproduce-missing" and len(jobs.list_jobs(store)) == before
+    assert "the package scikit-learn is neither kept nor cached" in refused.value.message
+    assert jobs.cancel_job(store, pipelines.reproduce(store, "tiny@1").id).state == "cancelled"

@@ -50,6 +50,7 @@ ELSEWHERE = {
     "deployments.step": "contract/serving/test_canary.py",
     "jobs.": "contract/test_jobs.py",
     "models.": "contract/test_registry.py",
+    "environments.vendor": "unit/environments/test_vendoring.py",
     "environments.": "unit/environments/test_creation.py",
     "pipelines.": "contract/test_pipelines.py",
 }

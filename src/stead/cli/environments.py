@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stead.cli import output
-from stead.cli.common import connect, model_names, project_or_none
+from stead.cli.common import connect, follow, model_names, project_or_none
 from stead.cli.output import Bar
 from stead.errors import Failed, InvalidInput
 
@@ -121,6 +121,23 @@ def env_build(target: str, as_json: bool) -> Any:
         return {"digest": digest, "python": str(python)}
     print(python)
     return None
+
+
+@env.command("vendor")
+@click.argument("target", metavar=TARGET, shell_complete=model_names)
+@click.option("--no-wait", is_flag=True, help="Return when the job is queued; an agent does it.")
+@output.json_option
+def env_vendor(target: str, no_wait: bool, as_json: bool) -> Any:
+    """Keep the wheels of an environment in the store: it can be made whatever becomes of the index."""
+    caller = connect()
+    job = caller.call("environments.vendor", digest=_target(caller, target)[0].digest)
+    if no_wait:
+        output.note(f"job {job.id[-12:]} waits: stead jobs log --follow {job.id[-12:]}")
+        return job
+    result = follow(caller, job).result or {}
+    if not as_json:
+        print(f"{result['kept']} wheels of {result['environment'][:12]} are kept, {result['new']} of them new")
+    return result
 
 
 @env.command("check")

@@ -13,8 +13,9 @@ from stead.environments.operations import add, get, list_environments
 from stead.environments.requirements import Requirements, read_requirements
 from stead.environments.running import draft_running, lock_running
 from stead.environments.types import Difference, Environment, Wheel
+from stead.environments.vendoring import fetch_all, run_vendor, unobtainable, vendor, vendored
 
-OPERATIONS = {"read": ("compare", "get", "list_environments"), "write": ("add",)}
+OPERATIONS = {"read": ("compare", "get", "list_environments"), "write": ("add", "vendor")}
 
 __all__ = [
     "CHECKED",
@@ -29,12 +30,17 @@ __all__ = [
     "compare",
     "draft_running",
     "ensure",
+    "fetch_all",
     "get",
     "list_environments",
     "lock",
     "lock_running",
     "made",
     "read_requirements",
+    "run_vendor",
     "runtime_path",
+    "unobtainable",
     "variables",
+    "vendor",
+    "vendored",
 ]

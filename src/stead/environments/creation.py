@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import blake3
+from packaging.utils import canonicalize_name
 
 from stead import errors
 from stead.environments.bytecode import borrow
@@ -19,6 +20,7 @@ from stead.environments.locking import here
 from stead.environments.operations import get
 from stead.environments.types import Environment
 from stead.environments.uv import Progress, UvFailed, failed, run_uv
+from stead.environments.vendoring import vendored
 from stead.errors import Failed, Unreachable
 from stead.runtime.failpoints import check_registered, failpoint
 from stead.runtime.ids import new_id
@@ -168,7 +170,13 @@ def _build(store: Store, environment: Environment, building: Path, progress: Pro
         try:
             run_uv([*command, "--offline"])  # what is cached is checked by its hashes, and asks no index
         except (UvFailed, Unreachable):
-            run_uv(command, progress=progress)
+            kept = vendored(store, environment)
+            for wheel in kept:
+                store.blobs.fetch(wheel.digest, wheels / wheel.filename)
+            whole = environment.packages.keys() <= {
+                canonicalize_name(each.name) for each in (*kept, *environment.wheels)
+            }
+            run_uv([*command, "--offline", "--no-index"] if whole else command, progress=progress)
     except UvFailed as error:
         failed(error, doing, hint=f"stead env show {environment.digest[:12]}")
     except OSError as error:

@@ -25,6 +25,20 @@ def pin_wheels(text: str, wheels: Sequence[Path]) -> str:
     return text
 
 
+def parse_hashes(text: str) -> dict[str, set[str]]:
+    """The SHA-256 of each file that a lock allows, by package.
+
+    >>> parse_hashes("six==1.16.0 --hash=sha256:" + "a" * 64) == {"six": {"a" * 64}}
+    True
+    """
+    lines = re.sub(r"\\\r?\n", " ", text).splitlines()
+    found: dict[str, set[str]] = {}
+    for line in lines:
+        if match := re.match(r"[A-Za-z0-9][\w.-]*", line):
+            found.setdefault(canonicalize_name(match[0]), set()).update(re.findall(r"sha256:([0-9a-f]{64})", line))
+    return found
+
+
 def parse_lock(text: str) -> dict[str, str]:
     """Name and version of everything in a lock.
 

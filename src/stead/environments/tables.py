@@ -17,6 +17,16 @@ environments = sa.Table(
     sa.Column("created_at", sa.BigInteger, nullable=False),
 )
 
+environment_wheels = sa.Table(
+    "environment_wheels",
+    metadata,
+    sa.Column("sha256", sa.String(64), primary_key=True),  # as locks name it
+    sa.Column("filename", sa.Text, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),  # blob
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+
 lock_inputs = sa.Table(
     "environment_inputs",
     metadata,

@@ -72,6 +72,9 @@ def _missing(store: Store, logged: models.LoggedModel) -> Iterator[str]:
         environment = environments.get(store, logged.environment)
         if not store.blobs.has(environment.lock):
             yield f"the lock {environment.digest[:12]} is gone"
+        elif environments.made(store, environment.digest) is None:
+            for name, why in environments.unobtainable(store, environment).items():
+                yield f"the package {name} {why}"
     except SteadError as error:
         yield f"its environment: {error.message}"
     if GOLDEN not in logged.files:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from stead import deployments, gates, pipelines
+from stead import deployments, environments, gates, pipelines
 from stead.config import Settings
 from stead.jobs import Handler
 
 LANES: dict[str, tuple[str, ...]] = {
     "deploy": ("deploy",),
-    "work": ("train", "ingest", "compare", "backtest", "reproduce"),
+    "work": ("train", "ingest", "compare", "backtest", "reproduce", "vendor"),
 }
 """Kinds that share one worker thread of the agent: a long training never keeps a deployment waiting."""
 
@@ -24,5 +24,6 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         "compare": partial(pipelines.run_compare, allow=allow),
         "backtest": partial(pipelines.run_backtest, allow=allow),
         "reproduce": partial(pipelines.run_reproduction, allow=allow),
+        "vendor": environments.run_vendor,
         "deploy": deployments.run_deployment,
     }

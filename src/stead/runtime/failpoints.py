@@ -41,6 +41,7 @@ REGISTRY: dict[str, str] = {
     "environments.add": "a lock and the memory of what it was made from",
     "environments.ensure": "an environment is whole under its name or has none",
     "environments.runtime": "the folder with stead's runtime is whole under its name or has none",
+    "environments.vendor": "a copy of a wheel, whose bytes are in the store before",
     "gates.recipe": "the evidence of a changed recipe, and what it took of the year's budget",
     "gates.verdict": "a gate's verdict with its evidence",
     "jobs.agent_beat": "an agent's sign of life",
