@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sign": ("stead.cli.signing", "Sign a version's files, so that others can tell whose they are."),
     "verify": ("stead.cli.signing", "Whether a trusted key signed a version's files."),
     "env": ("stead.cli.environments", "Environments: list, show, diff, check, build, vendor."),
+    "image": ("stead.cli.images", "Container images: build one of a version, make a base."),
     "deploy": ("stead.cli.deploying", "Let a version take over the model's route."),
     "rollback": ("stead.cli.deploying", "Go back to the last good version, at once."),
     "undeploy": ("stead.cli.deploying", "Take a model out of service."),

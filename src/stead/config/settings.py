@@ -101,6 +101,24 @@ SETTINGS: dict[str, Setting] = {
             least=0,
         ),
         Setting(
+            "image_base",
+            str,
+            "",
+            "What images are built on: a reference `name@sha256:…` or a folder with an OCI layout; default what `stead image base` made.",
+        ),
+        Setting(
+            "container_engine",
+            str,
+            "",
+            "Command of the container engine, such as `docker` or `podman --runtime runc`; default podman, else docker.",
+        ),
+        Setting(
+            "container_options",
+            str,
+            "",
+            "Further options for each container that stead runs, such as `--ulimit nofile=1024:1024 --memory 2g`.",
+        ),
+        Setting(
             "incident_webhook",
             str,
             "",

@@ -7,7 +7,7 @@ a second. stead itself is never in it: `runtime_path` is put on the path of the 
 from stead.environments.checking import COLUMNS as CHECKED
 from stead.environments.checking import check
 from stead.environments.comparison import compare, variables
-from stead.environments.creation import ensure, made, runtime_path
+from stead.environments.creation import ensure, made, runtime_files, runtime_path
 from stead.environments.locking import Draft, lock
 from stead.environments.operations import add, get, list_environments
 from stead.environments.requirements import Requirements, read_requirements
@@ -38,6 +38,7 @@ __all__ = [
     "made",
     "read_requirements",
     "run_vendor",
+    "runtime_files",
     "runtime_path",
     "unobtainable",
     "variables",

@@ -74,10 +74,7 @@ def made(store: Store, digest: str) -> Path | None:
 
 def runtime_path(store: Store) -> Path:
     """The folder for the PYTHONPATH of a job or worker: `stead` as far as it runs there, made once per content."""
-    source = Path(errors.__file__).parent
-    files = [source / "__init__.py", source / "errors.py", *sorted((source / "runtime").rglob("*.py"))]
-    files += [source / "stats" / "__init__.py", source / "stats" / "losses.py"]
-    content = {str(path.relative_to(source)): path.read_bytes() for path in files}
+    content = runtime_files()
     hasher = blake3.blake3()
     for name, data in content.items():
         hasher.update(f"{name}\0{len(data)}\0".encode() + data)
@@ -87,7 +84,7 @@ def runtime_path(store: Store) -> Path:
     building = target.parent / f".{target.name}-{new_id()[-12:]}"
     try:
         for name, data in content.items():
-            path = building / "stead" / name
+            path = building / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         try:
@@ -102,6 +99,14 @@ def runtime_path(store: Store) -> Path:
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return target
+
+
+def runtime_files() -> dict[str, bytes]:
+    """`stead` as far as it runs in a model's environment: path and content, in the same order always."""
+    source = Path(errors.__file__).parent
+    files = [source / "__init__.py", source / "errors.py", *sorted((source / "runtime").rglob("*.py"))]
+    files += [source / "stats" / "__init__.py", source / "stats" / "losses.py"]
+    return {path.relative_to(source.parent).as_posix(): path.read_bytes() for path in files}
 
 
 def move(source: Path, target: Path, point: str) -> None:

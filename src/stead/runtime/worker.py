@@ -1,6 +1,7 @@
 """The process that predicts: `python -m stead.runtime.worker --fd N`, inside a model's environment.
 
-It speaks frames over an inherited socket, so there is no file or port that anybody else could open. It holds one or more
+It speaks frames over an inherited socket, so there is no file or port that anybody else could open; from inside an image it
+connects to a socket in a folder that is mounted there (`--socket PATH`) and only there. It holds one or more
 versions, takes every request that has arrived (64 at most), makes one predict call for those of the same version and
 shape, and answers them all at once: a call for 32 rows costs hardly more than one for a single row. The version with the
 most requests goes first; another one's wait, to become more, for a few calls at most. Nobody waits for a timer. When
@@ -345,12 +346,16 @@ def _leave_with(fd: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stead.runtime.worker")
-    parser.add_argument("--fd", type=int, required=True)
-    fd = parser.parse_args().fd
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--fd", type=int)
+    where.add_argument("--socket")
+    asked = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the gateway, which drains first
-    connection = socket.socket(fileno=fd)
+    connection = socket.socket(socket.AF_UNIX) if asked.fd is None else socket.socket(fileno=asked.fd)
+    if asked.socket:
+        connection.connect(asked.socket)
     connection.setblocking(True)
-    threading.Thread(target=_leave_with, args=(fd,), daemon=True).start()
+    threading.Thread(target=_leave_with, args=(connection.fileno(),), daemon=True).start()
 
     Worker(connection).run()
     sys.stdout.flush()

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from typing import Any, Literal
 
@@ -21,7 +20,8 @@ from stead.config import Settings
 from stead.errors import Forbidden, InvalidInput, NotFound, SteadError, Unreachable, did_you_mean
 from stead.jobs import Limits
 from stead.predictions import Logged, PredictionLog
-from stead.runtime import frames, keys, protocols
+from stead.runtime import addresses, frames, keys, protocols
+from stead.runtime.addresses import CSV, INVOCATIONS, STEAD, V2, Asked
 from stead.runtime.clock import checked_ms, now_ms, to_ms
 from stead.runtime.frames import Frame
 from stead.runtime.ids import new_id
@@ -34,7 +34,6 @@ from stead.serving.workers import Launch, Pool
 from stead.store import Store
 
 _VERSION = version_of("stead")
-STEAD, INVOCATIONS, CSV, V2 = (protocols.PROTOCOLS.index(name) for name in ("stead", "invocations", "csv", "v2"))
 SYNC_S = 1.0
 SWEEP_S = 0.25
 _JSON = b"application/json"
@@ -76,7 +75,7 @@ class Gateway:
         self._aside = PredictionLog(store, self._name, kind="shadows")
         self._finished: list[tuple[Call, Frame]] = []
         self._held = 0
-        self._paths: dict[str, _Asked] = {}
+        self._paths: dict[str, Asked] = {}
         self._labels = asyncio.Lock()
         self._loops: list[asyncio.Task[None]] = []
         self._started = time.time()
@@ -149,7 +148,7 @@ class Gateway:
             asked = self._paths.get(path)
             if asked is None:
                 protocol = V2 if path.startswith("/v2") else STEAD
-                asked = _asked(path.split("/")[1:])
+                asked = addresses.asked(path.split("/")[1:])
                 if asked.kind and self.follower.knows(asked.model) and len(self._paths) < 4096:
                     self._paths[path] = asked
             protocol = asked.protocol
@@ -186,7 +185,7 @@ class Gateway:
 
     # predictions
 
-    async def _predicted(self, method: str, asked: _Asked, protocol: int, head: Head, receive: Receive) -> _Reply:
+    async def _predicted(self, method: str, asked: Asked, protocol: int, head: Head, receive: Receive) -> _Reply:
         """A prediction or an explanation, through a worker."""
         if method != "POST":
             raise _MethodNotAllowed("method-not-allowed", f"send a POST, not {method}")
@@ -389,8 +388,7 @@ class Gateway:
             case ["metrics"]:
                 return 200, self._prometheus().encode(), [], b"text/plain; version=0.0.4; charset=utf-8"
             case ["v2"]:
-                about = {"name": "stead", "version": _VERSION, "extensions": ["binary_tensor_data"]}
-                return 200, _json(about), [], _JSON
+                return 200, _json(addresses.about_server(_VERSION)), [], _JSON
             case ["v2", "health", "live"]:
                 return 200, b"", [], _JSON
             case ["v2", "health", "ready"]:
@@ -402,7 +400,7 @@ class Gateway:
     def _v2_model(self, model: str, rest: list[str]) -> _Reply | None:
         version = None
         if len(rest) >= 2 and rest[0] == "versions":
-            version, rest = _version(rest[1]), rest[2:]
+            version, rest = addresses.version_number(rest[1]), rest[2:]
         versions = self.follower.versions(model)
         known = bool(versions) if version is None else version in versions
         if rest == ["ready"]:
@@ -414,14 +412,7 @@ class Gateway:
         split = self.follower.splits.get(model)
         first = split.arms[0].version if split and split.arms else versions[-1]
         facts = self.follower.targets[model, first if version is None else version].facts
-        signature = facts.signature or {}
-        about = {
-            "name": model,
-            "versions": [str(v) for v in versions],
-            "platform": f"stead_{facts.flavor}",
-            "inputs": [_tensor(column, f"input-{n}") for n, column in enumerate(signature.get("inputs") or ())],
-            "outputs": [_tensor(column, "predict") for column in signature.get("outputs") or [{}]],
-        }
+        about = addresses.about_model(model, versions, facts.flavor, facts.signature)
         return 200, _json(about), [], _JSON
 
     async def _take_labels(self, head: Head, receive: Receive) -> _Reply:
@@ -485,74 +476,9 @@ class _MethodNotAllowed(InvalidInput):
     http_status = 405
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What a path means. `kind` is 0 where it is none of predictions; an empty model is the only one that there is."""
-
-    parts: list[str]
-    protocol: int
-    kind: int = 0
-    model: str = ""
-    version: int | None = None
-
-
-def _asked(parts: list[str]) -> _Asked:
-    match parts:
-        case ["predict", model]:
-            return _Asked(parts, STEAD, frames.PREDICT, model)
-        case ["predict", model, "versions", version]:
-            return _Asked(parts, STEAD, frames.PREDICT, model, _version(version))
-        case ["explain", model, "versions", version]:
-            return _Asked(parts, STEAD, frames.EXPLAIN, model, _version(version))
-        case ["invocations"]:
-            return _Asked(parts, INVOCATIONS, frames.PREDICT)
-        case ["models", model, "invocations"]:
-            return _Asked(parts, INVOCATIONS, frames.PREDICT, model)
-        case ["v2", "models", model, "infer"]:
-            return _Asked(parts, V2, frames.PREDICT, model)
-        case ["v2", "models", model, "versions", version, "infer"]:
-            return _Asked(parts, V2, frames.PREDICT, model, _version(version))
-    return _Asked(parts, V2 if parts[0] == "v2" else STEAD)
-
-
-def _version(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise InvalidInput("version-invalid", f"{text[:40]!r} is no version number")
-    return int(text)
-
-
 def _event_time(text: str) -> int:
     digits = text.removeprefix("-")
     return checked_ms(int(text) if digits.isascii() and digits.isdigit() and len(digits) < 16 else to_ms(text))
-
-
-_V2_TYPES = {
-    "boolean": "BOOL",
-    "integer": "INT32",
-    "long": "INT64",
-    "float": "FP32",
-    "double": "FP64",
-}
-
-
-_V2_DTYPES = {"bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64"}
-
-
-def _tensor(column: dict[str, Any], name: str) -> dict[str, Any]:
-    """A column or an array of a signature as V2 describes tensors.
-
-    >>> _tensor({"type": "tensor", "tensor-spec": {"dtype": "int64", "shape": [-1]}}, "predict")
-    {'name': 'predict', 'datatype': 'INT64', 'shape': [-1]}
-    """
-    if spec := column.get("tensor-spec"):
-        dtype = str(spec["dtype"])
-        kind = dtype.upper() if dtype.lstrip("u").startswith("int") else _V2_DTYPES.get(dtype, "BYTES")
-        return {"name": str(column.get("name") or name), "datatype": kind, "shape": list(spec["shape"])}
-    return {
-        "name": str(column.get("name") or name),
-        "datatype": _V2_TYPES.get(str(column.get("type")), "FP64" if not column else "BYTES"),
-        "shape": [-1, 1] if "type" in column else [-1],
-    }
 
 
 async def _reply(

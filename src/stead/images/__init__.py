@@ -1,0 +1,34 @@
+"""Container images of a version, written without a daemon, the same bytes each time: base, locked packages, runtime, model.
+
+`build` writes one into an OCI layout; `export`, `Engine.load`, `push` and `write_context` take it from there to a folder or
+file, into docker or podman, to a registry, or as a Dockerfile. `make_base` makes a base where no registry is reachable.
+"""
+
+from stead.images.building import Contents, build, of_environment, of_version, pool
+from stead.images.debian import make as make_base
+from stead.images.dockerfile import write_context
+from stead.images.engines import Engine, engine
+from stead.images.layout import Layout, export
+from stead.images.reading import OfStore, Reader
+from stead.images.registry import push
+from stead.images.types import PLATFORMS, Image, Platform
+
+__all__ = [
+    "PLATFORMS",
+    "Contents",
+    "Engine",
+    "Image",
+    "Layout",
+    "OfStore",
+    "Platform",
+    "Reader",
+    "build",
+    "engine",
+    "export",
+    "make_base",
+    "of_environment",
+    "of_version",
+    "pool",
+    "push",
+    "write_context",
+]

@@ -1,0 +1,259 @@
+"""OCI layouts: a folder with blobs by digest and an index; and the same as one tar, which `docker load` takes, too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from stead.errors import Failed, InvalidInput, NotFound
+from stead.images.types import DOCKER_INDEX, INDEX, MANIFEST, Descriptor, Image, Platform
+from stead.runtime.failpoints import check_registered, failpoint
+from stead.runtime.ids import new_id
+
+REF_NAME = "org.opencontainers.image.ref.name"
+STALE_S = 24 * 3600
+_PIECE = 1 << 20
+
+
+class Blob:
+    """A blob that is being written."""
+
+    def __init__(self, file: BinaryIO, media_type: str) -> None:
+        self.file: BinaryIO = file
+        self.descriptor = Descriptor("", 0, media_type)
+
+
+class Layout:
+    """The blobs of a layout: each is whole under its digest or absent."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, digest: str) -> Path:
+        """Where a blob lies or would lie. Raises InvalidInput (`digest-invalid`)."""
+        kind, _, digits = digest.partition(":")
+        if kind != "sha256" or len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
+            raise InvalidInput("digest-invalid", f"{digest[:100]!r} is no digest sha256:…")
+        return self.folder / "blobs" / "sha256" / digits
+
+    def has(self, blob: Descriptor) -> bool:
+        try:
+            return self.path(blob.digest).stat().st_size == blob.size
+        except FileNotFoundError:
+            return False
+
+    @contextmanager
+    def new(self, media_type: str, *, expected: str = "") -> Iterator[Blob]:
+        """A file whose bytes become a blob. Raises Failed (`image-corrupt`) where they are not what was expected, `disk-full`."""
+        place = self.folder / "blobs" / "sha256"
+        with spare(self.folder):
+            place.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=place, prefix=".part-")
+            try:
+                with os.fdopen(handle, "w+b") as file:
+                    blob = Blob(file, media_type)
+                    yield blob
+                    file.flush()
+                    os.fsync(file.fileno())
+                    file.seek(0)
+                    digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+                    blob.descriptor = Descriptor(digest, os.fstat(file.fileno()).st_size, media_type)
+                if expected and digest != expected:
+                    raise Failed("image-corrupt", f"what came as {expected[:19]}… is {digest[:19]}…", hint="try again")
+                os.chmod(name, 0o644)
+                moved(Path(name), self.path(digest), "images.blob")
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(name)
+
+    def put(self, data: bytes, media_type: str) -> Descriptor:
+        with self.new(media_type) as blob:
+            blob.file.write(data)
+        return blob.descriptor
+
+    def read(self, digest: str) -> bytes:
+        """A small blob, checked. Raises NotFound (`image-incomplete`), Failed (`image-corrupt`)."""
+        try:
+            data = self.path(digest).read_bytes()
+        except FileNotFoundError:
+            raise NotFound("image-incomplete", f"{self.folder} has no blob {digest[:19]}…") from None
+        if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+            raise Failed("image-corrupt", f"the blob {digest[:19]}… of {self.folder} is not what its name says")
+        return data
+
+    def document(self, digest: str) -> dict[str, Any]:
+        """A manifest, index or configuration."""
+        try:
+            found = json.loads(self.read(digest))
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise Failed("image-corrupt", f"the blob {digest[:19]}… of {self.folder} is no JSON object")
+        return found
+
+    def tidy(self) -> None:
+        """Remove what killed processes left behind a day ago or earlier."""
+        for left in self.folder.glob("blobs/sha256/.part-*"):
+            with suppress(FileNotFoundError):
+                if left.stat().st_mtime < time.time() - STALE_S:
+                    left.unlink()
+
+
+def as_json(value: Any) -> bytes:
+    """JSON whose bytes follow from the value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def manifest_digest(layout: Layout, platform: Platform) -> str:
+    """The manifest of a layout's only image for a platform. Raises NotFound (`image-unknown`, `image-platform`), InvalidInput."""
+    try:
+        index = json.loads((layout.folder / "index.json").read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        hint = "a folder with oci-layout and index.json, or a reference name@sha256:…"
+        raise NotFound("image-unknown", f"{layout.folder} is no OCI layout", hint=hint) from None
+    except ValueError:
+        raise Failed("image-corrupt", f"{layout.folder}/index.json is no JSON") from None
+    return chosen(index, platform, layout.document, str(layout.folder))
+
+
+def chosen(index: Mapping[str, Any], platform: Platform, read: Any, where: str) -> str:
+    """Of an index the digest of the manifest that fits the platform; `read` gives a document by digest."""
+    found: list[str] = []
+    for each in index.get("manifests", ()):
+        wanted = each.get("platform", {})
+        if each.get("mediaType") in (INDEX, DOCKER_INDEX):
+            with suppress(NotFound):
+                found.append(chosen(read(each["digest"]), platform, read, where))
+        elif not wanted:
+            config = read(read(each["digest"])["config"]["digest"])
+            if config.get("architecture") == platform.architecture:
+                found.append(each["digest"])
+        elif wanted.get("os") == "linux" and wanted.get("architecture") == platform.architecture:
+            found.append(each["digest"])
+    if not found:
+        raise NotFound(
+            "image-platform",
+            f"{where} has no image for linux/{platform.architecture}",
+            hint="name another base, or make one: stead image base",
+        )
+    if len(found) > 1:
+        raise InvalidInput("image-ambiguous", f"{where} has {len(found)} images for linux/{platform.architecture}")
+    return found[0]
+
+
+def blobs_of(layout: Layout, image: Image) -> list[Descriptor]:
+    """All blobs of an image, the manifest last."""
+    manifest = layout.document(image.digest)
+    told = [*manifest["layers"], manifest["config"]]
+    found = [Descriptor(each["digest"], each["size"], each["mediaType"]) for each in told]
+    return [*found, Descriptor(image.digest, layout.path(image.digest).stat().st_size, MANIFEST)]
+
+
+def export(image: Image, target: Path) -> Image:
+    """Write an image as a layout of its own: a folder, or one file where `target` ends in .tar; whole or not at all.
+
+    Raises Conflict where something else is there, Failed (`disk-full`).
+    """
+    if target.is_dir() and any(target.iterdir()) and not (target / "oci-layout").is_file():
+        raise InvalidInput("folder-not-empty", f"{target} is not empty and no OCI layout", hint="name a new folder")
+    building = target.parent / f".{target.name}-{new_id()[-12:]}"
+    try:
+        with spare(target):
+            building.parent.mkdir(parents=True, exist_ok=True)
+            if target.suffix == ".tar":
+                with open(building, "wb") as file:
+                    write_archive(image, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                moved(building, target, "images.export")
+                return image
+            _write_folder(image, building)
+            if target.exists():
+                shutil.rmtree(target)
+            moved(building, target, "images.export")
+    finally:
+        if building.is_dir():
+            shutil.rmtree(building, ignore_errors=True)
+        else:
+            building.unlink(missing_ok=True)
+    return replace(image, layout=str(target))
+
+
+def _write_folder(image: Image, folder: Path) -> None:
+    layout = Layout(Path(image.layout))
+    (folder / "blobs" / "sha256").mkdir(parents=True)
+    for blob in blobs_of(layout, image):
+        source, place = layout.path(blob.digest), Layout(folder).path(blob.digest)
+        try:
+            os.link(source, place)
+        except OSError:
+            shutil.copyfile(source, place)
+    for name, data in _fronts(image).items():
+        (folder / name).write_bytes(data)
+
+
+def write_archive(image: Image, out: IO[bytes]) -> None:
+    """A layout as a tar."""
+    layout = Layout(Path(image.layout))
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in _fronts(image).items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, BytesIO(data))
+        for blob in sorted(blobs_of(layout, image), key=lambda blob: blob.digest):
+            info = tarfile.TarInfo(f"blobs/{blob.digest.replace(':', '/')}")
+            info.size = blob.size
+            with open(layout.path(blob.digest), "rb") as file:
+                tar.addfile(info, file)
+
+
+def _fronts(image: Image) -> dict[str, bytes]:
+    """What makes a layout of blobs: OCI's own two files, and Docker's list of images."""
+    layout = Layout(Path(image.layout))
+    *_, manifest = blobs_of(layout, image)
+    architecture = image.platform.partition("/")[2]
+    entry = manifest.as_dict() | {
+        "platform": {"os": "linux", "architecture": architecture},
+        "annotations": {REF_NAME: image.name, "io.containerd.image.name": image.name},
+    }
+    place = "blobs/{}".format
+    legacy = {
+        "Config": place(image.config.replace(":", "/")),
+        "RepoTags": [image.name],
+        "Layers": [place(each["digest"].replace(":", "/")) for each in layout.document(image.digest)["layers"]],
+    }
+    return {
+        "oci-layout": as_json({"imageLayoutVersion": "1.0.0"}),
+        "index.json": as_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}),
+        "manifest.json": as_json([legacy]),
+    }
+
+
+def moved(source: Path, target: Path, point: str) -> None:
+    """Rename what is finished to its name."""
+    check_registered(point)
+    failpoint(f"{point}:before")
+    os.replace(source, target)
+    failpoint(f"{point}:after")
+
+
+@contextmanager
+def spare(place: Path) -> Iterator[None]:
+    """Raises Failed (`disk-full`) where a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise Failed(
+            "disk-full", f"could not write to {place}: {error.strerror}", hint="free space and try again"
+        ) from None

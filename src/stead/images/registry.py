@@ -1,0 +1,484 @@
+"""Registries: the OCI distribution protocol, as far as pulling a base and pushing an image need it.
+
+What fails for a while is tried again, a download goes on where it was cut off, so does an upload; each blob is checked by its
+digest, and the manifest comes last, so that nobody ever sees half an image.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stead.errors import Failed, Forbidden, InvalidInput, NotFound, Unreachable
+from stead.images.layout import Layout, blobs_of, chosen
+from stead.images.types import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Descriptor, Image, Platform
+
+if TYPE_CHECKING:
+    import httpx
+
+Progress = Callable[[str], None]
+T = TypeVar("T")
+ATTEMPTS = 6
+PAUSE_S = 0.5
+"""Before the second attempt; it doubles up to eight seconds."""
+TIMEOUT_S = 60.0
+LARGEST_MANIFEST = 8 << 20
+_PIECE = 1 << 20
+_HUB = "registry-1.docker.io"
+_ACCEPT = ", ".join((INDEX, MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST))
+_REFERENCE = re.compile(
+    r"(?P<scheme>https?://)?(?:(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::\d+)?|\[[0-9a-f:]+\](?::\d+)?)/)?"
+    r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)(?::(?P<tag>[A-Za-z0-9_][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A place in a registry."""
+
+    host: str
+    name: str
+    tag: str = ""
+    digest: str = ""
+    secure: bool = True
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.secure else 'http'}://{self.host}/v2/{self.name}"
+
+    def __str__(self) -> str:
+        host = "docker.io" if self.host == _HUB else self.host
+        return f"{host}/{self.name}{f':{self.tag}' if self.tag else ''}{f'@{self.digest}' if self.digest else ''}"
+
+
+def parse(text: str) -> Reference:
+    """Reads a reference. A registry on this machine is spoken to without TLS, and so is one that is written with http://.
+
+    >>> str(parse("python:3.12-slim")), parse("localhost:5000/team/demand:3").secure
+    ('docker.io/library/python:3.12-slim', False)
+
+    Raises InvalidInput (`reference-invalid`).
+    """
+    match = _REFERENCE.fullmatch(text)
+    host = (match["host"] or "") if match else ""
+    part_of_name = not ("." in host or ":" in host or host == "localhost")
+    if match is None or (part_of_name and host != host.lower()):
+        hint = "ghcr.io/team/demand:3, or docker.io/library/python:3.12-slim@sha256:…"
+        raise InvalidInput("reference-invalid", f"{text[:200]!r} is no reference of an image", hint=hint)
+    name = match["name"]
+    if host and part_of_name:
+        host, name = "", f"{host}/{name}"
+    if host in ("", "docker.io", "index.docker.io"):
+        host, name = _HUB, name if "/" in name else f"library/{name}"
+    bare = host.rpartition(":")[0] or host
+    local = bare == "localhost" or bare.startswith("127.") or bare == "[::1]"
+    secure = match["scheme"] == "https://" or (match["scheme"] is None and not local)
+    return Reference(host, name, match["tag"] or "", match["digest"] or "", secure)
+
+
+def pull(layout: Layout, text: str, platform: Platform, say: Progress | None = None) -> tuple[str, str]:
+    """Fetch an image into a layout; digest of its manifest, and the reference that names it for good.
+
+    Raises InvalidInput (`base-unpinned`) where the reference has no digest, NotFound (`image-unknown`, `image-platform`),
+    Forbidden (`registry-denied`), Unreachable (`registry-unreachable`), Failed (`image-corrupt`, `registry-refused`).
+    """
+    place = parse(text)
+    with Registry(place, "pull") as registry:
+        if not place.digest:
+            data = registry.manifest(place.tag or "latest")
+            now = f"{place}@sha256:{hashlib.sha256(data).hexdigest()}"
+            raise InvalidInput(
+                "base-unpinned", f"{place} may be another image tomorrow", hint=f"name it by what it is now: {now}"
+            )
+
+        def document(digest: str) -> dict[str, Any]:
+            return _document(registry.fetched(layout, digest, registry.manifest_or_blob), digest)
+
+        digest = place.digest
+        manifest = document(digest)
+        if manifest.get("mediaType") in (INDEX, DOCKER_INDEX) or "manifests" in manifest:
+            digest = chosen(manifest, platform, document, str(place))
+            manifest = document(digest)
+        for each in (manifest["config"], *manifest["layers"]):
+            blob = Descriptor(each["digest"], each["size"], each["mediaType"])
+            if not layout.has(blob):
+                if say:
+                    say(f"pulling {blob.digest[7:19]} ({blob.size / 1e6:.1f} MB)")
+                registry.download(layout, blob)
+        return digest, str(place)
+
+
+def _document(data: bytes, digest: str) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise Failed("image-corrupt", f"{digest[:19]}… is no JSON object")
+    return found
+
+
+def push(image: Image, text: str, say: Progress | None = None) -> str:
+    """Send an image to a registry under a tag; the reference with its digest.
+
+    Blobs that the registry has are not sent; those of the base are taken over from the base's own repository where it lies
+    in the same registry. Raises as `pull` does.
+    """
+    place = parse(text)
+    if place.digest:
+        raise InvalidInput(
+            "reference-invalid", f"{text} names a digest; a push names a tag", hint=f"{place.name}:{image.version}"
+        )
+    layout, tag = Layout(Path(image.layout)), place.tag or str(image.version)
+    base = layout.document(image.digest).get("annotations", {}).get("org.opencontainers.image.base.name", "")
+    source = parse(base) if base else None
+    with Registry(place, "pull,push", also=source.name if source and source.host == place.host else "") as registry:
+        *blobs, manifest = blobs_of(layout, image)
+        for blob in blobs:
+            registry.upload(layout, blob, say)
+        registry.put_manifest(tag, layout.read(manifest.digest), manifest.digest)
+    return f"{Reference(place.host, place.name, tag)}@{image.digest}"
+
+
+class _Again(Exception):
+    """It may work another time. `offset` is how far an upload came."""
+
+
+class Registry:
+    """One registry for one repository, with its authorisation."""
+
+    def __init__(self, place: Reference, actions: str, *, also: str = "") -> None:
+        import httpx
+
+        self._place = place
+        self._also = also
+        """A repository that blobs may be taken over from."""
+        self._scopes = [f"repository:{place.name}:{actions}", *([f"repository:{also}:pull"] if also else [])]
+        self._client = httpx.Client(timeout=TIMEOUT_S, follow_redirects=True)
+        self._header = ""
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    # reading
+
+    def manifest(self, reference: str) -> bytes:
+        return self._again(lambda: self._small(f"{self._place.url}/manifests/{reference}", {"Accept": _ACCEPT}))
+
+    def manifest_or_blob(self, digest: str) -> bytes:
+        """A document by digest: a manifest, or, where there is none, a configuration."""
+        try:
+            return self.manifest(digest)
+        except NotFound:
+            return self._again(lambda: self._small(f"{self._place.url}/blobs/{digest}", {}))
+
+    def fetched(self, layout: Layout, digest: str, read: Callable[[str], bytes]) -> bytes:
+        """A document from the layout, or read, checked and kept there."""
+        if layout.path(digest).is_file():
+            return layout.read(digest)
+        with layout.new("", expected=digest) as new:
+            new.file.write(read(digest))
+        return layout.read(digest)
+
+    def download(self, layout: Layout, blob: Descriptor) -> None:
+        """Fetch a blob; what was cut off goes on where it ended."""
+        with layout.new(blob.media_type, expected=blob.digest) as new:
+
+            def attempt() -> None:
+                have = new.file.tell()
+                headers = {"Range": f"bytes={have}-"} if have else {}
+                with self._stream("GET", f"{self._place.url}/blobs/{blob.digest}", headers) as answer:
+                    if have and answer.status_code != 206:
+                        new.file.seek(0)
+                        new.file.truncate()
+                    for piece in answer.iter_raw(_PIECE):
+                        new.file.write(piece)
+                if new.file.tell() < blob.size:
+                    raise _Again(f"{blob.digest[:19]}… ended after {new.file.tell()} of {blob.size} bytes")
+
+            self._again(attempt)
+
+    # writing
+
+    def upload(self, layout: Layout, blob: Descriptor, say: Progress | None = None) -> None:
+        """Send a blob unless it is there; what was cut off goes on where the registry says that it is."""
+        url = f"{self._place.url}/blobs/{blob.digest}"
+        if self._again(lambda: self._request("HEAD", url, allowed=(200, 404)).status_code) == 200:
+            return
+        where = ""
+
+        def attempt() -> None:
+            nonlocal where
+            offset = 0
+            if where:
+                told = self._request("GET", where, allowed=(204, 404))
+                where = self._next(told) if told.status_code == 204 else ""
+                offset = _after(told.headers.get("Range", "")) if where else 0
+            if not where:
+                mount = f"?mount={blob.digest}&from={self._also}" if self._also else ""
+                begun = self._request("POST", f"{self._place.url}/blobs/uploads/{mount}", allowed=(201, 202))
+                if begun.status_code == 201:
+                    if say:
+                        say(f"took over {blob.digest[7:19]} from {self._also}")
+                    return
+                where = self._next(begun)
+            if say:
+                say(f"pushing {blob.digest[7:19]} ({(blob.size - offset) / 1e6:.1f} MB)")
+            if offset < blob.size:
+                headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size - offset)}
+                if offset:
+                    headers["Content-Range"] = f"{offset}-{blob.size - 1}"
+                sent = self._request("PATCH", where, headers, _pieces(layout.path(blob.digest), offset), allowed=(202,))
+                where = self._next(sent)
+            ended = f"{where}{'&' if '?' in where else '?'}digest={blob.digest}"
+            self._request("PUT", ended, {"Content-Length": "0"}, allowed=(201,))
+
+        self._again(attempt)
+
+    def put_manifest(self, tag: str, data: bytes, digest: str) -> None:
+        url = f"{self._place.url}/manifests/{tag}"
+        answer = self._again(lambda: self._request("PUT", url, {"Content-Type": MANIFEST}, data, allowed=(201,)))
+        said = answer.headers.get("Docker-Content-Digest", digest)
+        if said != digest:
+            raise Failed("image-corrupt", f"the registry has taken {digest[:19]}… for {said[:19]}…")
+
+    # asking
+
+    def _next(self, answer: httpx.Response) -> str:
+        """Where an upload goes on: relative or whole."""
+        return str(answer.url.join(answer.headers.get("Location", str(answer.url))))
+
+    def _small(self, url: str, headers: dict[str, str]) -> bytes:
+        data = b""
+        with self._stream("GET", url, headers) as answer:
+            for piece in answer.iter_bytes(_PIECE):
+                data += piece
+                if len(data) > LARGEST_MANIFEST:
+                    raise Failed("registry-refused", f"a document of more than {LARGEST_MANIFEST} bytes")
+        return data
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        content: Any = None,
+        *,
+        allowed: tuple[int, ...],
+    ) -> httpx.Response:
+        with self._stream(method, url, headers or {}, content, allowed=allowed) as answer:
+            answer.read()
+            return answer
+
+    def _stream(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: Any = None,
+        allowed: tuple[int, ...] = (200, 206),
+    ) -> _Answer:
+        return _Answer(self, method, url, dict(headers), content, allowed)
+
+    def _again(self, attempt: Callable[[], T]) -> T:
+        """Try until it works, a few times. Raises Unreachable (`registry-unreachable`) with what happened last."""
+        import httpx
+
+        for number in range(ATTEMPTS):
+            try:
+                return attempt()
+            except (_Again, httpx.TransportError) as error:
+                last: Exception = error
+            if number < ATTEMPTS - 1:
+                time.sleep(min(8.0, PAUSE_S * 2**number))
+        said = str(last) or type(last).__name__
+        raise Unreachable(
+            "registry-unreachable",
+            f"the registry {self._place.host} does not answer as it should: {said}",
+            hint="nothing half is visible there: try again; what was sent stays",
+        )
+
+    def authorised(self, challenge: str) -> None:
+        """Do what a registry asks for. Raises Forbidden (`registry-denied`)."""
+        kind, _, rest = challenge.partition(" ")
+        told = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+        user, password = _credentials(self._place.host)
+        if kind.lower() == "basic":
+            if not user:
+                raise self.denied("it asks for a user and a password")
+            self._header = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+        elif kind.lower() == "bearer" and "realm" in told:
+            self._header = f"Bearer {self._token(told, user, password)}"
+        else:
+            raise self.denied(f"it asks for {kind or 'nothing that is known'}")
+
+    def _token(self, told: Mapping[str, str], user: str, password: str) -> str:
+        service = {"service": told["service"]} if "service" in told else {}
+        if user == "<token>":
+            form = {"grant_type": "refresh_token", "refresh_token": password, "client_id": "stead", **service}
+            answer = self._client.post(told["realm"], data={**form, "scope": " ".join(self._scopes)})
+        else:
+            query = {**service, "scope": self._scopes}
+            answer = self._client.get(told["realm"], params=query, auth=(user, password) if user else None)
+        if answer.status_code >= 500:
+            raise _Again(f"{answer.status_code} from its token service")
+        if answer.status_code != 200:
+            raise self.denied(f"its token service says {answer.status_code}")
+        with suppress(ValueError, AttributeError):
+            found = answer.json()
+            if token := found.get("token") or found.get("access_token"):
+                return str(token)
+        raise self.denied("its token service gives no token")
+
+    def denied(self, why: str) -> Forbidden:
+        host = "docker.io" if self._place.host == _HUB else self._place.host
+        return Forbidden("registry-denied", f"{self._place} is not open to you: {why}", hint=f"docker login {host}")
+
+    @property
+    def place(self) -> Reference:
+        return self._place
+
+
+class _Answer:
+    """One request with its authorisation; the answer's status is checked on the way in."""
+
+    def __init__(
+        self, registry: Registry, method: str, url: str, headers: dict[str, str], content: Any, allowed: tuple[int, ...]
+    ) -> None:
+        self._registry, self._method, self._url, self._headers = registry, method, url, headers
+        self._content, self._allowed = content, allowed
+
+    def __enter__(self) -> httpx.Response:
+        registry = self._registry
+        for attempt in range(2):
+            headers = dict(self._headers)
+            if registry._header and self._url.startswith(registry.place.url.partition("/v2/")[0] + "/"):
+                headers["Authorization"] = registry._header
+            content = self._content() if callable(self._content) else self._content
+            request = registry._client.build_request(self._method, self._url, headers=headers, content=content)
+            self._response = registry._client.send(request, stream=True)
+            if self._response.status_code != 401 or attempt:
+                break
+            self._response.close()
+            registry.authorised(self._response.headers.get("WWW-Authenticate", ""))
+        try:
+            self._check()
+        except BaseException:
+            self._response.close()
+            raise
+        return self._response
+
+    def _check(self) -> None:
+        answer, registry = self._response, self._registry
+        status = answer.status_code
+        if status in self._allowed:
+            return
+        answer.read()
+        said = _said(answer)
+        if status >= 500 or status in (408, 429):
+            raise _Again(f"{status} {said}".strip())
+        if status in (401, 403):
+            raise registry.denied(said or str(status))
+        if status == 404:
+            raise NotFound(
+                "image-unknown",
+                f"{registry.place} is not there: {said or status}",
+                hint="is it spelled as the registry has it?",
+            )
+        if self._method in ("PATCH", "PUT") and status in (
+            400,
+            404,
+            416,
+        ):  # an upload that the registry has lost sight of
+            raise _Again(f"{status} {said}".strip())
+        raise Failed(
+            "registry-refused", f"the registry {registry.place.host} refuses {self._method}: {status} {said}".strip()
+        )
+
+    def __exit__(self, *_: object) -> None:
+        self._response.close()
+
+
+def _said(answer: httpx.Response) -> str:
+    with suppress(ValueError, TypeError, AttributeError, KeyError):
+        return "; ".join(str(error.get("message") or error.get("code")) for error in answer.json()["errors"])[:300]
+    return ""
+
+
+def _pieces(path: Path, offset: int) -> Callable[[], Iterator[bytes]]:
+    def read() -> Iterator[bytes]:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            while piece := file.read(_PIECE):
+                yield piece
+
+    return read
+
+
+def _after(told: str) -> int:
+    """The first byte that a registry lacks, by its header Range: `0-99`; a `0-0` is what nothing looks like, too."""
+    match = re.fullmatch(r"(?:bytes=)?0-(\d+)", told)
+    return int(match[1]) + 1 if match and match[1] != "0" else 0
+
+
+def _credentials(host: str) -> tuple[str, str]:
+    """User and password of a registry, from the files that docker and podman keep; both empty where there are none."""
+    names = {host, f"https://{host}", f"https://{host}/v1/", f"https://{host}/v2/"}
+    if host == _HUB:
+        names |= {"docker.io", "index.docker.io", "https://index.docker.io/v1/"}
+    for file in _auth_files():
+        try:
+            told = json.loads(file.read_text())
+        except (OSError, ValueError):
+            continue
+        helper = next(
+            (told.get("credHelpers", {}).get(name) for name in names if name in told.get("credHelpers", {})), None
+        )
+        for name in names:
+            entry = told.get("auths", {}).get(name)
+            store = helper or (told.get("credsStore") if entry is not None else None)
+            if store and (found := _helped(store, name)):
+                return found
+            if not entry:
+                continue
+            if entry.get("identitytoken"):
+                return "<token>", str(entry["identitytoken"])
+            with suppress(ValueError):
+                user, _, password = base64.b64decode(entry.get("auth", ""), validate=True).decode().partition(":")
+                if user:
+                    return user, password
+    return "", ""
+
+
+def _auth_files() -> list[Path]:
+    docker = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    found = [Path(os.environ["REGISTRY_AUTH_FILE"])] if os.environ.get("REGISTRY_AUTH_FILE") else []
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    return [*found, docker, Path(runtime) / "containers" / "auth.json", Path("/run/containers/0/auth.json")]
+
+
+def _helped(store: str, name: str) -> tuple[str, str] | None:
+    """What a program of docker's that keeps passwords says."""
+    if not re.fullmatch(r"[\w-]+", store):
+        return None
+    try:
+        done = subprocess.run(
+            [f"docker-credential-{store}", "get"], input=name, capture_output=True, text=True, timeout=30
+        )
+        told = json.loads(done.stdout)
+        return str(told["Username"]), str(told["Secret"])
+    except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired):
+        return None

@@ -1,0 +1,309 @@
+"""What an image holds, that it is the same bytes each time, and what it cannot be built of."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from image_parts import AMD64, PYTHON, built, document, files, make_base, register, thin_environment
+
+from stead import environments, images
+from stead.errors import Failed, InvalidInput, NotFound
+from stead.images.layers import Entry
+from stead.images.types import PLATFORMS
+from stead.store import Store
+from tests.conftest import new_store
+
+SITE = f"opt/stead/env/lib/python{PYTHON}/site-packages"
+
+ELSEWHERE = """
+import os, sys, time
+from pathlib import Path
+os.umask(int(sys.argv[4], 8))
+wall = time.time
+time.time = lambda: wall() + 90 * 86400
+from tests.conftest import new_store
+from image_parts import built
+store = new_store(Path(sys.argv[1]))
+print(built(store, sys.argv[2], Path(sys.argv[3])).digest)
+"""
+
+
+def test_it_is_the_same_bytes_in_another_folder_with_another_umask_on_another_day(
+    shelf: Store, base: Path, tmp_path: Path
+) -> None:
+    here = built(shelf, base, tmp_path / "pool")
+    digests = {here.digest}
+    for number, umask in enumerate(("077", "000")):
+        place = tmp_path / f"elsewhere-{number}"
+        shutil.copytree(shelf.root, place / "a" / "store")
+        shutil.copytree(base, place / "base")
+        for path in place.rglob("*"):
+            os.utime(path, (1_000_000_000, 1_000_000_000))
+        arguments = [str(place / "a" / "store"), str(place / "base"), str(place / "pool"), umask]
+        environ = {**os.environ, "HOME": str(place), "TMPDIR": str(place), "PYTHONHASHSEED": str(number), "LANG": "C"}
+        environ["UV_CACHE_DIR"] = environments_cache()
+        environ["PYTHONPATH"] = os.pathsep.join([*sys.path[:1], str(Path(__file__).parent), *sys.path])
+        done = subprocess.run(
+            [sys.executable, "-c", ELSEWHERE, *arguments], env=environ, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        digests.add(done.stdout.strip().splitlines()[-1])
+    assert len(digests) == 1
+
+
+def environments_cache() -> str:
+    import uv
+
+    done = subprocess.run([uv.find_uv_bin(), "cache", "dir"], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_another_zlib_changes_nothing(
+    shelf: Store, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = built(shelf, base, tmp_path / "first")
+
+    def other(*_: object, **__: object) -> None:
+        raise AssertionError("zlib of this Python compresses nothing")
+
+    monkeypatch.setattr(zlib, "compress", other)
+    monkeypatch.setattr(zlib, "compressobj", other)
+    assert built(shelf, base, tmp_path / "second").digest == first.digest
+    monkeypatch.setattr("stead.images.layers.CODEC", "0.8.0")
+    with pytest.raises(Failed) as raised:
+        built(shelf, base, tmp_path / "third")
+    assert raised.value.code == "codec-other"
+
+
+def test_it_holds_what_the_version_needs_and_belongs_to_nobody(shelf: Store, base: Path, tmp_path: Path) -> None:
+    image = built(shelf, base, tmp_path / "pool")
+    found = files(image)
+    assert found["opt/stead/model/code/demand.py"][1] == b"def load():\n    return 42\n"
+    assert json.loads(found["opt/stead/image.json"][1])["model"] == "demand"
+    assert "opt/stead/runtime/stead/runtime/server.py" in found
+    assert f"{SITE}/threadpoolctl.py" in found
+    assert found["opt/stead/env/bin/python"][0].linkname == f"/usr/bin/python{PYTHON}"
+    for name, (member, data) in found.items():
+        assert (member.uid, member.gid, member.uname, member.gname, member.mtime) == (0, 0, "", "", 315532800), name
+        assert member.mode in (0o644, 0o755, 0o777) and not (member.isfile() and member.mode & 0o022), name
+        for told in (str(Path.home()), str(tmp_path), sys.prefix, str(shelf.root)):
+            assert told == "/" or told.encode() not in data, f"{name} tells of {told}"
+    compiled = [name for name in found if name.endswith(".pyc")]
+    assert len(compiled) > 30
+    for name in compiled:
+        data = found[name][1]
+        assert data[:4] == importlib.util.MAGIC_NUMBER and data[4:8] == b"\1\0\0\0", f"{name} is checked by time"
+        source = found[importlib.util.source_from_cache(name)][1]
+        assert data[8:16] == importlib.util.source_hash(source)
+    assert f"{SITE}/__pycache__/threadpoolctl.{sys.implementation.cache_tag}.pyc" in compiled
+
+
+def test_its_settings(shelf: Store, base: Path, tmp_path: Path) -> None:
+    env = {"FLOOR": "2", "PASSWORD": "env:WAREHOUSE_PASSWORD"}
+    version = register(shelf, thin_environment(shelf), env=env)
+    image = built(shelf, base, tmp_path / "pool", version.ref)
+    config = document(image, image.config)["config"]
+    told = dict(line.split("=", 1) for line in config["Env"])
+    assert config["User"] == "65532:65532"
+    assert config["Entrypoint"] == ["/opt/stead/env/bin/python", "-m", "stead.runtime.server", "/opt/stead"]
+    assert "Cmd" not in config and config["ExposedPorts"] == {"8080/tcp": {}}
+    assert told["GREETING"] == "hello" and told["FLOOR"] == "2" and told["OMP_NUM_THREADS"] == "1"
+    assert "PASSWORD" not in told and told["STEAD_SECRETS"] == "PASSWORD"
+    assert told["PATH"] == "/opt/stead/env/bin:/usr/bin"
+    labels = config["Labels"]
+    assert labels["vendor"] == "us"
+    assert labels["org.opencontainers.image.title"] == version.ref
+    assert labels["org.opencontainers.image.base.digest"] == image.base
+    assert labels["stead.environment"] == version.serving_environment
+    assert "WAREHOUSE_PASSWORD" not in json.dumps(document(image, image.config))
+
+
+def test_its_bill_of_materials_has_every_package_with_its_hash(shelf: Store, base: Path, tmp_path: Path) -> None:
+    image = built(shelf, base, tmp_path / "pool")
+    bill = json.loads(files(image)["opt/stead/sbom.cdx.json"][1])
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.5")
+    parts = {part["name"]: part for part in bill["components"]}
+    environment = environments.get(shelf, thin_environment(shelf))
+    lock = shelf.blobs.get(environment.lock).decode()
+    for name, version in environment.packages.items():
+        assert parts[name]["version"] == version
+        assert parts[name]["purl"] == f"pkg:pypi/{name}@{version}"
+        assert f"--hash=sha256:{parts[name]['hashes'][0]['content']}" in lock
+    assert parts["libc6"]["hashes"][0]["content"] == "a" * 64
+    assert "gone" not in parts
+    assert parts["model/code/demand.py"]["hashes"][0]["alg"] == "BLAKE3"
+
+
+def test_the_image_that_trains_has_the_code_and_no_model(shelf: Store, base: Path, tmp_path: Path) -> None:
+    image = built(shelf, base, tmp_path / "pool", kind="train")
+    found = files(image)
+    assert found["opt/stead/code/demand.py"][1].startswith(b"def train")
+    assert not any(name.startswith("opt/stead/model") for name in found)
+    config = document(image, image.config)["config"]
+    assert config["Entrypoint"][1:] == ["-m", "stead.runtime.step"] and "ExposedPorts" not in config
+
+
+def test_layers_are_shared_and_what_is_missing_is_made_again(shelf: Store, base: Path, tmp_path: Path) -> None:
+    pool = tmp_path / "pool"
+    first = built(shelf, base, pool)
+    layers = [layer["digest"] for layer in document(first, first.digest)["layers"]]
+    other = built(shelf, base, pool, register(shelf, thin_environment(shelf), env={"A": "1"}).ref)
+    assert [layer["digest"] for layer in document(other, other.digest)["layers"]][:3] == layers[:3]
+    for path in (pool / "blobs" / "sha256").iterdir():
+        path.unlink()
+    assert built(shelf, base, pool) == first
+
+
+@pytest.mark.parametrize("name", ["image", "image.tar"])
+def test_an_export_is_whole_or_not_there(shelf: Store, base: Path, tmp_path: Path, name: str) -> None:
+    image = built(shelf, base, tmp_path / "pool")
+    target = tmp_path / "out" / name
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if name.endswith(".tar"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+        try:
+            with pytest.raises(Failed) as raised:
+                images.export(image, target)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert raised.value.code == "disk-full"
+        assert list(target.parent.iterdir()) == []
+    images.export(image, target)
+    images.export(image, target)  # over itself
+    assert [path.name for path in target.parent.iterdir()] == [name]
+    if target.is_dir():
+        (other := tmp_path / "other").mkdir()
+        (other / "mine.txt").write_text("mine")
+        with pytest.raises(InvalidInput) as refused:
+            images.export(image, other)
+        assert refused.value.code == "folder-not-empty" and (other / "mine.txt").read_text() == "mine"
+        (legacy,) = json.loads((target / "manifest.json").read_text())
+        assert legacy["RepoTags"] == ["localhost/stead/demand:1"]
+        assert all((target / each).is_file() for each in (legacy["Config"], *legacy["Layers"]))
+
+
+def test_a_full_disk_leaves_no_half_blob(shelf: Store, base: Path, tmp_path: Path) -> None:
+    image = built(shelf, base, tmp_path / "pool")
+    runtime = document(image, image.digest)["layers"][2]["digest"]
+    (tmp_path / "pool" / "blobs" / runtime.replace(":", "/")).unlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(Failed) as raised:
+            built(shelf, base, tmp_path / "pool")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert raised.value.code == "disk-full"
+    assert not [path for path in (tmp_path / "pool").rglob("*") if path.name.startswith(".")]
+    assert built(shelf, base, tmp_path / "pool") == image
+
+
+def test_a_dockerfile_copies_the_same_files_and_says_the_same(shelf: Store, base: Path, tmp_path: Path) -> None:
+    image = built(shelf, base, tmp_path / "pool")
+    context = images.write_context(image, tmp_path / "context")
+    lines = (context / "Dockerfile").read_text().splitlines()
+    assert "FROM scratch" in lines and "ADD base-0.tar.gz /" in lines
+    for name, (member, data) in files(image).items():
+        (place,) = [p for p in (context / part / name for part in ("environment", "runtime", "own")) if _there(p)] or [
+            None
+        ]
+        assert place is not None or member.isdir(), name
+        if member.isfile():
+            assert place is not None and place.read_bytes() == data
+            assert place.stat().st_mode & 0o777 == member.mode
+    assert 'ENV GREETING="hello"' in lines and "USER 65532:65532" in lines
+    with pytest.raises(InvalidInput):
+        images.write_context(image, context)
+
+
+def _there(path: Path) -> bool:
+    return os.path.lexists(path) and (path.is_symlink() or not path.is_dir())
+
+
+def test_a_base_that_does_not_fit_is_refused_by_name(shelf: Store, tmp_path: Path) -> None:
+    wrong = {
+        "base-python": make_base(tmp_path / "old", python="2.7"),
+        "base-musl": make_base(tmp_path / "musl", files=(Entry("lib/ld-musl-x86_64.so.1"),)),
+        "image-platform": make_base(tmp_path / "arm", architectures=("arm64",)),
+        "image-unknown": tmp_path,
+        "base-missing": "",
+    }
+    for code, base in wrong.items():
+        with pytest.raises((InvalidInput, NotFound)) as raised:
+            built(shelf, base, tmp_path / "pool")
+        assert raised.value.code == code
+    both = make_base(tmp_path / "both", architectures=("arm64", "amd64"))
+    assert built(shelf, both, tmp_path / "pool").platform == "linux/amd64"
+
+
+def test_a_base_that_was_changed_is_refused(shelf: Store, tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    largest = max((base / "blobs" / "sha256").iterdir(), key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[-20] ^= 1
+    largest.write_bytes(data)
+    with pytest.raises(Failed) as raised:
+        built(shelf, base, tmp_path / "pool")
+    assert raised.value.code == "image-corrupt"
+    largest.unlink()
+    with pytest.raises(NotFound) as missing:
+        built(shelf, base, tmp_path / "pool")
+    assert missing.value.code == "image-incomplete"
+
+
+def shelf_lock(store: Store, *requirements: str) -> str:
+    return store.blobs.get(environments.lock(store, requirements).lock).decode()
+
+
+def test_a_lock_for_another_platform(tmp_path: Path, base: Path) -> None:
+    store = new_store(tmp_path / "store")
+    lock = store.blobs.get(environments.get(store, thin_environment(store)).lock).decode()
+    foreign = environments.add(store, lock=store.blobs.put(lock.encode()), python=PYTHON, platform="darwin-arm64")
+    assert built(store, base, tmp_path / "pool", register(store, foreign.digest).ref).platform == "linux/amd64"
+    whole = shelf_lock(store, "keyring")
+    without = re.sub(r"(?m)^secretstorage==.*(\n +--hash.*)+\n", "", whole)
+    assert without != whole
+    lacking = environments.add(store, lock=store.blobs.put(without.encode()), python=PYTHON, platform="darwin-arm64")
+    with pytest.raises(InvalidInput) as raised:
+        built(store, base, tmp_path / "pool", register(store, lacking.digest).ref)
+    assert raised.value.code == "lock-platform" and "secretstorage" in raised.value.message
+    store.close()
+
+
+def test_packages_without_a_wheel_are_named(tmp_path: Path, base: Path) -> None:
+    store = new_store(tmp_path / "store")
+    environment = environments.lock(store, ["docopt==0.6.2"])  # has none
+    version = register(store, environment.digest)
+    with pytest.raises(InvalidInput) as raised:
+        built(store, base, tmp_path / "pool", version.ref)
+    assert raised.value.code == "wheel-missing" and "docopt" in raised.value.message
+    store.close()
+
+
+def test_for_arm64_it_holds_wheels_of_that_processor(shelf: Store, tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", architectures=("arm64",))
+    contents = images.of_version(images.OfStore(shelf), "demand@1")
+    image = images.build(
+        shelf, contents, layout=images.Layout(tmp_path / "pool"), base=str(base), platform=PLATFORMS["arm64"]
+    )
+    found = files(image)
+    (library,) = [data for name, (_, data) in found.items() if name.endswith(".so")]
+    assert library[:4] == b"\x7fELF" and int.from_bytes(library[18:20], "little") == 183  # EM_AARCH64
+    assert document(image, image.config)["architecture"] == "arm64"
+    bill = json.loads(found["opt/stead/sbom.cdx.json"][1])
+    (wheel,) = [p["properties"][0]["value"] for p in bill["components"] if p["name"] == "msgspec"]
+    assert "aarch64" in wheel
+    with suppress(NotFound):
+        images.build(shelf, contents, layout=images.Layout(tmp_path / "pool"), base=str(base), platform=AMD64)
+        raise AssertionError("the base is for arm64 only")

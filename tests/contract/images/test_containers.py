@@ -1,0 +1,195 @@
+"""Images that run: the same answers as a local worker, as nobody, on a file system that nothing can write to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from image_parts import AMD64, PYTHON
+from running import PODMAN, container, needs_podman
+
+from stead import environments, images, models
+from stead.runtime import formats
+from stead.store import Store
+from tests.conftest import needs, new_store
+
+COLUMNS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 5.6, 2.4], [5.9, 3.0, 4.2, 1.5]]
+
+
+@pytest.fixture(scope="session")
+def real_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base as `stead image base` makes it."""
+    needs("mmdebstrap", shutil.which("mmdebstrap") is not None, "apt-get install mmdebstrap")
+    needs(f"a Debian with Python {PYTHON}", PYTHON in images.debian.SUITES, "run the tests with Python 3.11")
+    target = tmp_path_factory.mktemp("base") / "base"
+    images.make_base(target, python=PYTHON, platform=AMD64)
+    return target
+
+
+@pytest.fixture(scope="session")
+def flowers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store with `flower@1`, a scikit-learn model in an environment of its own."""
+    needs_podman()
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+
+    root = tmp_path_factory.mktemp("flowers")
+    store = new_store(root / "store")
+    from importlib.metadata import version
+
+    pins = [f"{name}=={version(name)}" for name in ("scikit-learn", "numpy", "skops")]
+    environment = environments.lock(store, pins).digest
+    rows, target = load_iris(return_X_y=True)
+    model = LogisticRegression(max_iter=500).fit(rows, target)
+    info = formats.save(model, root / "model", input_example=rows[:5], training=rows)
+    logged = models.log_model(store, root / "model", name="flower", environment=environment, info=info)
+    models.register(store, "flower", logged.id)
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="session")
+def flower(flowers: Store, real_base: Path) -> Iterator[str]:
+    """The image of `flower@1` in podman."""
+    contents = images.of_version(images.OfStore(flowers), "flower@1")
+    image = images.build(flowers, contents, layout=images.pool(flowers), base=str(real_base), platform=AMD64)
+    name = PODMAN.load(image)
+    assert PODMAN.load(image) == name
+    yield name
+    subprocess.run([*PODMAN.command, "rmi", "--force", name, image.name], capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def served(flower: str) -> Iterator[httpx.Client]:
+    """A container as careful people run one: read-only even where /tmp is, without privileges."""
+    options = ["--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
+    with container(flower, *options) as address, httpx.Client(base_url=address, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def local(flowers: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """The same server with the same worker, in the local environment."""
+    from running import wait_for
+
+    from tests.conftest import free_ports
+
+    folder = tmp_path_factory.mktemp("local")
+    version = models.get_version(flowers, "flower@1")
+    (folder / "image.json").write_text(json.dumps({"model": "flower", "version": 1, "stead": "0"}))
+    (folder / "model").symlink_to(models.materialise(flowers, version.logged_model))
+    python = environments.ensure(flowers, version.serving_environment)
+    (port,) = free_ports(1)
+    environ = environments.variables() | {"PYTHONPATH": str(environments.runtime_path(flowers)), "PORT": str(port)}
+    process = subprocess.Popen(
+        [python, "-m", "stead.runtime.server", str(folder)], env=environ | {"PYTHONSAFEPATH": "1"}
+    )
+    wait_for(f"http://127.0.0.1:{port}/health", process)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        yield client
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+RECORDS = [dict(zip(COLUMNS, row, strict=True)) for row in ROWS]
+TENSOR: dict[str, Any] = {"name": "x", "shape": [3, 4], "datatype": "FP64", "data": ROWS}
+ASKED: list[tuple[str, Any]] = [
+    ("/predict/flower", {"rows": ROWS}),
+    ("/predict/flower/versions/1", {"row": ROWS[0]}),
+    ("/explain/flower/versions/1", {"rows": ROWS}),
+    ("/invocations", {"inputs": ROWS}),
+    ("/models/flower/invocations", {"dataframe_split": {"data": ROWS}}),
+    ("/v2/models/flower/infer", {"inputs": [TENSOR], "id": "mine"}),
+    ("/v2/models/flower/versions/1/infer", {"inputs": [TENSOR], "outputs": [{"name": "predict"}], "id": "mine"}),
+    ("/predict/flower", {"rows": [[1, 2]]}),
+    ("/predict/flower", {"rows": []}),
+    ("/predict/flower", {"columns": {"x": [1], "y": [1, 2]}}),
+    ("/predict/other", {"rows": ROWS}),
+    ("/predict/flower/versions/2", {"rows": ROWS}),
+    ("/v2/models/flower/infer", {"inputs": []}),
+    ("/nowhere", {}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), ASKED)
+def test_every_protocol_is_answered_as_the_local_worker_does(
+    served: httpx.Client, local: httpx.Client, path: str, body: Any
+) -> None:
+    there, here = served.post(path, json=body), local.post(path, json=body)
+    assert there.status_code == here.status_code
+    mine, theirs = there.json(), here.json()
+    if path.startswith("/explain"):  # the base's Python has another third number
+        assert mine.pop("python").startswith(PYTHON) and theirs.pop("python").startswith(PYTHON)
+    if there.status_code == 200:
+        assert "prediction_id" not in mine or mine.pop("prediction_id") != theirs.pop("prediction_id")
+    assert mine == theirs  # to the last bit: JSON carries every digit
+
+
+def test_values_and_health(served: httpx.Client) -> None:
+    assert served.post("/predict/flower", json={"rows": ROWS}).json()["predictions"] == [0, 2, 1]
+    for path in ("/health", "/ping", "/v2/health/live", "/v2/health/ready", "/v2/models/flower/ready"):
+        assert served.get(path).status_code == 200
+    assert served.get("/v2/models/other/ready").status_code == 404
+    assert served.get("/v2/models/flower").json()["versions"] == ["1"]
+    assert served.get("/predict/flower").status_code == 405
+    assert served.post("/predict/flower", content=b"{").status_code == 400
+    assert served.post("/invocations", content=b"", headers={"Content-Encoding": "gzip"}).status_code == 415
+    assert served.post("/predict/flower", content=b" " * (17 << 20)).status_code == 413
+    chunks = (piece for piece in (b'{"ro', b'w": [5.1, 3.5, 1.4, 0.2]}'))
+    assert served.post("/predict/flower", content=chunks).json()["predictions"] == [0]
+    head = served.post("/predict/flower", json={"row": ROWS[0]}).headers
+    assert head["X-Stead-Version"] == "1" and len(head["X-Stead-Prediction-Id"]) == 32
+
+
+def test_other_peoples_clients(served: httpx.Client) -> None:
+    import numpy as np
+    import tritonclient.http as triton_http
+
+    client = triton_http.InferenceServerClient(str(served.base_url).removeprefix("http://").rstrip("/"))
+    asked = triton_http.InferInput("x", [3, 4], "FP64")
+    asked.set_data_from_numpy(np.array(ROWS), binary_data=True)
+    wanted = triton_http.InferRequestedOutput("predict", binary_data=True)
+    assert client.infer("flower", [asked], outputs=[wanted]).as_numpy("predict").tolist() == [0, 2, 1]
+    client.close()
+
+
+def test_it_runs_as_nobody_and_can_write_nowhere(flower: str) -> None:
+    script = (
+        "import os, json; from pathlib import Path\n"
+        "def can(path):\n"
+        "    try: Path(path, 'x').write_text(''); return True\n"
+        "    except OSError: return False\n"
+        "print(json.dumps([os.getuid(), [p for p in ('/', '/opt/stead', '/opt/stead/model', '/usr', '/etc') if can(p)]]))"
+    )
+    command = [*PODMAN.command, "run", "--rm", "--network", "none", *PODMAN.options]
+    for options in ([], ["--read-only"]):
+        entry = ["--entrypoint", "/opt/stead/env/bin/python", flower, "-c", script]
+        done = subprocess.run([*command, *options, *entry], capture_output=True, text=True)
+        assert json.loads(done.stdout) == [65532, []], done.stderr
+
+
+def test_it_ends_when_it_is_told_to(flower: str) -> None:
+    name = f"stead-test-{uuid.uuid4().hex[:8]}"
+    with container(flower, name=name):
+        begun = time.monotonic()
+        subprocess.run([*PODMAN.command, "stop", "--time", "60", name], check=True, capture_output=True)
+        assert time.monotonic() - begun < 30  # not by force
+
+
+def test_the_base_is_the_same_bytes_twice_and_knows_its_packages(real_base: Path, tmp_path: Path) -> None:
+    again = images.make_base(tmp_path / "base", python=PYTHON, platform=AMD64)
+    (first,) = json.loads((real_base / "index.json").read_text())["manifests"]
+    assert again.digest == first["digest"]
+    found = images.bases.find(images.Layout(tmp_path / "pool"), str(real_base), python=PYTHON, platform=AMD64)
+    assert found.python == f"/usr/bin/python{PYTHON}"
+    assert {"libc6", "libgomp1"} <= {package["name"] for package in found.packages}
+    assert all(len(package["sha256"]) == 64 for package in found.packages)
