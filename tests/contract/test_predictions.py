@@ -412,7 +412,7 @@ def test_labels_before_their_predictions_count_when_those_come(any_store: Store)
 
 
 def test_rolled_by_size_and_by_age(store: Store) -> None:
-    writer = PredictionLog(store, "gateway-1", roll_bytes=1000, roll_seconds=0)
+    writer = PredictionLog(store, "gateway-1", roll_bytes=1000, seconds=0)
     for each in hours(20):
         writer.append([each])
     assert compact(store) == 0  # full files are held until they are on the disk

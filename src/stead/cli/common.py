@@ -142,7 +142,17 @@ def ensure_up(caller: Caller) -> str | None:
     from stead.processes.supervisor import start_in_background
 
     state = start_in_background(caller.settings)
-    return f"started stead in the background: pages at {state['server']}, gateway at {state['gateway']} (stead status, stead down)"
+    return f"started stead in the background: {where_it_is(state)} (stead status, stead down)"
+
+
+def where_it_is(state: dict[str, Any]) -> str:
+    """Addresses of what `stead up` started, in words.
+
+    >>> where_it_is({"server": "http://a:1", "gateway": None}), where_it_is({"server": None, "gateway": None})
+    ('pages at http://a:1', 'the agent alone')
+    """
+    named = (("pages", state["server"]), ("gateway", state["gateway"]))
+    return ", ".join(f"{name} at {url}" for name, url in named if url) or "the agent alone"
 
 
 def _agent_runs(caller: Caller) -> bool:

@@ -9,8 +9,8 @@ import click
 
 from stead.cli import output
 from stead.cli.common import settings as settings_here
-from stead.cli.common import settings_anyway
-from stead.config import SETTINGS, Settings
+from stead.cli.common import settings_anyway, where_it_is
+from stead.config import PROCESSES, SETTINGS, Settings
 from stead.config.units import percent
 from stead.errors import InvalidInput
 
@@ -28,6 +28,9 @@ def _with(base: Settings, **given: Any) -> Settings:
 @click.option("--host", help="Address to listen on; anything but this machine needs tokens.")
 @click.option("--port", type=int, help="Port of pages and API (7700).")
 @click.option("--gateway-port", type=int, help="Port of the gateway (7701).")
+@click.option(
+    "--only", multiple=True, type=click.Choice(PROCESSES), help="Start only this one of the three; may be given twice."
+)
 @click.option("--workers", type=int, help="Worker processes for each environment that serves (2).")
 @click.option(
     "--systemd",
@@ -40,24 +43,32 @@ def up(
     host: str | None,
     port: int | None,
     gateway_port: int | None,
+    only: tuple[str, ...],
     workers: int | None,
     folder: Path | None,
 ) -> None:
     """Start server, gateway and agent, and keep them running until Ctrl-C."""
     from stead.processes.supervisor import Supervisor, start_in_background
 
-    settings = _with(settings_here(), host=host, port=port, gateway_port=gateway_port, workers=workers)
+    settings = _with(
+        settings_here(),
+        host=host,
+        port=port,
+        gateway_port=gateway_port,
+        workers=workers,
+        processes=",".join(only) or None,
+    )
     if folder is not None:
         _write_unit(settings, folder)
         return
     if background:
         state = start_in_background(settings)
-        output.note(f"stead is up: pages at {state['server']}, gateway at {state['gateway']}")
+        output.note(f"stead is up: {where_it_is(state)}")
         return
     supervisor = Supervisor(settings, say=output.note)
 
     def ready() -> None:
-        output.note(f"stead is up: pages at {supervisor.server_url}, gateway at {supervisor.gateway_url}")
+        output.note(f"stead is up: {where_it_is(supervisor.state)}")
         output.note(f"store {supervisor.root}; Ctrl-C ends it")
 
     supervisor.run(on_ready=ready)
@@ -134,7 +145,7 @@ def status(as_json: bool) -> Any:
         for name, process in state["processes"].items():
             again = f", started again {process['restarts']} times" if process["restarts"] else ""
             print(f"  {name:8} process {process['pid']}{again}")
-        print(f"  pages {state['server']}, gateway {state['gateway']}")
+        print(f"  {where_it_is(state)}")
     if age is not None:
         print(f"  the loop came around {age:.1f} s ago" + ("" if age < 60 else ": it hangs (run/agent.log)"))
     elif gateways:

@@ -5,7 +5,7 @@ then from the default. What belongs to a model stands in `stead.toml` under `[mo
 """
 
 from stead.config.projectfile import find_project, load_loosely, load_project
-from stead.config.settings import SETTINGS, Setting, Settings, load_settings
+from stead.config.settings import PROCESSES, SETTINGS, Setting, Settings, load_settings
 from stead.config.types import (
     FILE,
     LEVELS,
@@ -27,6 +27,7 @@ __all__ = [
     "FILE",
     "LEVELS",
     "LOSSES",
+    "PROCESSES",
     "ROLLOUTS",
     "SETTINGS",
     "SIGNALS",

@@ -47,6 +47,9 @@ class Setting:
         return "STEAD_" + self.name.upper()
 
 
+PROCESSES = ("server", "gateway", "agent")
+"""What `stead up` starts, in this order."""
+
 SETTINGS: dict[str, Setting] = {
     s.name: s
     for s in (
@@ -63,6 +66,12 @@ SETTINGS: dict[str, Setting] = {
         Setting("host", str, "127.0.0.1", "Address that server and gateway listen on; anything else needs tokens."),
         Setting("port", int, 7700, "Port of pages and API.", most=65535),
         Setting("gateway_port", int, 7701, "Port of the gateway.", most=65535),
+        Setting(
+            "processes",
+            str,
+            ",".join(PROCESSES),
+            "What `stead up` starts on this machine, by commas: server, gateway, agent.",
+        ),
         Setting(
             "allowed_hosts", str, "", "Further host names, by commas, that requests to server and gateway may carry."
         ),

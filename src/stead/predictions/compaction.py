@@ -71,7 +71,8 @@ def _compact_one(store: Store, kind: Kind, segment: Sealed) -> None:
 def _commit(store: Store, made: list[dict[str, Any]], raw: RawSegment) -> None:
     with store.db.write("predictions.compact") as tx:
         read = tx.execute(sa.select(progress.c.position).where(progress.c.segment == raw.name)).scalar()
-        seen = read is not None and read >= raw.position
+        # where machines share the store, another one may have computed its days anew without what was raw here
+        seen = store.db.is_sqlite and read is not None and read >= raw.position
         tx.execute(sa.delete(progress).where(progress.c.segment == raw.name))
         tx.execute(sa.insert(segments), [{**row, "seen": seen} for row in made])
 

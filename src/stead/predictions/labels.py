@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import msgspec
 from stead.errors import Failed, InvalidInput
 from stead.models import list_models
 from stead.predictions.index import find
-from stead.predictions.segment import Segment, folder_of
+from stead.predictions.segment import ROLL_SECONDS, Segment, folder_of, roll_seconds
 from stead.predictions.tail import KeptLabel, is_prediction_id, request_and_row
 from stead.predictions.types import Label, LabelReceipt
 from stead.runtime.clock import checked_ms, shown
@@ -62,8 +62,9 @@ def seal_labels(store: Store) -> None:
 class _LabelWriter:
     """The file of labels of one process and store."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, seconds: float) -> None:
         self._folder = folder
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._segment: Segment | None = None
         self._last = 0
@@ -78,10 +79,12 @@ class _LabelWriter:
                 for place, ((request, row), label) in enumerate(zip(checked, labels, strict=True))
             ]
             records = [_encode(kept[start : start + BATCH]) for start in range(0, len(kept), BATCH)]
-            if self._segment is not None and self._segment.full():
+            if self._segment is not None and self._segment.full(roll_seconds=self._seconds):
                 self._close()
             if self._segment is None:
                 self._segment = Segment(self._folder, "labels", point="predictions.labels")
+                if self._seconds < ROLL_SECONDS:  # others wait for it, and perhaps no further label comes
+                    _later(self._seconds, self.close)
             try:
                 self._segment.log.append(records, sync=True)
             except OSError as error:
@@ -102,6 +105,12 @@ class _LabelWriter:
             self._segment = None
 
 
+def _later(seconds: float, what: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, what)
+    timer.daemon = True
+    timer.start()
+
+
 _lock = threading.Lock()
 _writers: OrderedDict[tuple[int, Path], _LabelWriter] = OrderedDict()
 _MOST = 16
@@ -110,7 +119,7 @@ _MOST = 16
 def _writer(store: Store) -> _LabelWriter:
     key = (os.getpid(), store.root)
     with _lock:
-        writer = _writers.setdefault(key, _LabelWriter(folder_of(store, "labels")))
+        writer = _writers.setdefault(key, _LabelWriter(folder_of(store, "labels"), roll_seconds(store)))
         _writers.move_to_end(key)
         if len(_writers) > _MOST:
             _writers.popitem(last=False)[1].close()

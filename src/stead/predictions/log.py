@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from stead.predictions.segment import ROLL_BYTES, ROLL_SECONDS, Kind, Segment, folder_of
+from stead.predictions.segment import ROLL_BYTES, Kind, Segment, folder_of, roll_seconds
 from stead.store import Store
 
 
@@ -51,7 +51,8 @@ class PredictionLog:
     second, brings them to the disk and starts a new file when the present one is old. Both may run in different threads.
 
     >>> import tempfile; from pathlib import Path; from stead.store import Store
-    >>> store = Store(db=None, blobs=None, root=Path(tempfile.mkdtemp()), actor="gateway")
+    >>> from stead.store.database import Database
+    >>> store = Store(db=Database("sqlite://"), blobs=None, root=Path(tempfile.mkdtemp()), actor="gateway")
     >>> log = PredictionLog(store, "gateway-1")
     >>> log.append([Logged("0" * 32, "demand", 1, 0, 0, 900, 200, "stead", None, 0, b'{"row": {}}', b"\\x91\\x01")])
     >>> log.close()
@@ -64,12 +65,12 @@ class PredictionLog:
         *,
         kind: Kind = "predictions",
         roll_bytes: int = ROLL_BYTES,
-        roll_seconds: float = ROLL_SECONDS,
+        seconds: float | None = None,
     ) -> None:
         self._folder = folder_of(store, kind)
         self._writer = writer_name
         self._roll_bytes = roll_bytes
-        self._roll_seconds = roll_seconds
+        self._roll_seconds = roll_seconds(store) if seconds is None else seconds
         self._lock = threading.Lock()
         self._segment: Segment | None = None
         self._full: list[Segment] = []  # rolled, not yet synced: still locked, so nobody compacts them

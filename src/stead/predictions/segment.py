@@ -28,8 +28,15 @@ SUFFIX = ".log"
 ROLL_BYTES = 16 << 20
 ROLL_SECONDS = 300.0
 """A segment ends at this size or age, or when it is a little of both: what is raw is read by row in every process that looks."""
+SHARED_SECONDS = 15.0
+"""The age at which it ends where other machines share the store: they see what is in the store, and nothing of what is raw here."""
 SOON_BYTES = 1 << 19
 SOON_SECONDS = 30.0
+
+
+def roll_seconds(store: Store) -> float:
+    """How long a segment of a store is written."""
+    return ROLL_SECONDS if store.db.is_sqlite else SHARED_SECONDS
 
 
 def folder_of(store: Store, kind: Kind) -> Path:

@@ -42,7 +42,7 @@ def only_one(root: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             state = read_state(root)
-            who = f"process {state['pid']} at {state['server']}" if state else "another process"
+            who = f"process {state['pid']}" if state else "another process"
             raise Conflict(
                 "already-up", f"stead is up for {root} already: {who}", hint="stead status; stead down"
             ) from None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stead.api import tokens
-from stead.config import SETTINGS, Settings
+from stead.config import PROCESSES, SETTINGS, Settings
 from stead.errors import Failed, InvalidInput, SteadError, Unreachable
 from stead.processes import lifeline, systemd
 from stead.store import Store, open_store
@@ -53,19 +53,21 @@ class Supervisor:
         self.stopping = False
         host = settings.host
         shown = f"[{host}]" if ":" in host else host
-        self.server_url = f"http://{shown}:{settings.port}"
-        self.gateway_url = f"http://{shown}:{settings.gateway_port}"
+        self.ports = _ports(settings)
+        self.urls = {name: f"http://{shown}:{port}" for name, port in self.ports.items()}
         logs = self.root / "run"
         python = [sys.executable, "-m"]
         place = ["--host", host, "--port"]
+        chosen = chosen_processes(settings)
+        if "agent" not in chosen:
+            chosen.append("compactor")  # what is logged here is brought into the store here
         self.children = [
-            Child("server", [*python, "stead.processes.server", *place, str(settings.port)], logs / "server.log"),
             Child(
-                "gateway",
-                [*python, "stead.processes.gateway", *place, str(settings.gateway_port)],
-                logs / "gateway.log",
-            ),
-            Child("agent", [*python, "stead.processes.agent"], logs / "agent.log"),
+                name,
+                [*python, f"stead.processes.{name}", *([*place, str(self.ports[name])] if name in self.ports else [])],
+                logs / f"{name}.log",
+            )
+            for name in chosen
         ]
         self.environ = {
             key: value
@@ -116,19 +118,19 @@ class Supervisor:
                 store.close()
 
     def _check(self, store: Store) -> None:
-        if self.settings.host not in LOCAL and not tokens.any_token(store):
+        if self.ports and self.settings.host not in LOCAL and not tokens.any_token(store):
             raise InvalidInput(
                 "open-without-tokens",
                 f"listening on {self.settings.host} would open the store to everybody: there is no token yet",
                 hint="stead tokens create NAME --role admin",
             )
-        if self.settings.port == self.settings.gateway_port:
+        if len(set(self.ports.values())) < len(self.ports):
             raise InvalidInput(
                 "port-in-use",
                 f"port {self.settings.port} is meant for the server and for the gateway",
                 hint=f"stead up --gateway-port {self.settings.port + 1}",
             )
-        lifeline.check_ports(self.settings.host, _ports(self.settings))
+        lifeline.check_ports(self.settings.host, self.ports)
 
     def _start(self, child: Child) -> None:
         child.log.parent.mkdir(parents=True, exist_ok=True)
@@ -204,10 +206,12 @@ class Supervisor:
             c.name: {"pid": c.process.pid if c.process else None, "restarts": c.restarts, "log": str(c.log)}
             for c in self.children
         }
-        lifeline.write_state(
-            self.root,
-            {"pid": os.getpid(), "server": self.server_url, "gateway": self.gateway_url, "processes": processes},
-        )
+        lifeline.write_state(self.root, self.state | {"pid": os.getpid(), "processes": processes})
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Where its server and gateway are; None for one that it does not start."""
+        return {"server": self.urls.get("server"), "gateway": self.urls.get("gateway")}
 
     def _new_text(self, child: Child) -> str:
         with open(child.log, "rb") as log:
@@ -260,8 +264,21 @@ def start_in_background(settings: Settings) -> dict[str, Any]:
     raise Unreachable("start-failed", "stead up was not ready in time", hint=f"see {log}")
 
 
+def chosen_processes(settings: Settings) -> list[str]:
+    """The processes that the settings name, in the order in which they start. Raises InvalidInput (`setting-invalid`)."""
+    named = set(settings.names("processes"))
+    if not named or not named <= set(PROCESSES):
+        raise InvalidInput(
+            "setting-invalid",
+            f"processes names {', '.join(sorted(named)) or 'nothing'}",
+            hint=f"some of {', '.join(PROCESSES)}, by commas",
+        )
+    return [name for name in PROCESSES if name in named]
+
+
 def _ports(settings: Settings) -> dict[str, int]:
-    return {"server": settings.port, "gateway": settings.gateway_port}
+    ports = {"server": settings.port, "gateway": settings.gateway_port}
+    return {name: ports[name] for name in chosen_processes(settings) if name in ports}
 
 
 def _spawn(settings: Settings, out: IO[bytes]) -> subprocess.Popen[bytes]:

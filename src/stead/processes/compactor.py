@@ -1,0 +1,56 @@
+"""The compactor: brings what is logged on this machine into the store where no agent does. `python -m stead.processes.compactor`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+
+from stead import predictions
+from stead.api.caller import Embedded
+from stead.config import load_settings
+from stead.errors import SteadError
+from stead.processes import lifeline
+from stead.sdk import sync_journals
+from stead.store import open_store
+
+EVERY_S = 1.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--parent-fd", type=int)
+    options = parser.parse_args()
+    settings = load_settings()
+    try:
+        store = open_store(settings)
+    except SteadError as error:
+        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: done.set())
+    lifeline.follow(options.parent_fd, done.set)
+    caller = Embedded(store, settings)
+    print("ready compactor", flush=True)
+    while not done.is_set():
+        try:
+            predictions.compact(store)
+            sync_journals(caller, store.root)
+        except Exception as error:  # told and tried again: the database or the bytes may be away for a while
+            said = (
+                f"{error.code}: {error.message}"
+                if isinstance(error, SteadError)
+                else f"{type(error).__name__}: {error}"
+            )
+            print(f"{time.strftime('%H:%M:%S')} {said}", file=sys.stderr, flush=True)
+        done.wait(EVERY_S)
+    predictions.compact(store)
+    store.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
