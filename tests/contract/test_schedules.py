@@ -140,6 +140,21 @@ def test_batches_that_break_the_contract_are_one_incident_until_a_good_one_comes
     assert [state for _, _, state in bad(7)] == ["resolved"] * 2, "a person knows of it"
 
 
+def test_a_batch_in_quarantine_is_told_at_record_too(store: Store) -> None:
+    hourly(store)
+    policies.set_level(store, "m", "record")
+    with store.db.write("models.tag") as tx:
+        models.set_settings_in(tx, "m", dataset="m")
+    datasets.put_aside(store, "m", "0" * 64, rows=24, since=START, until=START + HOUR, problems=["x is text"], job=None)
+    at(store, 1.1)
+    at(store, 1.2)
+    assert [(each.cause, each.state) for each in monitors.list_incidents(store)] == [("batch", "open")]
+    datasets.add(store, "m", pa.table({"y": [1.0]}))
+    at(store, 2.1)
+    assert [(each.cause, each.state) for each in monitors.list_incidents(store)] == [("batch", "resolved")]
+    assert policies.list_retrainings(store) == []
+
+
 def test_data_that_grows_old_is_an_incident_until_rows_come(store: Store) -> None:
     hourly(store)
 

@@ -91,7 +91,8 @@ class Unmade(Embedded):
 
         described = table.operation(operation)
         made = "store" in self.__dict__ or is_made(self.settings)
-        store = self.store if made or not described.reads else self._nothing
+        looks = described.reads or ".list_" in operation or bool(arguments.get("dry_run"))
+        store = self._nothing if looks and not made else self.store
         return described.function(store, **arguments)
 
     def close(self) -> None:

@@ -53,8 +53,8 @@ def tick(store: Store) -> Turn:
             observed += _safely(model.name, look)
     news = monitors.batch_news(store)
     for model in known:
-        if model.level != "record":
-            moved[model.name] += _safely(model.name, partial(_look, store, model, news))
+        turn = _batches if model.level == "record" else _look
+        moved[model.name] += _safely(model.name, partial(turn, store, model, news))
     for deployment in deployments.canaries(store):
         moved[deployment.model] += _safely(deployment.model, partial(_canary, store, deployment))
     for retraining in policies.open_retrainings(store):
@@ -101,6 +101,12 @@ def _look(store: Store, model: models.Model, news: monitors.BatchNews) -> int:
     moved += int(policies.ingest_due(store, model) is not None)
     scheduled = bool(standing.policy.ingest)
     return moved + monitors.observe_batches(store, model, standing.spec.dataset, news, scheduled=scheduled)
+
+
+def _batches(store: Store, model: models.Model, news: monitors.BatchNews) -> int:
+    """At `record` nobody acts, and a batch in quarantine is told all the same."""
+    dataset = str(model.settings.get("dataset") or "")
+    return monitors.observe_batches(store, model, dataset, news, scheduled=False) if dataset else 0
 
 
 def _canary(store: Store, deployment: deployments.Deployment) -> int:

@@ -1,9 +1,15 @@
-"""The entry: Ctrl-C before the command line is loaded."""
+"""The entry: Ctrl-C before the command line is loaded; what only looks changes nothing."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from stead.cli import cli
 
 CODE = """
 import sys
@@ -22,3 +28,11 @@ main()
 def test_ctrl_c_while_the_command_line_is_loaded() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nstopped\n")
+
+
+@pytest.mark.parametrize("words", [["tokens", "list"], ["prune"], ["models", "list"], ["decisions"]])
+def test_a_look_makes_no_store(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STEAD_STORE", str(tmp_path / "store"))
+    assert CliRunner().invoke(cli, words).exit_code == 0
+    assert not (tmp_path / "store").exists()
