@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from stead import environments, jobs, models, pipelines, runs
 from stead.config import load_project, load_settings
 from stead.errors import InvalidInput, NotFound
+from stead.jobs.tables import jobs as job_table
 from stead.processes.handlers import handlers
 from stead.store import Store
 from tests.conftest import new_store
@@ -191,3 +194,45 @@ def test_packages_that_cannot_be_had_again_are_named_before_anything_runs(
     assert refused.value.code == "reproduce-missing" and len(jobs.list_jobs(store)) == before
     assert "the package scikit-learn is neither kept nor cached" in refused.value.message
     assert jobs.cancel_job(store, pipelines.reproduce(store, "tiny@1").id).state == "cancelled"
+
+
+KILLED = """
+import sys; from stead import jobs; from stead.config import load_settings
+from stead.jobs.tables import jobs as job_table
+from stead.processes.handlers import handlers; from stead.store import open_store
+store = open_store(load_settings(environ={"STEAD_STORE": sys.argv[1], "STEAD_USER": "ada"}))
+done = jobs.work(store, handlers(load_settings()), owner=sys.argv[2], job_id=sys.argv[3])
+assert done is not None and done.state == "succeeded", done
+"""
+
+
+def elsewhere(store: Store, owner: str, job: jobs.Job, **variables: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", KILLED, str(store.root), owner, job.id]
+    return subprocess.Popen(command, env=os.environ | variables, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("point", ["pipelines.step:before#3", "models.log:after"])
+def test_a_rerun_that_is_killed_is_one_run_in_the_end(made: tuple[Store, Path], point: str) -> None:
+    store, _ = made
+    before = {run.id for run in runs.list_runs(store).runs}
+    job = pipelines.rerun(store, "tiny@1", seed=5)
+    died = elsewhere(store, "dying", job, STEAD_FAILPOINT=point)
+    assert died.communicate()[1] is not None and died.returncode == -signal.SIGKILL
+    with store.db.write("jobs.beat") as tx:
+        tx.execute(sa.update(job_table).where(job_table.c.id == job.id).values(lease_until=1))
+    done = jobs.work(store, handlers(load_settings()), owner="me", job_id=job.id)
+    assert done is not None and done.state == "succeeded", done
+    assert {run.id for run in runs.list_runs(store).runs} - before == {job.id}
+    run = runs.get_run(store, job.id)
+    assert (run.status, run.metrics["holdout_random"].n) == ("finished", 1)
+    assert [version.version for version in models.list_versions(store, "tiny")] == [1]
+
+
+def test_two_reproductions_at_once(made: tuple[Store, Path]) -> None:
+    store, _ = made
+    both = [pipelines.reproduce(store, "tiny@1") for _ in range(2)]
+    working = [elsewhere(store, f"agent-{number}", job) for number, job in enumerate(both)]
+    said = [process.communicate()[1] for process in working]
+    assert [process.returncode for process in working] == [0, 0], said
+    found = {each.job: each.verdict for each in pipelines.list_reproductions(store, "tiny", version=1)}
+    assert [found[job.id] for job in both] == ["identical", "identical"]

@@ -1,4 +1,4 @@
-"""`stead train`, `reproduce`, `compare`, `jobs`, `wait`."""
+"""`stead train`, `compare`, `backtest`, `jobs`, `wait`."""
 
 from __future__ import annotations
 
@@ -72,50 +72,6 @@ def _next(level: str, model: str, version: int, refused: Sequence[str]) -> str:
     if level == "train":
         return f"stead approve {ref}, or stead reject {ref} --reason …"
     return f"stead explain {model}; it is rolled out by itself inside the bounds"
-
-
-@click.command()
-@click.argument("ref", metavar="MODEL@VERSION", shell_complete=model_names)
-@click.option("--no-wait", is_flag=True, help="Return when the job is queued; an agent does it.")
-@output.json_option
-def reproduce(ref: str, no_wait: bool, as_json: bool) -> Any:
-    """Make a version again from its data, code and environment, and say whether the same comes out.
-
-    Nothing is registered. The verdict stays with the version: identical, within tolerance, or different (exit code 1).
-    """
-    caller = connect()
-    version = caller.call("models.get_version", ref=ref)
-    job = caller.call("pipelines.reproduce", ref=version.ref)
-    if no_wait:
-        output.note(f"job {job.id[-12:]} waits: stead jobs log --follow {job.id[-12:]}")
-        return job
-    follow(caller, job)
-    known = caller.call("pipelines.list_reproductions", model=version.model, version=version.version)
-    found = next(each for each in known if each.job == job.id)
-    if as_json:
-        return found
-    print(f"{version.ref}: {found.said}")
-    print(
-        f"made again from {found.evidence['data']} in environment {found.evidence['environment'][:12]}, with the code of its training"
-    )
-    if not found.evidence["same_rows"]:
-        print("  the rows that it learns from are not those that were recorded")
-    for name, apart in found.evidence["apart"].items():
-        print(f"  {name:24} apart by {'kind or number' if apart is None else f'{apart:.1e}'}")
-    for name in found.evidence["files"]:
-        print(f"  {name:24} has other bytes")
-    for name, (then, now) in found.evidence.get("facts", {}).items():
-        print(f"  {name}: trained with {then or 'none'}, now {now or 'none'}")
-    if len(known) > 1:
-        same = sum(each.verdict != "different" for each in known)
-        print(f"  made again {len(known)} times so far, the same {same} times")
-    if found.verdict == "different":
-        raise Failed(
-            "reproduced-differently",
-            f"{version.ref} is not what its records make",
-            hint=f"stead models show {version.ref}",
-        )
-    return None
 
 
 @click.command()

@@ -9,7 +9,7 @@ from stead.environments.checking import check
 from stead.environments.comparison import compare, variables
 from stead.environments.creation import ensure, made, runtime_files, runtime_path
 from stead.environments.locking import Draft, lock
-from stead.environments.operations import add, get, list_environments
+from stead.environments.operations import add, get, list_environments, mixed
 from stead.environments.requirements import Requirements, read_requirements
 from stead.environments.running import draft_running, lock_running
 from stead.environments.types import Difference, Environment, Wheel
@@ -36,6 +36,7 @@ __all__ = [
     "lock",
     "lock_running",
     "made",
+    "mixed",
     "read_requirements",
     "run_vendor",
     "runtime_files",

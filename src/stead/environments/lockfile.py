@@ -25,6 +25,22 @@ def pin_wheels(text: str, wheels: Sequence[Path]) -> str:
     return text
 
 
+def blocks(text: str) -> dict[str, str]:
+    """The lines of each package in a lock, its hashes among them.
+
+    >>> blocks("a==1 --hash=sha256:0\\nb==2 \\\\\\n    --hash=sha256:1\\n")
+    {'a': 'a==1 --hash=sha256:0\\n', 'b': 'b==2 \\\\\\n    --hash=sha256:1\\n'}
+    """
+    found: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines(keepends=True):
+        if match := re.match(r"[A-Za-z0-9][\w.-]*", line):
+            name = canonicalize_name(match[0])
+        if name and line.strip() and not line.startswith("#"):
+            found[name] = found.get(name, "") + line
+    return found
+
+
 def parse_hashes(text: str) -> dict[str, set[str]]:
     """The SHA-256 of each file that a lock allows, by package.
 

@@ -9,8 +9,9 @@ from typing import Any
 import blake3
 import msgspec
 import sqlalchemy as sa
+from packaging.utils import canonicalize_name
 
-from stead.environments.lockfile import parse_lock
+from stead.environments.lockfile import blocks, parse_lock
 from stead.environments.tables import environments, lock_inputs
 from stead.environments.types import Environment, Wheel
 from stead.errors import InvalidInput, NotFound
@@ -57,6 +58,30 @@ def add(
         if inputs is not None:
             store.db.upsert(tx, lock_inputs, {"inputs": inputs, "environment": digest}, ["inputs"])
     return get(store, digest)
+
+
+def mixed(store: Store, digest: str, other: str, names: Sequence[str]) -> Environment:
+    """An environment with some of its packages as another one has them, or absent where that has none.
+
+    Nothing is resolved: what does not fit together fails when it is used.
+    """
+    base, second = get(store, digest), get(store, other)
+    lines = blocks(store.blobs.get(base.lock).decode())
+    theirs = blocks(store.blobs.get(second.lock).decode())
+    for name in names:
+        lines.pop(name, None)
+        if name in theirs:
+            lines[name] = theirs[name]
+    wheels = [wheel for wheel in base.wheels if canonicalize_name(wheel.name) not in names]
+    wheels += [wheel for wheel in second.wheels if canonicalize_name(wheel.name) in names]
+    return add(
+        store,
+        lock=store.blobs.put("".join(lines[name] for name in sorted(lines)).encode()),
+        python=base.python,
+        platform=base.platform,
+        wheels=wheels,
+        source={"kind": "mixed", "of": [base.digest, second.digest], "packages": sorted(names)},
+    )
 
 
 def get(store: Store, digest: str) -> Environment:

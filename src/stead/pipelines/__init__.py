@@ -7,10 +7,14 @@ from stead.pipelines.backtesting import backtest, run_backtest
 from stead.pipelines.comparing import compare, run_compare
 from stead.pipelines.packing import CONTRACT, pack
 from stead.pipelines.reproducing import list_reproductions, reproduce, run_reproduction
+from stead.pipelines.rerunning import Rerun, rerun, run_rerun
 from stead.pipelines.training import ingest, ingest_in, run_ingest, run_training, train
 from stead.pipelines.types import Backtest, Candidate, Compared, Judge, Period, Reproduction, Spec
 
-OPERATIONS = {"read": ("list_reproductions",), "write": ("train", "ingest", "compare", "backtest", "reproduce")}
+OPERATIONS = {
+    "read": ("list_reproductions",),
+    "write": ("train", "ingest", "compare", "backtest", "reproduce", "rerun"),
+}
 
 __all__ = [
     "CONTRACT",
@@ -21,6 +25,7 @@ __all__ = [
     "Judge",
     "Period",
     "Reproduction",
+    "Rerun",
     "Spec",
     "backtest",
     "compare",
@@ -29,10 +34,12 @@ __all__ = [
     "list_reproductions",
     "pack",
     "reproduce",
+    "rerun",
     "run_backtest",
     "run_compare",
     "run_ingest",
     "run_reproduction",
+    "run_rerun",
     "run_training",
     "train",
 ]

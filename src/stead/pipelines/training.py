@@ -78,7 +78,7 @@ def run_training(
         training = Training(store, keeper, spec, run_id, allow, judges)
         return training.work(payload["since"], payload["until"], payload["data"])
     except BaseException as error:
-        _note(
+        note(
             store,
             run_id,
             "failed",
@@ -104,6 +104,17 @@ class Fitted:
     """`model`, a folder, and `info`."""
 
 
+def about(spec: Spec, made: Fitted, learned: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept with a model of its training."""
+    return {
+        "trained_on": learned,
+        "train_env": spec.train_env,
+        "recipe": spec.recipe,
+        # what monitors and gates hold it against
+        "judged_on": {"rows": made.rows, "holdouts": made.holdouts, "time": spec.time, "target": spec.target},
+    } | ({"window": made.window} if made.window else {})
+
+
 class Training:
     """The steps of a training in order; its run hears of them where it has one."""
 
@@ -125,11 +136,11 @@ class Training:
 
     def work(self, since: int | None, until: int | None, data: str | None) -> dict[str, Any]:
         spec, store, keeper = self.spec, self.store, self.keeper
-        self._start()
+        self.start()
         keeper.report("locking the environment", 0, STEPS)
         environment = lock(store, spec, spec.train_requirements)
         serving = lock(store, spec, spec.serve_requirements) if spec.serve_requirements else environment
-        _note(store, self.run_id, "environment", journal.Facts(now_ms(), {}, environment.digest))
+        note(store, self.run_id, "environment", journal.Facts(now_ms(), {}, environment.digest))
         keeper.report("creating the environment", 1, STEPS)
         with workshop(store, keeper, spec, environment.digest, self.allow, self.run_id) as shop:
             functions = json.loads(self._blob(shop.run("describe", outputs=["functions"]).digests["functions"]))
@@ -141,17 +152,11 @@ class Training:
                 keeper.log(f"warning: {version.marked_for}\n")
             made = self.fit(shop, version, since, until)
             learned = {"dataset": version.ref, "since": made.since, "until": until}
-            facts = {
-                "trained_on": learned,
-                "train_env": spec.train_env,
-                "recipe": spec.recipe,
-                # what monitors and gates hold it against
-                "judged_on": {"rows": made.rows, "holdouts": made.holdouts, "time": spec.time, "target": spec.target},
-            } | ({"window": made.window} if made.window else {})
+            facts = about(spec, made, learned)
             keeper.report("register", 6, STEPS)
             registered = self._register(made.trained, made.metrics, environment.digest, serving.digest, version, facts)
         self._pass(registered, version.ref, made.rows, made.holdouts, made.metrics)
-        _note(store, self.run_id, "end", journal.Ended(now_ms(), "finished"))
+        note(store, self.run_id, "end", journal.Ended(now_ms(), "finished"))
         keeper.report(f"registered {registered.ref}", STEPS, STEPS)
         return {
             "version": registered.version,
@@ -169,8 +174,12 @@ class Training:
         until: int | None,
         *,
         cache: bool = True,
+        judge: bool = True,
     ) -> Fitted:
-        """Features, hold-outs, window and model from the rows of a dataset version; without `cache` every step is run."""
+        """Features, hold-outs, window and model from the rows of a dataset version; without `cache` every step is run.
+
+        Without `judge` there are no hold-outs, unless a window is chosen by them.
+        """
         keeper = self.keeper
         keeper.report("features", 3, STEPS)
         end = until if until is not None else (version.time_max or 0) + 1
@@ -178,35 +187,41 @@ class Training:
         rows = self._rows(version, since, until)
         made = shop.run("features", inputs={"rows": rows}, outputs=["features", "target"], cache=cache).digests
         learning = {"rows": rows, "features": made["features"], "target": made["target"]}
-        keeper.report("evaluate", 4, STEPS)
-        judged = shop.run(
-            "evaluate",
-            inputs=learning,
-            outputs=["holdouts", "figures", "window"],
-            params=window_params,
-            logs=False,
-            cache=cache,
-        ).digests
         given = window_params.get("only", False)
-        window = None if given else json.loads(self._blob(judged["window"]))
-        metrics = self._judge(judged, window)
+        holdouts, window, metrics = "", None, dict[str, float]()
+        if judge or (window_params and not given):
+            keeper.report("evaluate", 4, STEPS)
+            judged = shop.run(
+                "evaluate",
+                inputs=learning,
+                outputs=["holdouts", "figures", "window"],
+                params=window_params,
+                logs=False,
+                cache=cache,
+            ).digests
+            window = None if given else json.loads(self._blob(judged["window"]))
+            holdouts, metrics = judged["holdouts"], self._judge(judged, window)
         chosen = window_params["window"] if given else window["since"] if window else None
         keeper.report("train", 5, STEPS)
         params = {"since": chosen} if chosen else {}
         trained = shop.run("train", inputs=learning, outputs=["model", "info"], params=params, cache=cache).digests
         found = json.loads(self._blob(trained["info"])).get("facts", {})
-        _note(self.store, self.run_id, "facts", journal.Facts(now_ms(), {"facts": found}))
+        note(self.store, self.run_id, "facts", journal.Facts(now_ms(), {"facts": found}))
         if chosen:
             since, rows = chosen, self._rows(version, chosen, until)
-        return Fitted(since, rows, judged["holdouts"], window, metrics, trained)
+        return Fitted(since, rows, holdouts, window, metrics, trained)
 
-    def _start(self) -> None:
+    def start(self, name: str = "train", **tags: str) -> None:
+        """Begin its run, where it has one."""
         spec, job = self.spec, self.keeper.job
+        if self.run_id is None:
+            return
         runs.start(
             self.store,
             run_id=self.run_id,
             project=spec.project,
-            name=f"train {spec.model}",
+            name=f"{name} {spec.model}",
+            tags=tags,
             job=job.id,
             source={
                 "kind": "pipeline",
@@ -276,7 +291,7 @@ class Training:
             table = table.sort_by(self.spec.time)  # late rows stand in later parts
         out = io.BytesIO()
         pq.write_table(table, out)
-        _note(self.store, self.run_id, "input", journal.Input(now_ms(), version.dataset, version.version))
+        note(self.store, self.run_id, "input", journal.Input(now_ms(), version.dataset, version.version))
         return self.store.blobs.put(out.getvalue())
 
     def _judge(self, judged: Mapping[str, str], window: dict[str, Any] | None) -> dict[str, float]:
@@ -298,8 +313,8 @@ class Training:
         if window:
             self.keeper.log(f"learns from {WINDOWS[window['chosen']]}\n")
             metrics |= {f"{name}_recent": loss for name, loss in window["losses"].items()}
-            _note(self.store, self.run_id, "window", journal.Params(now_ms(), {"window": WINDOWS[window["chosen"]]}))
-        _note(self.store, self.run_id, "metrics", journal.Metrics(now_ms(), 0, metrics))
+            note(self.store, self.run_id, "window", journal.Params(now_ms(), {"window": WINDOWS[window["chosen"]]}))
+        note(self.store, self.run_id, "metrics", journal.Metrics(now_ms(), 0, metrics))
         return metrics
 
     def _register(
@@ -312,21 +327,7 @@ class Training:
         facts: dict[str, Any],
     ) -> models.Version:
         spec, store = self.spec, self.store
-        info = json.loads(self._blob(trained["info"])) | facts
-        code = store.blobs.put(msgspec.json.encode(spec.files, order="sorted"))
-        with tempfile.TemporaryDirectory(prefix="stead-model-") as folder:
-            restore(store, trained["model"], Path(folder))
-            logged = models.log_model(
-                store,
-                Path(folder),
-                name=spec.model,
-                run_id=self.run_id,
-                environment=environment,
-                code=code,
-                metrics=metrics,
-                info=info,
-                model_id=f"m-{self.run_id}",
-            )
+        logged = self.log(trained, metrics, environment, facts)
         self.keeper.check()
         return models.register(
             store,
@@ -344,6 +345,27 @@ class Training:
             event_time=self.keeper.job.event_time,
             inputs=[f"dataset:{version.ref}"],
         )
+
+    def log(
+        self, trained: Mapping[str, str], metrics: dict[str, float], environment: str, facts: dict[str, Any]
+    ) -> models.LoggedModel:
+        """Keep what was trained as the model of its run."""
+        spec, store = self.spec, self.store
+        info = json.loads(self._blob(trained["info"])) | facts
+        code = store.blobs.put(msgspec.json.encode(spec.files, order="sorted"))
+        with tempfile.TemporaryDirectory(prefix="stead-model-") as folder:
+            restore(store, trained["model"], Path(folder))
+            return models.log_model(
+                store,
+                Path(folder),
+                name=spec.model,
+                run_id=self.run_id,
+                environment=environment,
+                code=code,
+                metrics=metrics,
+                info=info,
+                model_id=f"m-{self.run_id}",
+            )
 
     def _blob(self, digest: str) -> bytes:
         return self.store.blobs.get(digest)
@@ -414,7 +436,7 @@ def lock(store: Store, spec: Spec, instead: list[str]) -> environments.Environme
         return environments.lock(store, file, python=spec.python)
 
 
-def _note(store: Store, run_id: str | None, what: str, *records: journal.Record) -> None:
+def note(store: Store, run_id: str | None, what: str, *records: journal.Record) -> None:
     """Add to the run, if there is one, what the executor knows; a second attempt of the job adds nothing twice."""
     if run_id is None:
         return

@@ -10,7 +10,7 @@ from stead.jobs import Handler
 
 LANES: dict[str, tuple[str, ...]] = {
     "deploy": ("deploy",),
-    "work": ("train", "ingest", "compare", "backtest", "reproduce", "vendor"),
+    "work": ("train", "ingest", "compare", "backtest", "reproduce", "rerun", "vendor"),
 }
 """Kinds that share one worker thread of the agent: a long training never keeps a deployment waiting."""
 
@@ -24,6 +24,7 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         "compare": partial(pipelines.run_compare, allow=allow),
         "backtest": partial(pipelines.run_backtest, allow=allow),
         "reproduce": partial(pipelines.run_reproduction, allow=allow),
+        "rerun": partial(pipelines.run_rerun, allow=allow),
         "vendor": environments.run_vendor,
         "deploy": deployments.run_deployment,
     }
