@@ -236,3 +236,25 @@ def test_two_reproductions_at_once(made: tuple[Store, Path]) -> None:
     assert [process.returncode for process in working] == [0, 0], said
     found = {each.job: each.verdict for each in pipelines.list_reproductions(store, "tiny", version=1)}
     assert [found[job.id] for job in both] == ["identical", "identical"]
+
+
+def test_what_differs_from_the_commit_is_kept_with_the_run(tmp_path: Path, store: Store) -> None:
+    def git(*arguments: str) -> bytes:
+        return subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True, capture_output=True).stdout
+
+    (tmp_path / "stead.toml").write_text(TOML)
+    (tmp_path / "tiny.py").write_text(CODE)
+    (tmp_path / ".gitignore").write_text("store\n")
+    git("init", "-b", "main")
+    git("add", ".")
+    git("-c", "user.email=a@example.org", "-c", "user.name=a", "commit", "-m", "one")
+    (tmp_path / "tiny.py").write_text(CODE.replace("max_depth=4", "max_depth=3"))
+    done = train(store, tmp_path)
+    run = runs.get_run(store, done.id)
+    assert run.source["git"]["dirty"] and len(run.source["git"]["commit"]) == 40
+    difference = runs.read_artifact(store, done.id, "stead/git.diff")
+    assert b"-    return RandomForestRegressor(5, max_depth=4)" in difference
+    git("checkout", "tiny.py")
+    (tmp_path / "patch").write_bytes(difference)
+    git("apply", "patch")
+    assert "max_depth=3" in (tmp_path / "tiny.py").read_text()

@@ -20,6 +20,7 @@ def pack(project: Project, model: str, put_blob: Callable[[bytes | Path], str]) 
     """Store the code of a model and describe it. Raises NotFound (`model-unknown`), InvalidInput."""
     config = project.model(model)
     lines, file = requirements(project, config)
+    git, diff = capture.git(project.root)
     return Spec(
         project=project.name,
         model=model,
@@ -49,7 +50,7 @@ def pack(project: Project, model: str, put_blob: Callable[[bytes | Path], str]) 
         gates=config.gates,
         ingest_overlap=config.ingest_overlap,
         contract=read_contract_file(project.root / f"{config.dataset}{CONTRACT}"),
-        git=capture.git(project.root)[0],
+        git=git | ({"diff": put_blob(diff.encode())} if diff else {}),
     )
 
 

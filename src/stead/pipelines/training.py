@@ -231,6 +231,9 @@ class Training:
                 "git": spec.git,
             },
         )
+        if diff := spec.git.get("diff"):
+            record = journal.File(now_ms(), "stead/git.diff", "", 0, diff)
+            note(self.store, self.run_id, "difference", record)
 
     def _ingest(
         self, shop: Workshop, functions: list[str], until: int | None, data: str | None

@@ -68,7 +68,7 @@ class Spec:
     contract: Contract | None = None
     """What each batch must hold to, where people wrote it down."""
     git: dict[str, Any] = field(default_factory=dict)
-    """Commit, branch and whether files differed, where the project is in a repository."""
+    """Commit, branch, whether files differed and how (`diff`, a blob), where the project is in a repository."""
     threads: int = 1
     """Threads on which arithmetic libraries compute in its steps."""
     seed: int = 0

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ ENVIRONMENT = (
 )
 _SECRET = re.compile(r"(?i)(pass(word|wd)?|secret|token|api[-_]?key|credential|auth)")
 DIFF_LIMIT = 1 << 20
+FILE_LIMIT = 1 << 20
+FILES_LIMIT = 500
 
 
 def facts(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -91,9 +93,60 @@ def git(folder: Path | None = None) -> tuple[dict[str, Any], str]:
     found["dirty"] = any(not line.startswith("??") for line in status.splitlines())
     found["untracked"] = [line[3:] for line in status.splitlines() if line.startswith("??")][:100]
     diff = (_git(where, "diff", "HEAD", "--no-color", "--no-ext-diff") or "") if found["dirty"] else ""
+    diff += "\n" if diff else ""
     if len(diff) > DIFF_LIMIT:
         diff = diff[:DIFF_LIMIT] + "\n… cut here: the difference is longer\n"
     return found, diff
+
+
+def own_files(root: Path, *, started: Path | None = None, known: Container[str] = ()) -> dict[str, Path]:
+    """Files under `root` that this process has loaded as modules, and the one that it was started with, by relative path, less the `known` ones.
+
+    What is installed is not the project's own, nor is what lies in a folder whose name begins with a dot.
+    """
+    found: dict[str, Path] = {}
+    installed = (os.path.join(sys.prefix, ""), os.path.join(sys.base_prefix, "lib", ""))
+    loaded = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
+    for name in [*loaded, str(started or "")]:
+        if not name.endswith(".py") or name.startswith(installed) or "-packages" in name:
+            continue
+        with suppress(OSError, ValueError):
+            path = Path(name).resolve()
+            relative = path.relative_to(root)
+            own = not any(part.startswith(".") for part in relative.parts) and relative.as_posix() not in known
+            if own and path.stat().st_size <= FILE_LIMIT and len(found) < FILES_LIMIT:
+                found[relative.as_posix()] = path
+    return dict(sorted(found.items()))
+
+
+def started_file() -> Path | None:
+    """The file that this process was started with; it must be asked for before that has come to its end."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    with suppress(OSError):
+        return Path(main).resolve() if main else None
+    return None
+
+
+def project_root(started: Path | None) -> Path:
+    """The working folder, or the started file's where that lies elsewhere."""
+    here = Path.cwd().resolve()
+    return started.parent if started and not started.is_relative_to(here) else here
+
+
+def tracked(root: Path) -> frozenset[str]:
+    """Files under a folder that git knows; the commit and the difference tell of them."""
+    said = _git(root, "ls-files", "-z")
+    return frozenset((said or "").split("\0")) - {""}
+
+
+def cells() -> str:
+    """What was executed in this notebook or interactive session so far, in order; "" elsewhere."""
+    ipython = sys.modules.get("IPython")
+    with suppress(Exception):
+        shell = ipython.get_ipython() if ipython is not None else None
+        inputs = shell.history_manager.input_hist_raw if shell is not None else []
+        return "".join(f"# In[{n}]\n{text.rstrip()}\n\n" for n, text in enumerate(inputs) if n and text.strip())
+    return ""
 
 
 def packages() -> dict[str, str]:

@@ -102,6 +102,10 @@ class Run:
         self._params |= params
         self._console = capture.Console(self._keep_text)
         self._system = capture.System() if watch else None
+        self._started = capture.started_file()
+        self._root = capture.project_root(self._started)
+        self._code: set[str] = set()
+        self._cells = ""
         _runs.add(self)
         if watch:
             self._watch()
@@ -185,6 +189,10 @@ class Run:
             for thread in self._threads:
                 thread.join(10)
             self._console.stop()
+            if self._system is not None and not self._in_job:
+                self._keep_code()
+                self._keep_cells()
+                self._keep_facts()
             with suppress(SteadError):
                 if self._system is not None and now_ms() - self._began > 5_000:
                     self._measure()
@@ -248,6 +256,7 @@ class Run:
             ticks += 1
             try:
                 self._console.flush()
+                self._keep_cells()
                 if ticks % round(MEASURE_S / FLUSH_S) == 0:
                     self._measure()
             except Exception as error:  # what watches a run must not end it
@@ -263,13 +272,38 @@ class Run:
     def _look_around(self) -> None:
         """Git and packages: they take long enough not to make `init` wait for them."""
         with suppress(Exception):
-            found, diff = capture.git()
+            found, diff = capture.git(self._root)
+            self._code |= capture.tracked(self._root) if found else set()
+            self._keep_code()
             packages = capture.packages()
             text = "".join(f"{name}=={version}\n" for name, version in packages.items())
             self._journal.append(Facts(now_ms(), {"git": found} if found else {}))
             self._journal.add_file(text.encode(), "stead/packages.txt", now_ms())
             if diff:
-                self._journal.add_file(diff.encode(), "stead/git.diff", now_ms())
+                self._journal.add_file(_without_secrets(diff.encode()), "stead/git.diff", now_ms())
+
+    def _keep_facts(self) -> None:
+        """What it was computed on, known best when all libraries are loaded."""
+        with suppress(Exception):
+            from stead.runtime import computing
+
+            self._journal.append(Facts(now_ms(), {"facts": computing.facts()}))
+
+    def _keep_code(self) -> None:
+        """The project's own files that were loaded since the last time, where git does not tell of them."""
+        with suppress(Exception):
+            for name, path in capture.own_files(self._root, started=self._started, known=self._code).items():
+                self._code.add(name)
+                self._journal.add_file(_without_secrets(path.read_bytes()), f"stead/code/{name}", now_ms())
+
+    def _keep_cells(self) -> None:
+        """What the notebook has executed so far, when there is more of it than the last time."""
+        if self._in_job or "IPython" not in sys.modules:
+            return
+        with suppress(Exception):
+            if (told := capture.cells()) != self._cells:
+                self._cells = told
+                self._journal.add_file(_without_secrets(told.encode()), "stead/cells.py", now_ms())
 
     def _keep_text(self, text: str) -> None:
         with suppress(SteadError):
@@ -360,6 +394,13 @@ def how_it_ended(error: BaseException | None) -> tuple[str, str | None]:
         return "finished", None
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return ("killed" if isinstance(error, KeyboardInterrupt) else "failed"), text[:10_000]
+
+
+def _without_secrets(data: bytes) -> bytes:
+    """Stars in place of what variables hold whose names say that it is a secret."""
+    from stead.runtime import secrets
+
+    return secrets.hidden(data, [os.environ[name] for name in secrets.telling(os.environ)])
 
 
 def flat_texts(values: Any) -> dict[str, str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -26,6 +25,8 @@ from stead.store.database import Database
 from stead.store.tables import chunks, files, packs
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from stead.store.blobs import Blobs
 
 WHOLE = 8 << 20
@@ -80,6 +81,10 @@ class Packs:
 
         Raises InvalidInput (`file-unreadable`), Failed (`disk-full`), Unreachable (`blobs-unreachable`).
         """
+        from concurrent.futures import (
+            ThreadPoolExecutor,
+        )  # cannot be loaded at the end of a script, when its run is delivered
+
         with ThreadPoolExecutor(2, "packing") as workers:
             yield from _Keeping(self, workers).run(things)
 

@@ -90,3 +90,24 @@ def test_system_metrics(monkeypatch: pytest.MonkeyPatch, without: bool) -> None:
     assert measured["system/cpu_percent"] >= 0
     assert measured["system/memory_mb"] > 1
     assert all(name.startswith("system/") for name in measured)
+
+
+OWN = """
+import sys
+from pathlib import Path
+from stead.runtime import capture
+import helper, package.inner, json
+print(sorted(capture.own_files(Path.cwd().resolve())))
+print(sorted(capture.own_files(Path.cwd().resolve(), known={"helper.py"})))
+"""
+
+
+def test_the_project_s_own_files_are_told_from_what_is_installed(tmp_path: Path) -> None:
+    for name in ("helper.py", "package/__init__.py", "package/inner.py", ".hidden/secret.py", "unused.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "main.py").write_text(OWN)
+    done = subprocess.run([sys.executable, "main.py"], cwd=tmp_path, capture_output=True, text=True)
+    everything = ["helper.py", "main.py", "package/__init__.py", "package/inner.py"]
+    assert done.stdout == f"{everything}\n{everything[1:]}\n", done.stderr
+    assert capture.cells() == ""

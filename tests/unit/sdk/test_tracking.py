@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from stead import runs
+from stead import environments, runs
 from stead.api import connect
 from stead.config import load_settings
 from stead.runs import Run
@@ -387,3 +387,80 @@ def test_import_stead_loads_nothing_heavy() -> None:
         "stead.sdk.tracking",
     }
     assert "asyncio" not in loaded
+
+
+CODE = """
+import stead
+run = stead.init(project="code")
+import helper
+stead.log({"x": helper.X})
+"""
+
+
+def artifacts(store: Store) -> dict[str, bytes]:
+    (run,) = runs.list_runs(store, project="code").runs
+    return {each.path: runs.read_artifact(store, run.id, each.path) for each in runs.list_artifacts(store, run.id)}
+
+
+def test_without_git_the_project_s_own_files_are_kept(start: Start, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("import os\nX = 1\nKEY = 'hunter2222'\n")
+    (tmp_path / "unused.py").write_text("")
+    finished(start(CODE, DB_PASSWORD="hunter2222"))
+    kept = artifacts(store)
+    assert {name for name in kept if name.startswith("stead/code/")} == {
+        "stead/code/helper.py",
+        "stead/code/script0.py",
+    }
+    assert kept["stead/code/script0.py"].decode() == CODE
+    assert kept["stead/code/helper.py"] == b"import os\nX = 1\nKEY = '**********'\n"
+    (run,) = runs.list_runs(store, project="code").runs
+    assert run.source["facts"]["cpu"] and run.source["facts"]["interpreter"]
+
+
+def test_with_git_only_what_it_does_not_know_is_kept(start: Start, store: Store, tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True, capture_output=True)
+
+    (tmp_path / "helper.py").write_text("X = 1\n")
+    git("init", "-b", "main")
+    git("add", "helper.py")
+    git("-c", "user.email=a@example.org", "-c", "user.name=a", "commit", "-m", "one")
+    (tmp_path / "helper.py").write_text("X = 2\n")
+    finished(start(CODE))
+    kept = artifacts(store)
+    assert {name for name in kept if name.startswith("stead/code/")} == {"stead/code/script0.py"}
+    assert b"-X = 1\n+X = 2\n" in kept["stead/git.diff"]
+
+
+NOTEBOOK = """
+import sys, time
+from pathlib import Path
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.run_cell("a = 1", store_history=True)
+shell.run_cell("from pathlib import Path; from stead.runtime import sdk; from stead.runtime.journal import Journal", store_history=True)
+shell.run_cell(f"run = sdk.Run(Journal(Path({sys.argv[1]!r}) / 'r1'))", store_history=True)
+shell.run_cell("b = a + 1", store_history=True)
+time.sleep(2.5)  # it is kept while the session lives
+kept = [p.read_text() for p in Path(sys.argv[1], "r1", "files").iterdir()]
+assert any("b = a + 1" in text for text in kept), kept
+shell.run_cell("password = 'hunter2222'", store_history=True)
+shell.run_cell("run.finish()", store_history=True)
+"""
+
+
+def test_a_notebook_s_cells_are_kept_in_the_order_that_they_ran(store: Store, tmp_path: Path) -> None:
+    python = environments.ensure(store, environments.lock(store, ["ipython"]).digest)
+    environ = {**os.environ, "PYTHONPATH": str(environments.runtime_path(store)), "MY_SECRET": "hunter2222"}
+    done = subprocess.run(
+        [python, "-c", NOTEBOOK, str(tmp_path)], env=environ, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    records = [record for log in (tmp_path / "r1").glob("*.log") for _, record in j.read(log)]
+    last = [record for record in records if isinstance(record, j.File) and record.path == "stead/cells.py"][-1]
+    text = (tmp_path / "r1" / "files" / last.file).read_text()
+    places = [
+        text.index(line) for line in ("a = 1", "import sdk", "run = sdk.Run", "b = a + 1", "password", "run.finish()")
+    ]
+    assert places == sorted(places) and text.startswith("# In[1]\na = 1\n\n# In[2]\n")
+    assert "hunter2222" not in text and "password = '**********'" in text
