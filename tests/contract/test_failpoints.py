@@ -53,6 +53,8 @@ ELSEWHERE = {
     "environments.vendor": "unit/environments/test_vendoring.py",
     "environments.": "unit/environments/test_creation.py",
     "pipelines.": "contract/test_pipelines.py",
+    "serving.fast": "contract/serving/test_fast.py",
+    "serving.path": "contract/serving/test_fast.py",
 }
 """Points that need more around them are shown in these files, by name."""
 

@@ -19,7 +19,7 @@ from bs4 import BeautifulSoup
 from click.testing import CliRunner
 from world import DAY, EVIL, START, World
 
-from stead import datasets, deployments, gates, jobs, ledger, models, monitors, policies
+from stead import datasets, deployments, gates, jobs, ledger, models, monitors, policies, serving
 from stead.api import tokens
 from stead.cli import cli
 from stead.gates.tables import verdicts
@@ -216,6 +216,18 @@ def test_a_version_says_why_its_hold_outs_differ(site: Site) -> None:
     assert "a pickle" in text
     graph = site.page("/models/trips/versions/2").select_one("svg.graph")
     assert graph is not None and "trips@1" in graph.get_text()
+
+
+def test_a_version_says_by_which_path_it_answers(own: Site) -> None:
+    address = "/models/trips/versions/2"
+    assert "its library. stead models accelerate trips@2 looks for a fast path" in own.page(address).get_text()
+    for state, said in (("different", "its library. No fast path: "), ("ready", "its library. A fast path is known: ")):
+        path = serving.FastPath("trips", 2, state, f"3.0 × as soon {EVIL}", None, {}, {}, "0" * 32, 1)
+        with own.store.db.write("serving.fast") as tx:
+            serving.keep_fast_path(own.store, tx, path)
+        assert f"{said}3.0 × as soon {EVIL}" in own.page(address).get_text()
+    serving.set_fast(own.store, "trips", 2, True)
+    assert "its fast path, a model in ONNX: 3.0 × as soon" in own.page(address).get_text()
 
 
 def test_a_deployment_has_loss_labels_and_steps(site: Site, world: World) -> None:

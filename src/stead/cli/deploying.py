@@ -28,10 +28,17 @@ RUNNING = 200
     "--plan", type=click.Choice(ROLLOUTS), help="How it takes over, instead of the model's own plan in stead.toml."
 )
 @click.option("--reason", help="Kept in the ledger.")
+@click.option("--no-fast", is_flag=True, help="By its library, even where its fast path holds.")
 @click.option("--no-wait", is_flag=True, help="Return when the deployment is asked for.")
 @output.json_option
 def deploy(
-    ref: str, override: tuple[str, ...], plan: str | None, reason: str | None, no_wait: bool, as_json: bool
+    ref: str,
+    override: tuple[str, ...],
+    plan: str | None,
+    reason: str | None,
+    no_fast: bool,
+    no_wait: bool,
+    as_json: bool,
 ) -> Any:
     """Let a version (the newest by default) take over the model's route: warm it, check it, swap; no request fails.
 
@@ -45,7 +52,13 @@ def deploy(
     if said := ensure_up(caller):
         output.note(said)
     deployment = caller.call(
-        "deployments.deploy", model=model, version=version, override=list(override), plan=plan, reason=reason
+        "deployments.deploy",
+        model=model,
+        version=version,
+        override=list(override),
+        plan=plan,
+        reason=reason,
+        fast=not no_fast,
     )
     if no_wait:
         return deployment

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from stead.cli import output
-from stead.cli.common import connect, model_names, split_ref
+from stead.cli.common import connect, follow, model_names, split_ref
 from stead.cli.signing import signers
 from stead.errors import InvalidInput
 from stead.runtime.journal import clean_path
@@ -89,8 +89,12 @@ def models_show(ref: str, as_json: bool) -> Any:
     origin = caller.call("lineage.trace", ref=f"version:{version.ref}", direction="up")
     verdicts = list(reversed(caller.call("gates.list_verdicts", model=version.model, version=version.version)))
     again = caller.call("pipelines.list_reproductions", model=version.model, version=version.version)
+    path = caller.call("serving.get_fast_path", model=version.model, version=version.version)
+    route = caller.call("serving.get_route", model=version.model)
     if as_json:
         return {
+            "fast_path": path,
+            "fast": bool(route and version.version in route.fast),
             "version": version,
             "logged_model": logged,
             "lineage": origin.arrows,
@@ -106,6 +110,7 @@ def models_show(ref: str, as_json: bool) -> Any:
             ("environment", logged.environment[:12]),
             ("serves in", version.serving_environment[:12]),
             ("variables when it serves", version.serving_env or None),
+            ("answers by", path and _path_said(path, bool(route and version.version in route.fast))),
             ("by", f"{version.created_by}, {output.when(version.created_at)}"),
         ]
     )
@@ -120,6 +125,40 @@ def models_show(ref: str, as_json: bool) -> Any:
         print(f"made again {output.when(each.at)}: {each.said}")
     for arrow in origin.arrows:
         print(f"  {arrow.source} → {arrow.target}  {arrow.relation}")
+    return None
+
+
+def _path_said(path: Any, taken: bool) -> str:
+    if path.state != "ready":
+        return f"its library; no fast path: {path.said}"
+    return f"its fast path, {path.said}" if taken else f"its library; a fast path is known: {path.said}"
+
+
+@models.command("accelerate")
+@click.argument("ref", metavar="MODEL[@VERSION]", shell_complete=model_names)
+@click.option("--off", is_flag=True, help="Go the usual path again, at once and without a request failing.")
+@click.option("--no-wait", is_flag=True, help="Do not wait for the end.")
+@output.json_option
+def models_accelerate(ref: str, off: bool, no_wait: bool, as_json: bool) -> Any:
+    """Put a version into ONNX, and serve that where it answers the same as its library does, and sooner.
+
+    Both are asked for the stored rows and the newest logged ones, and timed. What serves the version takes it up by itself.
+    """
+    caller = connect()
+    version = caller.call("models.get_version", ref=ref)
+    if off:
+        caller.call("serving.set_fast", model=version.model, version=version.version, fast=False)
+        output.note(f"{version.ref} goes its usual path")
+        return None
+    job = caller.call("gates.accelerate", ref=version.ref)
+    if no_wait:
+        output.note(f"job {job.id[-12:]} waits: stead jobs log --follow {job.id[-12:]}")
+        return job
+    follow(caller, job)
+    path = caller.call("serving.get_fast_path", model=version.model, version=version.version)
+    if as_json:
+        return path
+    print(f"{version.ref}: {path.said}" if path.state == "ready" else f"{version.ref} is served as before: {path.said}")
     return None
 
 

@@ -18,6 +18,7 @@ from stead.config.types import (
     PolicyConfig,
     Project,
     RolloutConfig,
+    ServeConfig,
     StageConfig,
     TrainConfig,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "PolicyConfig",
     "Project",
     "RolloutConfig",
+    "ServeConfig",
     "Setting",
     "Settings",
     "StageConfig",

@@ -22,6 +22,7 @@ from stead.config.types import (
     PolicyConfig,
     Project,
     RolloutConfig,
+    ServeConfig,
     StageConfig,
     TrainConfig,
 )
@@ -166,7 +167,7 @@ class _Reader:
             label_delay=delay,
             timeout_s=timeout,
             train=self._train(table, where),
-            serve=self._stage(table, "serve", where),
+            serve=self._serve(table, where),
             policy=self._policy(table, where),
             rollout=self._rollout(table, where),
             window=window,
@@ -287,6 +288,13 @@ class _Reader:
                 problem = f"must be a whole number from {least} to {most}, not {value!r}"
                 self._fail(f"{where}.train.{name}", problem, hint=f"{name} = {least}")
         return TrainConfig(stage.env, stage.requirements, **numbers)
+
+    def _serve(self, table: dict[str, Any], where: str) -> ServeConfig:
+        stage = self._stage(table, "serve", where, also=("fast",))
+        fast = self._table(table, "serve", where).get("fast", True)
+        if type(fast) is not bool:
+            self._fail(f"{where}.serve.fast", f"must be true or false, not {fast!r}", hint="fast = false")
+        return ServeConfig(stage.env, stage.requirements, fast)
 
     def _stage(self, table: dict[str, Any], key: str, where: str, also: Sequence[str] = ()) -> StageConfig:
         stage = self._table(table, key, where)

@@ -35,6 +35,14 @@ class TrainConfig(StageConfig):
     """What `random`, numpy and torch are seeded with before each call of `train`."""
 
 
+@dataclass(frozen=True)
+class ServeConfig(StageConfig):
+    """`[models.NAME.serve]`: how the environment that answers differs from the rest, and by which path it answers."""
+
+    fast: bool = True
+    """Whether a version goes its fast path, a model in ONNX, where that answers the same and sooner."""
+
+
 SIGNALS = ("schedule", "data", "age", "incident", "loss", "proxy")
 """What may make stead train again, by name."""
 ROLLOUTS = ("swap", "canary", "shadow", "ab")
@@ -125,7 +133,7 @@ class ModelConfig:
     window: str = ""
     """How far back a training looks, such as `180d`, or `all`; by default 12 months, or all where that is clearly better."""
     train: TrainConfig = field(default_factory=TrainConfig)
-    serve: StageConfig = field(default_factory=StageConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     gates: GatesConfig = field(default_factory=GatesConfig)

@@ -31,10 +31,12 @@ def deploy(
     reason: str | None = None,
     plan: str | None = None,
     undoes: int | None = None,
+    fast: bool = True,
 ) -> Deployment:
     """Ask that a version (default: the newest) takes over the model's route: warm it, check it, then by the plan.
 
     `plan` is a kind of rollout (`swap`, `canary`, …) to take instead of the model's own. `override` names gates whose refusal a person overrides; that needs a `reason`, and both are in the ledger.
+    With `fast=False` it goes its usual path, even where its fast one holds.
     A version that the gates of its training refused takes an override from level `train` on; at `record` their verdicts are advice.
     Raises NotFound, InvalidInput (`override-unknown`, `reason-missing`, `plan-unknown`), Conflict (`deployment-under-way`,
     `already-live`), Refused (`gate-refused`).
@@ -50,8 +52,9 @@ def deploy(
     if override and not (reason or "").strip():
         raise InvalidInput("reason-missing", "to override a gate takes a reason", hint='--reason "why this is right"')
     return _request(
-        store, model, chosen.version, kind="deploy", overrides=list(override), reason=reason, plan=plan, undoes=undoes
-    )
+        store, model, chosen.version, kind="deploy", overrides=list(override), reason=reason, plan=plan, undoes=undoes,
+        fast=fast,
+    )  # fmt: skip
 
 
 def rollback(
@@ -293,11 +296,13 @@ def _request(
     reason: str | None,
     undoes: int | None = None,
     plan: str | None = None,
+    fast: bool = True,
 ) -> Deployment:
     with store.db.write("deployments.request") as tx:
         number = request_in(
-            tx, store, model, version, kind=kind, overrides=overrides, reason=reason, undoes=undoes, plan=plan
-        )
+            tx, store, model, version, kind=kind, overrides=overrides, reason=reason, undoes=undoes, plan=plan,
+            fast=fast,
+        )  # fmt: skip
         return get_in(tx, number)
 
 
@@ -313,6 +318,7 @@ def request_in(
     undoes: int | None = None,
     plan: str | None = None,
     timed: bool = False,
+    fast: bool = True,
 ) -> int:
     """Ask for a deployment as part of a larger change: its row, its job and its ledger entry; returns its number.
 
@@ -355,7 +361,7 @@ def request_in(
     job = jobs.enqueue_in(
         tx,
         "deploy",
-        {"deployment": number, "undoes": undoes},
+        {"deployment": number, "undoes": undoes} | ({} if fast else {"fast": False}),
         actor=store.actor,
         model=model,
         key=f"deploy:{number}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -39,6 +40,8 @@ def run_deployment(store: Store, keeper: Keeper) -> dict[str, Any]:
         serving.wait_applied(store, route.revision, timeout_s=GATEWAY_S)
         what = "answers" if deployment.state == "live" else "has its share: evidence decides what follows"
         keeper.report(f"{deployment.model}@{deployment.version} {what}", 4, 4)
+        if keeper.job.payload.get("fast") is not False:
+            gates.accelerate_later(store, deployment.model, deployment.version)
     return {"deployment": number, "state": deployment.state}
 
 
@@ -70,7 +73,10 @@ class _Rollout:
             if deployment.version not in warm:
                 warm.append(deployment.version)
             arms, shadow = (route.arms, route.shadow) if route else ([], [])
-            serving.set_route(self.store.db, tx, deployment.model, arms=arms, warm=warm, shadow=shadow)
+            wanted = self.keeper.job.payload.get("fast") is not False
+            fast = wanted and serving.may_be_fast(tx, deployment.model, deployment.version)
+            after = serving.fast_after(tx, deployment.model, deployment.version, fast)
+            serving.set_route(self.store.db, tx, deployment.model, arms=arms, warm=warm, shadow=shadow, fast=after)
             operations.advance(tx, deployment, "preparing", "environment and workers")
 
     def preparing(self, deployment: Deployment) -> None:
@@ -94,6 +100,9 @@ class _Rollout:
         ref = f"{deployment.model}@{deployment.version}"
         verdict = gates.parity(self.store, ref, gateway_url=self._wait_loaded(deployment), deployment=deployment.id)
         self._say(f"parity {verdict.outcome}: {verdict.summary}")
+        if verdict.outcome == "failed" and verdict.evidence.get("path") == "fast":
+            self._by_usual_path(deployment, verdict)
+            return
         if verdict.outcome != "failed":
             with self.keeper.write("deployments.passed") as tx:
                 self._onward(tx, deployment, f"parity {verdict.outcome}: {verdict.summary}")
@@ -136,6 +145,17 @@ class _Rollout:
                 undo=ledger.Undo("deployments.deploy", forced | ({"override": override} if override else {})),
                 alternatives=[instead],
             )
+
+    def _by_usual_path(self, deployment: Deployment, verdict: gates.Verdict) -> None:
+        """Its fast path does not answer as it was trained after all: load it as before, and ask again."""
+        with self.keeper.write("deployments.prepare") as tx:
+            path = serving.fast_path_in(tx, deployment.model, deployment.version)
+            if path is not None:
+                found = {**path.evidence, **verdict.evidence}
+                path = replace(path, state="different", said=verdict.summary, evidence=found)
+                serving.keep_fast_path(self.store, tx, path)
+            serving.set_fast_in(self.store, tx, deployment.model, deployment.version, False)
+            operations.advance(tx, deployment, "preparing", f"by its usual path: {verdict.summary}")
 
     def _onward(self, tx: sa.Connection, deployment: Deployment, note: str) -> None:
         """From the gates to the whole traffic at once, or to the first step of the plan."""

@@ -1,7 +1,7 @@
 """The registry: logged models by content, versions with aliases and tags, and the lineage that led to them."""
 
 from stead.models.lineage import arrows_of, link
-from stead.models.logging import get_logged_model, list_logged_models, log_files, log_model, materialise
+from stead.models.logging import get_logged_model, list_logged_models, log_files, log_model, materialise, write_folder
 from stead.models.registry import (
     archive_version,
     delete_alias,
@@ -20,6 +20,7 @@ from stead.models.registry import (
     set_level_in,
     set_settings_in,
     set_tag,
+    setting_of,
 )
 from stead.models.signing import (
     add_signature,
@@ -95,7 +96,9 @@ __all__ = [
     "set_level_in",
     "set_settings_in",
     "set_tag",
+    "setting_of",
     "sign_folder",
     "signers",
     "verify_signatures",
+    "write_folder",
 ]

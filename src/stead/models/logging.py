@@ -194,19 +194,23 @@ def materialise(store: Store, id: str) -> Path:  # noqa: A002
     if not re.fullmatch(r"m-[0-9a-f]{32}", id):
         raise NotFound("logged-model-unknown", f"there is no logged model {id!r}", hint="stead models list")
     target = store.root / "cache" / "models" / id
+    return target if target.is_dir() else write_folder(store, get_logged_model(store, id).files, target)
+
+
+def write_folder(store: Store, files: Mapping[str, ModelFile], target: Path) -> Path:
+    """Write stored files as a folder, whole or not at all; one that is there stays. Raises as `materialise` does."""
     if target.is_dir():
         return target
-    logged = get_logged_model(store, id)
-    building = target.parent / f".{id}-{new_id()[-12:]}"
+    building = target.parent / f".{target.name}-{new_id()[-12:]}"
     check_registered("models.materialise")
     try:
-        for path, file in logged.files.items():
+        for path, file in files.items():
             place = building / checked_path(path)
             store.blobs.fetch(file.digest, place)
             if digest_of(place) != file.digest:
                 raise Failed(
                     "blob-corrupt",
-                    f"the bytes of {path} of {id} are not what was logged",
+                    f"the bytes of {path} of {target.name} are not what was logged",
                     hint="restore them from a backup",
                 )
         failpoint("models.materialise:before")

@@ -266,6 +266,11 @@ def rollout_of(tx: sa.Connection, model: str) -> tuple[dict[str, Any], str]:
     return dict(known.settings.get("rollout") or {}), known.level
 
 
+def setting_of(tx: sa.Connection, model: str, name: str) -> Any:
+    """One of a model's settings, None where it has none, inside a transaction."""
+    return _model(tx, model).settings.get(name)
+
+
 def policy_of(tx: sa.Connection, model: str) -> str:
     """The policy in force, with its version, as decisions name it: `bikes 3`, or the defaults where none was handed over."""
     number = _model(tx, model).settings.get("policy")

@@ -46,6 +46,7 @@ def pack(project: Project, model: str, put_blob: Callable[[bytes | Path], str]) 
         seed=config.train.seed,
         serve_env=dict(config.serve.env),
         serve_requirements=list(config.serve.requirements),
+        serve_fast=config.serve.fast,
         window=config.window,
         gates=config.gates,
         ingest_overlap=config.ingest_overlap,

@@ -342,6 +342,7 @@ class Training:
                 "time": spec.time,
                 "label_delay": spec.label_delay,
                 "dataset": spec.dataset,
+                "fast": spec.serve_fast,
             },
             serving_environment=serving,
             serving_env=spec.serve_env,

@@ -60,6 +60,7 @@ class Spec:
     train_requirements: list[str] = field(default_factory=list)
     serve_env: dict[str, str] = field(default_factory=dict)
     serve_requirements: list[str] = field(default_factory=list)
+    serve_fast: bool = True
     window: str = ""
     """Length of the training window, or `all`; chosen on the last 28 days where it is empty."""
     gates: GatesConfig = field(default_factory=GatesConfig)

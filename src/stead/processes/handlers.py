@@ -10,7 +10,7 @@ from stead.jobs import Handler
 
 LANES: dict[str, tuple[str, ...]] = {
     "deploy": ("deploy",),
-    "work": ("train", "ingest", "compare", "backtest", "reproduce", "rerun", "vendor"),
+    "work": ("train", "ingest", "compare", "backtest", "reproduce", "rerun", "vendor", "accelerate"),
 }
 """Kinds that share one worker thread of the agent: a long training never keeps a deployment waiting."""
 
@@ -25,6 +25,7 @@ def handlers(settings: Settings) -> dict[str, Handler]:
         "backtest": partial(pipelines.run_backtest, allow=allow),
         "reproduce": partial(pipelines.run_reproduction, allow=allow),
         "rerun": partial(pipelines.run_rerun, allow=allow),
+        "accelerate": partial(gates.run_accelerate, allow=allow),
         "vendor": environments.run_vendor,
         "deploy": deployments.run_deployment,
     }

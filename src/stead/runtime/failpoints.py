@@ -106,7 +106,9 @@ REGISTRY: dict[str, str] = {
     "runs.log": "values of a run, all of a call or none",
     "runs.start": "a run with its parameters and tags",
     "runs.tag": "a tag of a run",
+    "serving.fast": "what was found of a version's fast path, and the route that takes it",
     "serving.gateway": "what a gateway says of itself",
+    "serving.path": "a version's path is changed, and its ledger entry",
     "store.hold": "the wish that no bytes are deleted",
     "store.migrate": "the schema of the database",
 }

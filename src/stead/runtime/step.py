@@ -320,6 +320,19 @@ def predict(spec: dict[str, Any]) -> None:
     pd.DataFrame({"prediction": answers}).to_parquet(spec["outputs"]["predictions"], index=False)
 
 
+def convert(spec: dict[str, Any]) -> None:
+    """A stored model in ONNX, or the reason why there is none."""
+    from stead.runtime.formats import converting
+
+    target = Path(spec["outputs"]["model"])
+    target.mkdir()
+    try:
+        told = converting.convert(Path(spec["inputs"]["model"]), target)
+    except InvalidInput as error:
+        told = {"unable": error.message}
+    Path(spec["outputs"]["told"]).write_text(json.dumps(told))
+
+
 def backtest(spec: dict[str, Any]) -> None:
     """At each start fit on the rows whose labels were known by then, and predict until the next; beside it the first fit to the end."""
     import numpy as np
@@ -361,6 +374,7 @@ STEPS: dict[str, Callable[[dict[str, Any]], None]] = {
     "train": train,
     "predict": predict,
     "backtest": backtest,
+    "convert": convert,
 }
 
 

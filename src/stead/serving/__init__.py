@@ -5,6 +5,18 @@ environment, loads a new version beside the old one, moves the split, and lets t
 The gateway itself is in `stead.serving.gateway`, loaded by the process that runs one.
 """
 
+from stead.serving.fast import (
+    READY,
+    fast_after,
+    fast_path_in,
+    get_fast_path,
+    keep_fast_path,
+    may_be_fast,
+    place,
+    served,
+    set_fast,
+    set_fast_in,
+)
 from stead.serving.operations import (
     gateway_secret,
     gateways,
@@ -12,30 +24,44 @@ from stead.serving.operations import (
     list_routes,
     read_revision,
     route_in,
-    served,
     set_route,
     wait_applied,
     wait_loaded,
 )
-from stead.serving.types import Arm, Gateway, Route, Served
+from stead.serving.operations import served as usual
+from stead.serving.types import Arm, FastPath, Gateway, Route, Served
 
-OPERATIONS = {"read": ("gateways", "get_route", "list_routes", "read_revision")}
+OPERATIONS = {
+    "read": ("gateways", "get_fast_path", "get_route", "list_routes", "read_revision"),
+    "approve": ("set_fast",),
+}
 """What can be called by name, by role."""
 
 __all__ = [
     "OPERATIONS",
+    "READY",
     "Arm",
+    "FastPath",
     "Gateway",
     "Route",
     "Served",
+    "fast_after",
+    "fast_path_in",
     "gateway_secret",
     "gateways",
+    "get_fast_path",
     "get_route",
+    "keep_fast_path",
     "list_routes",
+    "may_be_fast",
+    "place",
     "read_revision",
     "route_in",
     "served",
+    "set_fast",
+    "set_fast_in",
     "set_route",
+    "usual",
     "wait_applied",
     "wait_loaded",
 ]

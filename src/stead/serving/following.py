@@ -17,6 +17,7 @@ from stead.jobs import Limits
 from stead.runtime.clock import now_ms
 from stead.runtime.worker import Facts
 from stead.serving import operations
+from stead.serving.fast import served as fast_or_usual
 from stead.serving.split import Split
 from stead.serving.types import Gateway, Route, Served
 from stead.serving.workers import Launch, Pool
@@ -36,6 +37,8 @@ class Target:
     facts: Facts
     apart: bool
     """Whether the workers are its own, not those of its environment."""
+    fast: bool = False
+    """Whether it answers by its fast path."""
 
 
 class Follower:
@@ -159,6 +162,9 @@ class Follower:
         for (model, version), load in list(self._loads.items()):
             if model == route.model and version not in wanted:
                 load.cancel()  # others would wait for it
+        for version in {*route.warm, *route.shadow}:
+            if (known := self.targets.get((route.model, version))) and known.fast != (version in route.fast):
+                self._states[f"{route.model}@{version}"] = "loading"  # whoever waits for it waits for the other path
         for attempt in range(1_000_000):
             arms_ok = await self._load_all(route, [arm.version for arm in route.arms], apart)
             if arms_ok:
@@ -182,10 +188,12 @@ class Follower:
         """Have a version loaded; its failure is written down, not raised."""
         key = (route.model, version)
         name = f"{route.model}@{version}"
-        if (known := self.targets.get(key)) is not None and (known.apart or not apart):
+        answers = any(arm.version == version for arm in route.arms)  # on by the path it has, until it is moved
+        fast = version in route.fast
+        if (known := self.targets.get(key)) and (known.apart or not apart) and (answers or known.fast == fast):
             return True
         try:
-            target = await self._loaded(*key, apart=apart)
+            target = await self._loaded(*key, apart=apart, fast=fast)
         except Exception as error:
             told = error if isinstance(error, SteadError) else Failed("load-failed", f"{type(error).__name__}: {error}")
             print(f"{name} could not be loaded: {told}", file=sys.stderr)
@@ -206,30 +214,31 @@ class Follower:
         """
         for version in (*(arm.version for arm in route.arms), *route.shadow):
             key = (route.model, version)
-            if key not in self.targets or self.targets[key].apart == (version in apart):
+            here = (version in apart, version in route.fast)
+            if key not in self.targets or (self.targets[key].apart, self.targets[key].fast) == here:
                 continue
             try:
-                self.targets[key] = await self._loaded(*key, apart=version in apart)
+                self.targets[key] = await self._loaded(*key, apart=here[0], fast=here[1])
             except Exception as error:
                 print(f"{route.model}@{version} could not be moved: {error}", file=sys.stderr)
                 return False
             await self._let_go(route)
         return True
 
-    async def _loaded(self, model: str, version: int, *, apart: bool) -> Target:
+    async def _loaded(self, model: str, version: int, *, apart: bool, fast: bool) -> Target:
         """Load a version, or wait for who does so already. One that no route names any more is given up by `_let_go`."""
         key = (model, version)
         task = self._loads.get(key)
         if task is None:
-            task = self._loads[key] = asyncio.create_task(self._load(*key, apart=apart))
+            task = self._loads[key] = asyncio.create_task(self._load(*key, apart=apart, fast=fast))
             task.add_done_callback(lambda done: self._loads.pop(key) if self._loads.get(key) is done else None)
             if key not in self.targets:
                 self._states[f"{model}@{version}"] = "loading"
                 self._tell.set()
         return await asyncio.shield(task)  # a newer route may still want it
 
-    async def _load(self, model: str, version: int, *, apart: bool) -> Target:
-        served = await asyncio.to_thread(operations.served, self._store, model, version)
+    async def _load(self, model: str, version: int, *, apart: bool, fast: bool) -> Target:
+        served = await asyncio.to_thread(fast_or_usual, self._store, model, version, fast=fast)
         if apart:
             served = dataclasses.replace(served, key=f"{served.key}-{model}-{version}")
         launch = await asyncio.to_thread(self._launch, served)
@@ -238,7 +247,7 @@ class Follower:
             pool = self.pools[served.key] = self._make_pool(launch)
             pool.start()
         name = f"{model}@{version}".encode()
-        return Target(pool, name, await pool.load(name, served.folder), apart)
+        return Target(pool, name, await pool.load(name, served.folder), apart, fast)
 
     def _launch(self, served: Served) -> Launch:
         return Launch(

@@ -67,8 +67,11 @@ def set_route(
     arms: Sequence[Arm],
     warm: Sequence[int] = (),
     shadow: Sequence[int] = (),
+    fast: Sequence[int] | None = None,
 ) -> int:
     """Change a model's route in the caller's transaction and return the new revision. The ledger entry is the caller's.
+
+    `fast` are the versions that go their fast path; those that did go on to where it is left out.
 
     Raises InvalidInput (`route-invalid`) where shares do not sum to 1 or a version has two.
     """
@@ -77,12 +80,16 @@ def set_route(
     tx.execute(sa.update(route_revision).values(revision=route_revision.c.revision + 1))
     revision = int(tx.execute(sa.select(route_revision.c.revision)).scalar_one())
     versions = [arm.version for arm in arms]
+    if fast is None:
+        before = route_in(tx, model)
+        fast = before.fast if before else ()
     values = {
         "model": model,
         "revision": revision,
         "arms": msgspec.to_builtins(list(arms)),
         "warm": sorted(set(warm) - set(versions)),
         "shadow": sorted(set(shadow)),
+        "fast": sorted(set(fast) & {*versions, *warm, *shadow}),
         "updated_at": now_ms(),
     }
     db.upsert(tx, routes_table, values, ["model"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from stead.models import ModelFile
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -24,6 +26,8 @@ class Route:
     updated_at: int
     shadow: list[int] = field(default_factory=list)
     """Versions that score aside every request which another version answers; nobody sees their answers."""
+    fast: list[int] = field(default_factory=list)
+    """Versions that answer by their fast path."""
 
 
 @dataclass(frozen=True)
@@ -59,3 +63,23 @@ class Served:
     env: dict[str, str] = field(default_factory=dict)
     key: str = ""
     """Versions with the same environment and variables share workers."""
+    fast: bool = False
+    """Whether it is the fast path."""
+
+
+@dataclass(frozen=True)
+class FastPath:
+    """A version's model in ONNX, and whether it is as good as the usual path."""
+
+    model: str
+    version: int
+    state: str
+    """`ready`, or why it is not used: `slower`, `different`, `unconvertible`."""
+    said: str
+    """One sentence: how much sooner it answers, or what was in the way."""
+    environment: str | None
+    files: dict[str, ModelFile]
+    evidence: dict[str, Any]
+    """`golden` and `logged` rows compared, `worst` relative difference, `tolerance`, milliseconds a row before and after, `speedup`."""
+    job: str
+    at: int

@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stead import deployments, environments, gates, lineage, models, pipelines
+from stead import deployments, environments, gates, lineage, models, pipelines, serving
 from stead.config.units import figure
 from stead.environments import Difference
 from stead.errors import NotFound
@@ -60,6 +60,8 @@ def one(request: Request) -> Response:
         libraries=logged.info.get("libraries", {}),
         lineage=picture(origin, but=("decision",)),
         lineage_href=lineage_of(origin.start),
+        fast=serving.get_fast_path(store, name, version.version),
+        taken=(route := serving.get_route(store, name)) is not None and version.version in route.fast,
         size=sum(file.bytes for file in logged.files.values()),
         pickle=bool(logged.info.get("pickle")),
     )

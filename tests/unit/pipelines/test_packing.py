@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from stead.config import load_project
+from stead.errors import InvalidInput
 from stead.pipelines.packing import pack
 
 TOML = """[project]
@@ -38,3 +41,13 @@ def test_without_a_repository_there_is_no_commit(tmp_path: Path) -> None:
     (tmp_path / "stead.toml").write_text(TOML)
     (tmp_path / "p.py").write_text("def train(X, y): ...\n")
     assert pack(load_project(tmp_path), "p", lambda data: "d" * 64).git == {}
+
+
+def test_the_fast_path_can_be_switched_off(tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text("def train(X, y): ...\n")
+    for said, fast in (("", True), ("[models.p.serve]\nfast = false\n", False)):
+        (tmp_path / "stead.toml").write_text(TOML + said)
+        assert pack(load_project(tmp_path), "p", lambda data: "d" * 64).serve_fast is fast
+    (tmp_path / "stead.toml").write_text(TOML + '[models.p.serve]\nfast = "no"\n')
+    with pytest.raises(InvalidInput, match=r"line 8: models\.p\.serve\.fast must be true or false, not 'no'"):
+        load_project(tmp_path)

@@ -86,7 +86,7 @@ class Model:
                 kind, dtype = "array", single
         self._raw = Inputs(kind, config.get("columns"), dtype)
         self._call = caller(self.estimator, config)
-        self._names: Any = None
+        self._names: Any = config.get("made")
         self._arrays = False
 
     def predict(self, columns: Columns) -> Any:
@@ -94,7 +94,20 @@ class Model:
         with self.code:
             if self.features_function is not None:
                 x = self.features_function(x)
-            return self._call(self._quick(x) if self._arrays else x)
+            if self._names is not None:
+                self._check_names(x)
+            return self._call(as_array(x) if self._arrays else x)
+
+    def made(self, columns: Columns) -> Any:
+        """What the estimator gets for raw columns."""
+        x = self._raw.build(columns)
+        with self.code:
+            return x if self.features_function is None else self.features_function(x)
+
+    def called(self, made: Any) -> Any:
+        """What the estimator makes of it."""
+        with self.code:
+            return self._call(made)
 
     def features(self, columns: Columns) -> dict[str, list[Any]] | None:
         """What the model's `features` makes of raw columns; None where it has none."""
@@ -104,10 +117,9 @@ class Model:
         with self.code:
             return listed(self.features_function(x))
 
-    def _quick(self, x: Any) -> Any:
-        if self._names is not None and not x.columns.equals(self._names):
-            raise ValueError(f"features gave the columns {list(x.columns)}, and the model takes {list(self._names)}")
-        return as_array(x)
+    def _check_names(self, x: Any) -> None:
+        if list(x.columns) != self._names:
+            raise ValueError(f"features gave the columns {list(x.columns)}, and the model takes {self._names}")
 
     def hasten(self, columns: Columns) -> bool:
         """Predict from plain arrays from now on, where the estimator is a known one and gives the same for `columns`.
@@ -141,7 +153,7 @@ class Model:
             return False
         self._arrays = True
         if self.features_function is not None:
-            self._names = getattr(x, "columns", None)
+            self._names = list(x.columns) if hasattr(x, "columns") else None
         else:
             self._raw = Inputs("array", self.config.get("columns"), "float64")
         return True

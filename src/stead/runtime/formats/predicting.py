@@ -57,6 +57,10 @@ class Predictor:
         outputs = self._model.predict(columns)
         return outputs.to_numpy() if hasattr(outputs, "to_numpy") else outputs
 
+    def made(self, columns: Columns) -> Any:
+        """What the estimator gets for checked columns: features, or the columns as it takes them."""
+        return self._model.made(columns)
+
     def features(self, columns: Columns) -> dict[str, list[Any]] | None:
         """What the model's `features` makes of checked columns; None where the model has none."""
         return self._model.features(columns)

@@ -115,10 +115,12 @@ def one_input(estimator: Any, config: dict[str, Any]) -> str | None:
     return ONNX_TYPES.get(inputs[0].type, "float32") if len(inputs) == 1 else None
 
 
-def onnx_caller(session: Any, name: str) -> Any:
+def onnx_caller(session: Any, config: dict[str, Any]) -> Any:
     """`predict` is the first output, `predict_proba` the second; else the output of that name."""
+    name = config.get("predict_fn") or "predict"
+    classes, refuses, answers = config.get("classes"), config.get("refuses") or (), str(config.get("answers"))
     outputs = [output.name for output in session.get_outputs()]
-    place = {"predict": 0, "predict_proba": 1}.get(name, -1)
+    place = {"predict": 1 if classes else 0, "predict_proba": 1}.get(name, -1)
     wanted = name if name in outputs else outputs[place] if 0 <= place < len(outputs) else None
     if wanted is None:
         raise AttributeError(f"the model has no output {name!r}; it has {', '.join(outputs)}")
@@ -129,9 +131,33 @@ def onnx_caller(session: Any, name: str) -> Any:
             feeds = {inputs[0][0]: matrix(x, inputs[0][1])}
         else:
             feeds = {i: column_of(x, i, dtype, dimensions) for i, dtype, dimensions in inputs}
-        return flat(session.run([wanted], feeds)[0])
+        if refuses:
+            refuse(feeds, refuses)
+        found = flat(session.run([wanted], feeds)[0])
+        if classes and name == "predict":
+            return labels(found, classes)
+        return found.astype(answers) if found.dtype.kind == "f" and answers.startswith("float") else found
 
     return call
+
+
+def labels(probabilities: Any, classes: Any) -> Any:
+    import numpy as np
+
+    return np.array(classes)[np.argmax(probabilities, axis=1)]
+
+
+def refuse(feeds: dict[str, Any], what: Any) -> None:
+    """Raise for a value that the library which trained the model refuses; arithmetic alone would go on with it."""
+    import numpy as np
+
+    for values in feeds.values():
+        if values.dtype.kind != "f" or np.isfinite(values).all():
+            continue
+        if "missing" in what and np.isnan(values).any():
+            raise ValueError("the input contains NaN, which the model does not take")
+        if np.isinf(values).any():
+            raise ValueError("the input contains infinity, which the model does not take")
 
 
 def column_of(x: Any, name: str, dtype: str, dimensions: int) -> Any:
@@ -226,7 +252,7 @@ def caller(estimator: Any, config: dict[str, Any]) -> Any:
     """A function from the model's input to its outputs."""
     name, flavor = config.get("predict_fn") or "predict", config["flavor"]
     if flavor == "onnx":
-        return onnx_caller(estimator, name)
+        return onnx_caller(estimator, config)
     if flavor == "pytorch":
         return torch_caller(estimator, config)
     if flavor == "catboost":

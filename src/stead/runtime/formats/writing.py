@@ -167,7 +167,7 @@ def _write_onnx(model: Any, folder: Path, config: dict[str, Any]) -> Written:
     (folder / "model.onnx").write_bytes(data)
     try:
         session = reading.onnx_session(data)
-        reading.onnx_caller(session, config["predict_fn"])
+        reading.onnx_caller(session, config)
     except ImportError:
         raise Failed(
             "model-library-missing", "onnxruntime is not installed, and answers for a model in ONNX",
