@@ -3,6 +3,7 @@
 from stead.care.backup import back_up, find_backup, list_backups
 from stead.care.checking import check, check_store
 from stead.care.pruning import prune, rules_of
+from stead.care.repairing import Repaired, repair
 from stead.care.restore import restore
 from stead.care.types import Backup, Problem, Pruned, Rules
 
@@ -13,6 +14,7 @@ __all__ = [
     "Backup",
     "Problem",
     "Pruned",
+    "Repaired",
     "Rules",
     "back_up",
     "check",
@@ -20,6 +22,7 @@ __all__ = [
     "find_backup",
     "list_backups",
     "prune",
+    "repair",
     "restore",
     "rules_of",
 ]

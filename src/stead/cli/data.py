@@ -13,6 +13,8 @@ from stead.cli.common import MOMENT, connect, dataset_names, follow, model_names
 from stead.config import load_project, size_text
 from stead.errors import Conflict, InvalidInput, NotFound
 
+SHOWN = 20
+
 
 @click.group()
 def data() -> None:
@@ -230,41 +232,108 @@ def _row(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {'null' if value is None else value}" for name, value in values.items())[:200]
 
 
-@data.command("add")
-@click.argument("name")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--append", is_flag=True, help="Add to the newest version instead of replacing it; nothing is copied again."
-)
-@click.option("--time", "time_column", help="Column of the event time.")
-@output.json_option
-def data_add(name: str, files: tuple[Path, ...], append: bool, time_column: str | None, as_json: bool) -> Any:
-    """Store files as a new version of NAME: Parquet and CSV as tables, others as they are."""
+def _here(what: str) -> Any:
+    """The store, opened in this process."""
     from stead.api import Embedded
 
     caller = connect()
     if not isinstance(caller, Embedded):
         raise InvalidInput(
             "data-remote",
-            "data is added where the store is, not over HTTP",
+            f"data is {what} where the store is, not over HTTP",
             hint="run this on the server's machine, or set STEAD_DATABASE and STEAD_BLOBS",
         )
+    return caller.store
+
+
+@data.command("add")
+@click.argument("name")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--append", is_flag=True, help="Add to the newest version instead of replacing it; nothing is copied again."
+)
+@click.option("--time", "time_column", help="Column of the event time.")
+@click.option("--sql", "url", metavar="URL", help="Add the rows of --query on this database, not files.")
+@click.option("--query", metavar="SELECT", help="What to ask of --sql.")
+@output.json_option
+def data_add(
+    name: str,
+    files: tuple[Path, ...],
+    append: bool,
+    time_column: str | None,
+    url: str | None,
+    query: str | None,
+    as_json: bool,
+) -> Any:
+    """Store files, a folder or the rows of a query as a new version of NAME: Parquet, CSV and Arrow as tables, others as they are.
+
+    What is stored already is not stored again, so one that was broken off goes on where it was.
+    """
     from stead import datasets
 
-    origin = {"kind": "files", "paths": [str(f) for f in files]}
-    version = datasets.add(
-        caller.store,
-        name,
-        list(files) if len(files) > 1 else files[0],
-        append=append,
-        time_column=time_column,
-        origin=origin,
-    )
+    if (url is None) != (query is None) or bool(files) == bool(url):
+        raise InvalidInput(
+            "source-missing", "either files, or --sql URL and --query SELECT", hint="stead data add NAME FILE"
+        )
+    store = _here("added")
+    source: Any = datasets.Query(str(url), str(query)) if url else list(files) if len(files) > 1 else files[0]
+    origin = {} if url else {"kind": "files", "paths": [str(f) for f in files]}
+    with output.Bar(only_bar=True) as bar:
+        version = datasets.add(
+            store,
+            name,
+            source,
+            append=append,
+            time_column=time_column,
+            origin=origin,
+            progress=lambda done, total: bar.show("storing", done, total, size_text(done)),
+        )
     if as_json:
         return version
     print(
         f"{version.ref}: {version.rows if version.rows is not None else version.parts} {'rows' if version.rows is not None else 'files'}, {size_text(version.bytes)}"
     )
+    return None
+
+
+@data.command("status")
+@click.argument("ref", metavar="NAME[@VERSION]", shell_complete=dataset_names)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@output.json_option
+def data_status(ref: str, folder: Path, as_json: bool) -> Any:
+    """How the files in FOLDER differ from a version. Files that were added from there and not touched since are not read."""
+    from stead import datasets
+
+    found = datasets.status(_here("compared"), ref, folder)
+    if as_json:
+        return found._asdict()
+    for word, paths in (("new", found.new), ("changed", found.changed), ("gone", found.gone)):
+        for path in paths[:SHOWN]:
+            print(f"{word}: {path}")
+        if len(paths) > SHOWN:
+            print(f"{word}: {len(paths) - SHOWN} more")
+    print(
+        f"{found.ref}: {found.same} the same, {len(found.new)} new, {len(found.changed)} changed, {len(found.gone)} gone"
+    )
+    return None
+
+
+@data.command("gc")
+@click.option("--yes", is_flag=True, help="Free it.")
+@output.json_option
+def data_gc(yes: bool, as_json: bool) -> Any:
+    """Say how many bytes belong to nothing any more, and with --yes free them. Whatever a version refers to stays.
+
+    Such bytes are left by adds that were broken off and by versions that `stead prune` let go. What is younger than a day stays.
+    """
+    from stead import care
+
+    made = connect().call("care.prune", rules=care.Rules(), dry_run=not yes)
+    if as_json:
+        return made
+    print(f"{size_text(made.bytes)} {'freed' if yes else 'to free'}")
+    if not yes and made.bytes:
+        output.note("next: stead data gc --yes")
     return None
 
 
@@ -295,22 +364,33 @@ def data_ingest(model: str, since: int | None, until: int | None, as_json: bool)
 @click.argument("folder", type=click.Path(path_type=Path))
 def data_get(ref: str, folder: Path) -> None:
     """Write a version's files into FOLDER."""
-    caller = connect()
-    version = caller.call("datasets.get_version", ref=ref, with_parts=True)
-    for part in version.part_list:
-        target = (folder / part.path).resolve()
-        if not target.is_relative_to(folder.resolve()):
-            raise NotFound("path-invalid", f"{part.path!r} lies outside the folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(caller.get_blob(part.digest))
-        print(target)
+    from stead.sdk.data import files_into
+
+    for path in files_into(connect(), ref, folder)[1]:
+        print(path)
 
 
 @data.command("verify")
 @click.argument("ref", metavar="NAME[@VERSION]", shell_complete=dataset_names)
+@click.option(
+    "--repair-from",
+    "source",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Take what is damaged from there: a folder of backups, or of another store.",
+)
 @output.json_option
-def data_verify(ref: str, as_json: bool) -> Any:
-    """Check each part's bytes against its name."""
+def data_verify(ref: str, source: Path | None, as_json: bool) -> Any:
+    """Check each part's bytes against its name; which bytes of which part are damaged or missing is told."""
+    if source is not None:
+        from stead import care
+
+        repaired = care.repair(_here("repaired"), ref, source)
+        if as_json:
+            return repaired
+        for path, size in repaired.parts.items():
+            print(f"{path}: {size_text(size)} taken from {source}")
+        print(f"{repaired.ref}: as it was stored")
+        return None
     found = connect().call("datasets.verify", ref=ref)
     if as_json:
         return {"dataset": ref, "parts": found}

@@ -10,8 +10,10 @@ from stead.datasets.contracts import Contract, contract_text, infer_contract, in
 from stead.datasets.marking import Held, columns_held, find_key, mark_in, marked_now
 from stead.datasets.operations import add, add_stored, get_version, leave_out, list_datasets, list_versions
 from stead.datasets.quarantine import Quarantined, held_back, list_quarantine, put_aside
-from stead.datasets.reading import materialise, read, verify
+from stead.datasets.reading import batches, materialise, read, status, verify
 from stead.datasets.rows import contents, times_of
+from stead.datasets.scanning import Status
+from stead.datasets.sources import Query
 from stead.datasets.types import (
     Column,
     ColumnDiff,
@@ -41,10 +43,13 @@ __all__ = [
     "Mark",
     "Part",
     "Quarantined",
+    "Query",
     "RowDiff",
     "RowsDiff",
+    "Status",
     "add",
     "add_stored",
+    "batches",
     "columns_held",
     "contents",
     "contract_text",
@@ -64,6 +69,7 @@ __all__ = [
     "put_aside",
     "read",
     "read_contract",
+    "status",
     "times_of",
     "verify",
     "violations",

@@ -11,7 +11,7 @@ from stead.datasets import manifests, profile
 from stead.datasets.operations import get_version
 from stead.datasets.profile import Profile
 from stead.datasets.reading import check_columns
-from stead.datasets.rows import read_manifest
+from stead.datasets.rows import pieces_of
 from stead.datasets.types import Change, ColumnDiff, DatasetDiff, DatasetVersion, FileDiff, RowDiff, RowsDiff
 from stead.errors import Failed, InvalidInput
 from stead.store import Store, duckdb_for
@@ -81,12 +81,7 @@ def _recounted(store: Store, old: DatasetVersion, new: DatasetVersion, names: Se
     if not wanted:
         return {}
     manifest = manifests.get(store, new.manifest)
-    counted: dict[str, Profile] | None = None
-    for part in manifest.parts:
-        rows = read_manifest(store, replace(manifest, parts=[part]), columns=wanted)
-        made = profile.profile_of(rows, known)
-        counted = made if counted is None else profile.merge(counted, made)
-    return counted or {}
+    return profile.profile_pieces(pieces_of(store, manifest, wanted), known)
 
 
 def _same_bins(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,13 @@ import sqlalchemy as sa
 
 from stead.config import checked_name
 from stead.datasets import manifests, profile, schemas, sources
+from stead.datasets.frames import Ends, Scratch, opened, profiled, written
 from stead.datasets.manifests import Manifest
 from stead.datasets.marking import key_values
-from stead.datasets.rows import read_manifest
+from stead.datasets.querying import shown
+from stead.datasets.rows import pieces_of, read_manifest
+from stead.datasets.scanning import Index, checked_path
+from stead.datasets.storing import Adding, Progress, stored
 from stead.datasets.tables import dataset_versions as versions
 from stead.datasets.tables import datasets
 from stead.datasets.types import Column, DatasetVersion, Mark, Part
@@ -27,25 +31,25 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TRIES = 100
-LARGE = 8 << 20
-ROW_GROUP, LARGE_GROUP, GROUP_BYTES = 262_144, 1 << 20, 256 << 20
 
 
 def add(
     store: Store,
     name: str,
-    source: Path | pa.Table | Sequence[Path],
+    source: Any,
     *,
     append: bool = False,
     time_column: str | None = None,
     origin: dict[str, Any] | None = None,
     replace_since: int | None = None,
     upon: int | None = None,
+    progress: Progress = lambda *_: None,
 ) -> DatasetVersion:
     """Store a table, files or a folder as the next version of a dataset; what is the same content is the same version.
 
-    Parquet and CSV become tables (types as pyarrow infers them), everything else is kept as it is; a folder is tables only
-    where all its files are. With `append` the parts of the newest version come first, by reference: nothing of them is read
+    A source is a path, several, a frame (Arrow, pandas, polars), a stream of record batches, or a `Query`. Parquet, CSV and Arrow files
+    become tables (types as pyarrow infers them), everything else is kept as it is; a folder is tables only where all its files are.
+    What is larger than memory is read in pieces. With `append` the parts of the newest version come first, by reference: nothing of them is read
     or stored again, and the columns must agree. `time_column` gives the event time of a row and is inherited by appends.
     `origin` says where it comes from. With `replace_since` (ms) the rows from then on are left out of what is appended to: the new ones
     take their place. `upon` is the newest version that the rows were chosen for, 0 for none. Nothing is changed where anything is wrong.
@@ -54,9 +58,14 @@ def add(
     Conflict (`dataset-changed`) where another version came after `upon`, or (`source-changed`) a file changed meanwhile.
     """
     checked_name(name)
+    root = sources.root_of(source)
+    index = Index(store, name, root) if root is not None else None
     found = sources.given(source)
     said = {"path": str(source)} if isinstance(source, (str, Path)) else {}
-    return _add(store, name, found, append, time_column, said | (origin or {}), replace_since, upon)
+    if isinstance(source, sources.Query):
+        said = {"kind": "query", "database": shown(source.url), "query": source.sql}
+    adding = Adding(found, index, progress)
+    return _add(store, name, adding, append, time_column, said | (origin or {}), replace_since, upon)
 
 
 def add_stored(
@@ -70,10 +79,10 @@ def add_stored(
 ) -> DatasetVersion:
     """Like `add`, of files whose bytes are in the blob store already: path → digest. For clients that sent them there."""
     checked_name(name)
-    found = [sources.Given(sources.checked_path(path), store.blobs.path(files[path])) for path in sorted(files)]
+    found = [sources.Given(checked_path(path), store.blobs.path(files[path])) for path in sorted(files)]
     if not found:
         raise InvalidInput("dataset-empty", "there are no files to add")
-    return _add(store, name, found, append, time_column, origin or {})
+    return _add(store, name, Adding(found), append, time_column, origin or {})
 
 
 def get_version(store: Store, ref: str, *, with_parts: bool = False) -> DatasetVersion:
@@ -142,10 +151,10 @@ def _version(store: Store, row: Row, *, with_parts: bool = False) -> DatasetVers
 
 @dataclass(frozen=True)
 class _News:
-    """What an addition brings: parts whose bytes are stored, and for frames their tables."""
+    """What an addition brings: parts whose bytes are stored, and of tables the profile of all rows, unless it is to be made of all anew."""
 
     parts: list[Part]
-    tables: list[pa.Table]
+    profile: dict[str, Any] | None
     schema: pa.Schema | None
     time_column: str | None
 
@@ -153,7 +162,7 @@ class _News:
 def _add(
     store: Store,
     name: str,
-    found: Sequence[sources.Given],
+    adding: Adding,
     append: bool,
     time_column: str | None,
     origin: dict[str, Any],
@@ -170,8 +179,9 @@ def _add(
         start = manifests.get(store, base.manifest) if base is not None and append else None
         if start is not None and replace_since is not None:
             start = _before(store, start, replace_since)
-        news = _prepared(store, found, start, time_column, base.ref if base else name)
-        sources.check_unchanged(found)
+        upon = base if append and replace_since is None else None
+        news = _prepared(store, adding, start, time_column, base.ref if base else name, upon)
+        sources.check_unchanged(adding.found)
         if base is not None and start is not None:
             known = {part.digest for part in start.parts}
             if all(part.digest in known for part in news.parts) and news.time_column == start.time_column:
@@ -182,10 +192,10 @@ def _add(
             time_column=news.time_column,
             schema=manifests.packed(news.schema) if news.schema is not None else "",
         )
-        upon = base if append and replace_since is None else None
-        profiled = _profile(store, upon, manifest, news, whole=replace_since is not None)
+        whole = news.profile is None or (start is not None and replace_since is not None)
+        figures = _profile(store, manifest) if whole else news.profile or {}
         marks = base.marks if base is not None and append else []
-        made = _committed(store, name, base, manifest, profiled, origin, marks)
+        made = _committed(store, name, base, manifest, figures, origin, marks)
         if made is not None:
             return made
     raise _busy(name)
@@ -215,16 +225,14 @@ def leave_out(store: Store, name: str, column: str, key: str, *, digest: str) ->
             rows = read_manifest(store, replace(manifest, parts=[part]))
             kept = rows.filter(pc.fill_null(pc.not_equal(rows[column], value), True))
             same = kept.num_rows == rows.num_rows
-            given = sources.Given(part.path, None, kept)
-            parts.append(part if same else _stored(store, [_drafted(given, kept, manifest.time_column)])[0])
+            parts.append(part if same else _stored_rows(store, part.path, kept, manifest.time_column))
         if parts == manifest.parts:
             return None
         manifest = replace(manifest, parts=parts)
         origin = {"kind": "erasure", "key": digest, "of": base.version}
         origin |= {"until": base.source["until"]} if "until" in base.source else {}
         marks = [mark for mark in base.marks if mark.key != digest]
-        profiled = profile.profile_of(read_manifest(store, manifest))
-        if made := _committed(store, name, base, manifest, profiled, origin, marks):
+        if made := _committed(store, name, base, manifest, _profile(store, manifest), origin, marks):
             return made
     raise _busy(name)
 
@@ -237,8 +245,14 @@ def _newest(store: Store, name: str) -> DatasetVersion | None:
 
 
 def _prepared(
-    store: Store, found: Sequence[sources.Given], start: Manifest | None, time_column: str | None, whose: str
+    store: Store,
+    adding: Adding,
+    start: Manifest | None,
+    time_column: str | None,
+    whose: str,
+    upon: DatasetVersion | None,
 ) -> _News:
+    found = adding.found
     if start is not None and start.time_column and time_column not in (None, start.time_column):
         raise InvalidInput(
             "time-column-differs", f"the time column of {whose} is {start.time_column!r}, not {time_column!r}"
@@ -252,63 +266,68 @@ def _prepared(
     if not frames:
         if time_column is not None:
             raise InvalidInput("dataset-no-time", "files that are no tables have no time column")
-        return _News(_stored(store, [_drafted_file(each) for each in found]), [], None, None)
-    tables = [sources.load(each) for each in found]
-    if start is not None:
-        wanted = manifests.unpacked(start.schema)
-    else:
-        wanted = schemas.common([(each.path, table.schema) for each, table in zip(found, tables, strict=True)])
-        whose = found[0].path
-    tables = [schemas.fitted(t, wanted, each.path, whose) for each, t in zip(found, tables, strict=True)]
-    if time_column is not None and time_column not in wanted.names:
-        raise InvalidInput(
-            "time-column-unknown",
-            f"there is no column {time_column!r}",
-            hint=did_you_mean(time_column, wanted.names) or f"columns: {', '.join(wanted.names)}",
-        )
-    drafts = [_drafted(each, table, time_column) for each, table in zip(found, tables, strict=True)]
-    return _News(_stored(store, drafts), tables, tables[0].schema, time_column)
+        files = [each.file for each in found if each.file is not None]
+        parts = [Part(each.path, "", 0, "file") for each in found]
+        return _News(stored(store, parts, files, adding), {}, None, None)
+    return _prepared_tables(store, adding, start, time_column, whose, upon)
 
 
-Draft = tuple[Part, bytes | Path]
-"""A part whose bytes are not stored yet, so that it has no digest, and where they are."""
+def _prepared_tables(
+    store: Store,
+    adding: Adding,
+    start: Manifest | None,
+    time_column: str | None,
+    whose: str,
+    upon: DatasetVersion | None,
+) -> _News:
+    """Store tables, and make their profile meanwhile."""
+    from concurrent.futures import ThreadPoolExecutor  # it cannot be loaded while a process ends
+
+    with Scratch(store.root / "cache" / "adding") as scratch:
+        frames = [opened(each, scratch) for each in adding.found]
+        if start is not None:
+            wanted = manifests.unpacked(start.schema)
+        else:
+            wanted = schemas.common([(frame.path, frame.schema) for frame in frames])
+            whose = frames[0].path
+        frames = [frame.fitted(wanted, whose) for frame in frames]
+        if time_column is not None and time_column not in wanted.names:
+            raise InvalidInput(
+                "time-column-unknown",
+                f"there is no column {time_column!r}",
+                hint=did_you_mean(time_column, wanted.names) or f"columns: {', '.join(wanted.names)}",
+            )
+        things = [written(frame, scratch) for frame in frames]
+        ends = [Ends(frame, time_column) for frame in frames]
+        rows = sum(frame.rows for frame in frames)
+        with ThreadPoolExecutor(1, "storing") as beside:
+            drafts = [
+                Part(f.path if thing is f.thing else sources.part_path(f.path), "", 0, "parquet", f.rows)
+                for f, thing in zip(frames, things, strict=True)
+            ]
+            at_once = any(frame.large for frame in frames)
+            storing = beside.submit(stored, store, drafts, things, adding) if at_once else None
+            figures = _figures(lambda: chain.from_iterable(end.pieces() for end in ends), rows, upon)
+            parts = storing.result() if storing is not None else stored(store, drafts, things, adding)
+        parts = [replace(part, time_min=end.low, time_max=end.high) for part, end in zip(parts, ends, strict=True)]
+        return _News(parts, figures, frames[0].schema, time_column)
 
 
-def _stored(store: Store, drafts: Sequence[Draft]) -> list[Part]:
-    kept = {place: (digest, size) for place, digest, size in store.blobs.keep([thing for _, thing in drafts])}
-    return [replace(part, digest=kept[n][0], bytes=kept[n][1]) for n, (part, _) in enumerate(drafts)]
+def _figures(pieces: Callable[[], Iterator[pa.Table]], rows: int, upon: DatasetVersion | None) -> dict[str, Any] | None:
+    """The profile of new rows and those of the version that they are added to; None where it has to be made of all rows anew."""
+    if upon is None:
+        return profiled(pieces, rows)
+    if profile.worn(upon.profile, (upon.rows or 0) + rows):
+        for _ in pieces():  # the times of the rows are held against what they should be
+            pass
+        return None
+    return profile.merge(upon.profile, profile.profile_pieces(pieces(), upon.profile))
 
 
-def _drafted_file(each: sources.Given) -> Draft:
-    assert each.file is not None
-    return Part(each.path, "", 0, "file"), each.file
-
-
-def _drafted(each: sources.Given, table: pa.Table, time_column: str | None) -> Draft:
-    import pyarrow.compute as pc
-
-    low = high = None
-    if time_column is not None and table.num_rows:
-        ends: Any = pc.min_max(sources.times_ms(table[time_column], time_column, each.path))
-        low, high = ends["min"].as_py(), ends["max"].as_py()
-    part = Part(each.path, "", 0, "parquet", table.num_rows, low, high)
-    if each.file is not None and sources.as_it_is(each, table.schema):
-        return part, each.file
-    stem = each.path
-    for suffix in sources.FRAMES:
-        stem = stem.removesuffix(suffix)
-    return replace(part, path=f"{stem}.parquet"), _parquet(table)
-
-
-def _parquet(table: pa.Table) -> bytes:
-    """The bytes of a table; a large one cut by content and in few row groups, so that most of it stays the same when rows come in between."""
-    import pyarrow.parquet as pq
-
-    out = io.BytesIO()
-    large = table.nbytes >= LARGE
-    group = max(LARGE_GROUP, GROUP_BYTES * table.num_rows // table.nbytes) if large else ROW_GROUP
-    pq.write_table(table, out, compression="zstd", row_group_size=group, use_content_defined_chunking=large)
-    return out.getvalue()
+def _stored_rows(store: Store, path: str, table: pa.Table, time_column: str | None) -> Part:
+    """A part of rows that are there as a table."""
+    given = sources.Given(path, None, table)
+    return _prepared_tables(store, Adding([given]), None, time_column, path, None).parts[0]
 
 
 def _joined(before: Sequence[Part], new: Sequence[Part]) -> list[Part]:
@@ -334,28 +353,15 @@ def _before(store: Store, manifest: Manifest, until: int) -> Manifest:
         if part.time_max is not None and part.time_max >= until:
             rows = read_manifest(store, replace(manifest, parts=[part]), until=until)
             if rows.num_rows:
-                kept += _stored(store, [_drafted(sources.Given(part.path, None, rows), rows, manifest.time_column)])
+                kept.append(_stored_rows(store, part.path, rows, manifest.time_column))
         else:
             kept.append(part)
     return replace(manifest, parts=kept)
 
 
-def _profile(
-    store: Store, base: DatasetVersion | None, manifest: Manifest, news: _News, *, whole: bool
-) -> dict[str, Any]:
-    import pyarrow as pa
-
-    if news.schema is None:
-        return {}
-    if whole:
-        return profile.profile_of(read_manifest(store, manifest))
-    table = pa.concat_tables(news.tables)
-    if base is None:
-        return profile.profile_of(table)
-    rows = (base.rows or 0) + table.num_rows
-    if profile.worn(base.profile, rows):
-        return profile.profile_of(read_manifest(store, manifest))
-    return profile.merge(base.profile, profile.profile_of(table, base.profile))
+def _profile(store: Store, manifest: Manifest) -> dict[str, Any]:
+    """The profile of all rows of a manifest."""
+    return profiled(lambda: pieces_of(store, manifest), sum(part.rows or 0 for part in manifest.parts))
 
 
 def _committed(

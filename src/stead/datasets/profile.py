@@ -13,7 +13,7 @@ Statistician 37). Edges and levels stay those of the first part until a version 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ LEVELS = 20
 SAMPLE = 200_000
 RENEW = 8
 """A profile's edges and levels are made anew when the rows have become so many times more."""
+PIECE = 1 << 18
+"""Rows are looked at so many at a time."""
 _LONGEST = 200
+_CELLS = 1 << 12
 
 Profile = dict[str, Any]
 
@@ -39,6 +42,74 @@ def profile_of(table: pa.Table, base: Mapping[str, Profile] | None = None) -> di
     (1.5, 1, [['ann', 2], ['bob', 1]])
     """
     return {name: _column(table[name], (base or {}).get(name)) for name in table.column_names}
+
+
+def profile_pieces(
+    pieces: Iterable[pa.Table], base: Mapping[str, Profile] | None = None, sample: pa.Table | None = None
+) -> dict[str, Profile]:
+    """The profile of a table that comes in pieces, which need not fit into memory together; without `base` in the edges and levels of a `sample`.
+
+    Without both the edges are those of the first piece.
+    """
+    first = dict(base) if base is not None else profile_of(sample) if sample is not None and sample.num_rows else {}
+    made: dict[str, Profile] | None = None
+    for piece in pieces:
+        if made is None:
+            made = profile_of(piece, first)
+            continue
+        known = {name: made[name] if _has_edges(made[name]) else first.get(name, made[name]) for name in made}
+        made = merge(made, profile_of(piece, known))
+    made = made or {}
+    if base is None and sample is not None:
+        for column in made.values():
+            if "edges_rows" in column:
+                column["edges_rows"] = column["n"]
+            if "top" in column:
+                column["top"].sort(key=lambda level: (-level[1], level[0]))
+    return made
+
+
+class Sampler:
+    """Rows spread evenly over a table of unknown length: every so many, fewer the longer it gets.
+
+    >>> import pyarrow as pa
+    >>> sampler = Sampler(3)
+    >>> for first in range(0, 20, 5):
+    ...     sampler.see(pa.table({"n": list(range(first, first + 5))}))
+    >>> sampler.table()["n"].to_pylist()
+    [0, 8, 16]
+    """
+
+    def __init__(self, number: int = SAMPLE) -> None:
+        self.number = number
+        self.step = 1
+        self.seen = 0
+        self._kept: list[pa.Table] = []
+        self._count = 0
+
+    def see(self, piece: pa.Table) -> None:
+        import numpy as np
+
+        first = -self.seen % self.step
+        self.seen += piece.num_rows
+        if first < piece.num_rows:
+            self._kept.append(piece.take(np.arange(first, piece.num_rows, self.step)) if self.step > 1 else piece)
+            self._count += self._kept[-1].num_rows
+        while self._count > self.number:
+            self.step *= 2
+            kept = self.table()
+            self._kept = [kept.take(np.arange(0, kept.num_rows, 2))]
+            self._count = self._kept[0].num_rows
+
+    def table(self) -> pa.Table:
+        """What was kept of at least one piece."""
+        import pyarrow as pa
+
+        return pa.concat_tables(self._kept)
+
+
+def _has_edges(column: Profile) -> bool:
+    return "histogram" in column or "top" in column
 
 
 def merge(one: Mapping[str, Profile], other: Mapping[str, Profile]) -> dict[str, Profile]:
@@ -69,11 +140,14 @@ def _column(column: pa.ChunkedArray[Any], base: Profile | None) -> Profile:
 def _numbers(made: Profile, values: np.ndarray[Any, Any], base: Profile | None) -> Profile:
     import numpy as np
 
-    present = values[~np.isnan(values)]
-    finite = present[np.isfinite(present)]
-    made["null"] += len(values) - len(present)
-    if len(present) > len(finite):
-        made["infinite"] = len(present) - len(finite)
+    whole = np.isfinite(values)
+    finite = values
+    if not whole.all():
+        present = values[~np.isnan(values)]
+        finite = values[whole]
+        made["null"] += len(values) - len(present)
+        if len(present) > len(finite):
+            made["infinite"] = len(present) - len(finite)
     if len(finite) == 0:
         return made
     known = (base or {}).get("histogram")
@@ -82,8 +156,7 @@ def _numbers(made: Profile, values: np.ndarray[Any, Any], base: Profile | None) 
     else:
         sample = finite[:: max(1, len(finite) // SAMPLE)]
         edges, made["edges_rows"] = np.unique(np.quantile(sample, np.linspace(0, 1, BINS + 1))), made["n"]
-    inner = edges[1:-1]
-    counts = np.bincount(np.searchsorted(inner, finite, side="right"), minlength=len(inner) + 1)
+    counts = _counted(finite, edges[1:-1])
     return made | {
         "min": float(finite.min()),
         "max": float(finite.max()),
@@ -91,6 +164,30 @@ def _numbers(made: Profile, values: np.ndarray[Any, Any], base: Profile | None) 
         "sd": float(finite.std()),
         "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
     }
+
+
+def _counted(values: np.ndarray[Any, Any], inner: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """How many values lie in each bin between inner edges, an edge in the bin above it.
+
+    A value's cell in an even grid tells its bin where the cell has no edge in it, five times as fast as a search; only the others
+    are searched for. Rounding does no harm: a greater value never has a lesser cell.
+    """
+    import numpy as np
+
+    low, high = (float(inner[0]), float(inner[-1])) if len(inner) else (0.0, 0.0)
+    scale = (_CELLS - 2) / (high - low) if high > low else math.inf
+    if len(values) < 4 * _CELLS or not 0 < scale < math.inf:
+        return np.bincount(np.searchsorted(inner, values, side="right"), minlength=len(inner) + 1)
+    cells = np.clip((np.clip(values, low, high) - low) * scale + 1, 0, _CELLS - 1).astype(np.int16)
+    of_edges = np.clip((inner - low) * scale + 1, 0, _CELLS - 1).astype(np.int16)
+    counts = np.bincount(cells, minlength=_CELLS)
+    torn = np.zeros(_CELLS, dtype=bool)
+    torn[of_edges] = True
+    counted = np.bincount(
+        np.searchsorted(of_edges, np.arange(_CELLS), side="right")[~torn], counts[~torn], minlength=len(inner) + 1
+    ).astype(np.int64)
+    rest = values[torn[cells]]
+    return counted + np.bincount(np.searchsorted(inner, rest, side="right"), minlength=len(inner) + 1)
 
 
 def _levels(made: Profile, column: pa.ChunkedArray[Any], base: Profile | None) -> Profile:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import blake3
 
-from stead.datasets import manifests, sources
+from stead.datasets import manifests
 from stead.datasets.operations import get_version
-from stead.datasets.rows import read_manifest
+from stead.datasets.rows import pieces_of, read_manifest
+from stead.datasets.scanning import Index, Status, checked_path, compare
+from stead.datasets.sources import part_path
 from stead.datasets.types import DatasetVersion, Part
 from stead.errors import Failed, InvalidInput, NotFound, did_you_mean
 from stead.runtime.failpoints import failpoint
@@ -52,6 +54,34 @@ def read(
     return read_manifest(store, manifests.get(store, version.manifest), since=since, until=until, columns=columns)
 
 
+def batches(store: Store, ref: str, *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """All rows of a version in pieces of some hundred thousand: for versions that are larger than memory.
+
+    Raises what `read` raises.
+    """
+    version = get_version(store, ref)
+    if not version.schema:
+        raise InvalidInput(
+            "dataset-no-frame", f"{version.ref} holds files, not rows", hint="materialise it and read the files"
+        )
+    check_columns(version, columns or ())
+    return pieces_of(store, manifests.get(store, version.manifest), columns)
+
+
+def status(store: Store, ref: str, folder: Path) -> Status:
+    """How the files of a folder differ from a version; those that were added from here and not touched since are not read.
+
+    A table that is kept in another form than it was given in (CSV) counts as changed where it was not added from here.
+    Raises NotFound (`dataset-unknown`, `dataset-version-unknown`, `source-missing`), InvalidInput (`path-escapes`, `path-invalid`).
+    """
+    version = get_version(store, ref)
+    if not folder.is_dir():
+        raise NotFound("source-missing", f"there is no folder {folder}")
+    parts = {part.path: part.digest for part in manifests.get(store, version.manifest).parts}
+    index = Index(store, version.dataset, folder)
+    return compare(index, folder, parts, part_path if version.schema else str)._replace(ref=version.ref)
+
+
 def check_columns(version: DatasetVersion, columns: Sequence[str]) -> None:
     """Raises InvalidInput (`column-unknown`) where a version has not got one of them."""
     names = [column.name for column in version.schema]
@@ -72,7 +102,7 @@ def materialise(store: Store, ref: str, folder: Path) -> list[Path]:
     version = get_version(store, ref, with_parts=True)
     paths = []
     for part in version.part_list:
-        target = folder / sources.checked_path(part.path)
+        target = folder / checked_path(part.path)
         if not target.parent.resolve().is_relative_to(folder.resolve()) and folder.exists():
             raise InvalidInput("path-escapes", f"{part.path!r} would leave the folder {folder}")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +124,7 @@ def verify(store: Store, ref: str) -> int:
         raise Failed(
             "dataset-corrupt",
             f"{version.ref}: {listed}",
-            hint="restore the bytes from a backup, or add them again",
+            hint=f"stead data verify {version.ref} --repair-from BACKUPS",
             parts=bad,
         )
     return len(version.part_list)
@@ -102,7 +132,10 @@ def verify(store: Store, ref: str) -> int:
 
 def _problem(store: Store, part: Part) -> str | None:
     if not store.blobs.alone(part.digest) and store.packs.size(part.digest) is not None:
-        flaws = store.packs.flaws(part.digest)
+        try:
+            flaws = store.packs.flaws(part.digest)
+        except (NotFound, Failed) as error:
+            return f"cannot be put together: {error.message}"
         said = [f"bytes {f.offset} to {f.offset + f.bytes} (chunk {f.chunk[:12]}) {f.why}" for f in flaws[:MOST_FLAWS]]
         said += [f"{len(flaws) - MOST_FLAWS} chunks more"] if len(flaws) > MOST_FLAWS else []
         return "; ".join(said) or None

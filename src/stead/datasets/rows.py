@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stead.datasets import manifests, schemas, sources
+from stead.datasets.frames import LARGE, gathered
 from stead.datasets.manifests import Manifest
+from stead.datasets.profile import PIECE
 from stead.datasets.types import Part
 from stead.errors import Failed, InvalidInput
 from stead.store import Store
@@ -37,6 +39,36 @@ def read_manifest(
     return pa.concat_tables(tables) if tables else kept.empty_table()
 
 
+def pieces_of(store: Store, manifest: Manifest, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """All rows of a manifest in pieces: of a large part some rows at a time, of small ones many together."""
+    return gathered(_tables(store, manifest, columns))
+
+
+def _tables(store: Store, manifest: Manifest, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = manifests.unpacked(manifest.schema)
+    wanted = pa.schema([schema.field(name) for name in columns]) if columns is not None else schema
+    for part in manifest.parts:
+        if part.bytes < LARGE:
+            yield _rows(store, part, schema, wanted.names, None, None, None)
+            continue
+        opened: Any = store.blobs.open(part.digest)
+        try:
+            with pq.ParquetFile(opened) as file:
+                for batch in file.iter_batches(batch_size=PIECE, columns=wanted.names):
+                    yield schemas.fitted(
+                        sources.plain(pa.Table.from_batches([batch])), wanted, part.path, "the version"
+                    )
+        except (pa.ArrowException, OSError) as error:
+            raise _corrupt(part, error) from error
+
+
+def _corrupt(part: Part, error: Exception) -> Failed:
+    return Failed("dataset-corrupt", f"the part {part.path} cannot be read: {error}", hint="stead data verify")
+
+
 def _overlaps(part: Part, since: int | None, until: int | None) -> bool:
     if part.time_min is None or part.time_max is None:
         return since is None and until is None
@@ -59,11 +91,10 @@ def _rows(
     names = [*wanted, by] if by is not None and by not in wanted else list(wanted)
     try:
         opened: Any = store.blobs.open(part.digest)
-        table = sources.plain(pq.read_table(opened, columns=names))
+        with pq.ParquetFile(opened) as file:  # read_table leaves threads behind that abort a process at its end
+            table = sources.plain(file.read(columns=names))
     except (pa.ArrowException, OSError) as error:
-        raise Failed(
-            "dataset-corrupt", f"the part {part.path} cannot be read: {error}", hint="stead data verify"
-        ) from error
+        raise _corrupt(part, error) from error
     table = schemas.fitted(table, pa.schema([schema.field(name) for name in names]), part.path, "the version")
     if by is not None:
         table = table.filter(_between(sources.times_ms(table[by], by, part.path), since, until))

@@ -1,57 +1,60 @@
-"""What is given to `add`: tables, files or a folder, checked and brought into the form in which parts are kept."""
+"""What is given to `add`: tables, streams of rows, files or a folder, checked and named."""
 
 from __future__ import annotations
 
 import os
-import unicodedata
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stead.datasets.scanning import Stamp, checked_path, walk
 from stead.errors import Conflict, InvalidInput, NotFound, did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FRAMES = (".parquet", ".csv", ".csv.gz")
+PARQUET = ".parquet"
+CSV = (".csv", ".csv.gz")
+ARROW = (".arrow", ".feather", ".ipc")
+FRAMES = (PARQUET, *CSV, *ARROW)
+ROWS = "rows.parquet"
+"""The name of a table that has none."""
 
 
-class Stamp(NamedTuple):
-    """What tells, without reading it, that a file is the one it was."""
+@dataclass(frozen=True)
+class Query:
+    """The rows of a query: a database as SQLAlchemy names it, and SQL. They are read in batches."""
 
-    size: int
-    mtime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, file: Path) -> Stamp:
-        found = file.stat()
-        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
+    url: str
+    sql: str
 
 
 class Given(NamedTuple):
-    """One thing to add: a file, or a table that has none."""
+    """One thing to add: a file, or rows that have none."""
 
     path: str
     """Its name in the version: relative, with slashes."""
     file: Path | None
-    table: pa.Table | None = None
+    rows: pa.Table | pa.RecordBatchReader | Query | None = None
     stamp: Stamp | None = None
     """Of the file when it was found."""
 
 
-def given(source: Path | pa.Table | Sequence[Path]) -> list[Given]:
+def given(source: Any) -> list[Given]:
     """What a source holds, in order of name.
 
-    Raises NotFound (`source-missing`), InvalidInput (`path-invalid`, `path-escapes`, `path-twice`, `dataset-empty`).
+    Raises NotFound (`source-missing`), InvalidInput (`path-invalid`, `path-escapes`, `path-twice`, `dataset-empty`, `source-unknown`).
     """
     if isinstance(source, (str, Path)):
         path = Path(source)
-        found = sorted(_folder(path), key=_name) if path.is_dir() else [_given(path.name, path)]
+        found = sorted((Given(p, f, None, s) for p, f, s in walk(path)), key=_name) if path.is_dir() else [_given(path)]
+    elif isinstance(source, Query):
+        found = [Given(ROWS, None, source)]
     elif isinstance(source, Sequence):
-        found = [_given(Path(path).name, Path(path)) for path in source]
+        found = [_given(Path(path)) for path in source]
     else:
-        found = [Given("rows.parquet", None, source)]
+        found = [Given(ROWS, None, _rows(source))]
     if not found:
         raise InvalidInput("dataset-empty", f"there is nothing in {source}")
     names: set[str] = set()
@@ -64,98 +67,83 @@ def given(source: Path | pa.Table | Sequence[Path]) -> list[Given]:
     return found
 
 
+def root_of(source: Any) -> Path | None:
+    """The folder that the files of a source lie in; None where they have none in common, or are no files."""
+    if isinstance(source, (str, Path)):
+        return Path(source) if Path(source).is_dir() else Path(source).parent
+    if isinstance(source, Sequence) and source:
+        folders = {Path(path).parent for path in source}
+        return folders.pop() if len(folders) == 1 else None
+    return None
+
+
+def _rows(source: Any) -> pa.Table | pa.RecordBatchReader:
+    """Arrow's table or stream of a frame: pandas, polars, DuckDB, or whatever else speaks Arrow."""
+    import pyarrow as pa
+
+    if isinstance(source, (pa.Table, pa.RecordBatchReader)):
+        return source
+    if isinstance(source, pa.RecordBatch):
+        return pa.Table.from_batches([source])
+    if type(source).__module__.partition(".")[0] == "pandas":
+        return pa.Table.from_pandas(source, preserve_index=False)
+    if hasattr(source, "__arrow_c_stream__"):
+        return pa.table(source)
+    raise InvalidInput(
+        "source-unknown",
+        f"{type(source).__name__} is nothing that can be added",
+        hint="a path, several paths, a frame (pandas, polars, Arrow), a stream of record batches, or datasets.Query(url, sql)",
+    )
+
+
 def are_frames(found: Sequence[Given]) -> bool:
     """Whether all of it is tables; otherwise every file is kept as it is."""
-    return all(each.table is not None or each.path.lower().endswith(FRAMES) for each in found)
+    return all(each.file is None or each.path.lower().endswith(FRAMES) for each in found)
 
 
-def checked_path(path: str) -> str:
-    """A relative path fit for a part. Raises InvalidInput (`path-invalid`).
+def part_path(path: str) -> str:
+    """The name of the part that a table becomes.
 
-    >>> checked_path("2012/trips.parquet")
-    '2012/trips.parquet'
+    >>> part_path("2012/trips.csv.gz"), part_path("trips.parquet")
+    ('2012/trips.parquet', 'trips.parquet')
     """
-    pieces = path.split("/")
-    odd = any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in path) or "\\" in path
-    if odd or len(path) > 1000 or any(piece in ("", ".", "..") or len(piece) > 250 for piece in pieces):
-        raise InvalidInput(
-            "path-invalid",
-            f"{path!r} is no path of a part",
-            hint="relative, with slashes, without '..' and control codes",
-        )
-    return path
-
-
-def load(each: Given) -> pa.Table:
-    """A table as given: texts as texts (no dictionaries), without metadata. Raises InvalidInput (`frame-unreadable`)."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if each.table is not None:
-        return plain(each.table)
-    assert each.file is not None
-    try:
-        if each.path.lower().endswith(".parquet"):
-            return plain(pq.read_table(each.file))
-        return plain(_csv(each.file, each.path))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise InvalidInput("frame-unreadable", f"{each.path} cannot be read as a table: {error}") from None
+    ending = next((suffix for suffix in (".csv.gz", *FRAMES) if path.lower().endswith(suffix)), "")
+    return f"{path[: len(path) - len(ending)]}{PARQUET}"
 
 
 def plain(table: pa.Table) -> pa.Table:
     """The same rows with dictionaries as their values, and nothing in the schema but names and types."""
+    return table.cast(plain_schema(table.schema)).replace_schema_metadata(None)
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema of such a table. Raises InvalidInput (`column-twice`)."""
     import pyarrow as pa
 
-    if len(set(table.column_names)) < len(table.column_names):
-        twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    names = schema.names
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
         raise InvalidInput("column-twice", f"more than one column is called {twice[0]!r}")
-    fields = [
-        pa.field(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields)).replace_schema_metadata(None)
-
-
-def as_it_is(each: Given, schema: pa.Schema) -> bool:
-    """Whether a given Parquet file already has the wanted types, so that its bytes can be kept."""
-    import pyarrow.parquet as pq
-
-    if each.file is None or not each.path.lower().endswith(".parquet"):
-        return False
-    return bool(pq.read_schema(each.file).equals(schema, check_metadata=False))
-
-
-def _csv(file: Path, name: str) -> pa.Table:
-    import pyarrow as pa
-    from pyarrow import csv
-
-    options = csv.ConvertOptions(strings_can_be_null=True)
-    open_stream: Any = pa.input_stream
-    with open_stream(str(file), compression="gzip" if name.lower().endswith(".gz") else None) as stream:
-        return csv.read_csv(stream, convert_options=options)
-
-
-def _folder(folder: Path) -> Iterator[Given]:
-    root = folder.resolve()
-    for current, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted([*files, *(f for f in folders if (Path(current) / f).is_symlink())]):
-            path = Path(current) / name
-            relative = checked_path(PurePosixPath(path.relative_to(folder)).as_posix())
-            if not path.resolve().is_relative_to(root):
-                raise InvalidInput("path-escapes", f"{relative!r} is a link out of the folder", hint="copy the file")
-            if path.is_dir():
-                raise InvalidInput("path-escapes", f"{relative!r} is a link to a folder", hint="copy the folder")
-            yield _given(relative, path)
+    return pa.schema(
+        [
+            pa.field(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
+            for field in schema
+        ]
+    )
 
 
 def _name(each: Given) -> str:
     return each.path
 
 
-def _given(name: str, path: Path) -> Given:
-    file = _file(path)
-    return Given(checked_path(name), file, None, Stamp.of(file))
+def _given(path: Path) -> Given:
+    if not os.path.lexists(path):
+        raise NotFound(
+            "source-missing", f"there is no file {path}", hint=did_you_mean(path.name, _names_in(path.parent))
+        )
+    if not path.is_file():
+        raise InvalidInput("path-invalid", f"{path} is no ordinary file")
+    return Given(checked_path(path.name), path, None, Stamp.of(path))
 
 
 def check_unchanged(found: Sequence[Given]) -> None:
@@ -174,21 +162,9 @@ def check_unchanged(found: Sequence[Given]) -> None:
                 )
 
 
-def _file(path: Path) -> Path:
-    if not path.exists():
-        raise NotFound(
-            "source-missing",
-            f"there is no file {path}",
-            hint=did_you_mean(path.name, _names_in(path.parent)),
-        )
-    if not path.is_file():
-        raise InvalidInput("path-invalid", f"{path} is no ordinary file")
-    return path
-
-
-def _names_in(folder: Path) -> list[str]:
+def _names_in(path: Path) -> list[str]:
     try:
-        return os.listdir(folder)
+        return os.listdir(path)
     except OSError:
         return []
 

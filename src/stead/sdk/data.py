@@ -5,10 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stead.errors import InvalidInput
 from stead.sdk import connection, tracking
+
+if TYPE_CHECKING:
+    from stead.api import Caller
+    from stead.datasets import DatasetVersion, Status
+    from stead.store import Store
 
 
 def dataset(ref: str, *, columns: Sequence[str] | None = None, arrow: bool = False) -> Any:
@@ -40,18 +45,82 @@ def dataset(ref: str, *, columns: Sequence[str] | None = None, arrow: bool = Fal
 
 def dataset_files(ref: str, folder: str | Path) -> list[Path]:
     """The files of a dataset version, written into a folder under their own names."""
-    from stead.runtime.journal import clean_path
-
-    caller = connection.caller()
-    version = caller.call("datasets.get_version", ref=ref, with_parts=True)
-    written: list[Path] = []
-    for part in version.part_list:
-        target = Path(folder) / clean_path(part.path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(caller.get_blob(part.digest))
-        written.append(target)
+    version, written = files_into(connection.caller(), ref, Path(folder))
     _note(version.dataset, version.version)
     return written
+
+
+def files_into(caller: Caller, ref: str, folder: Path) -> tuple[DatasetVersion, list[Path]]:
+    """A version, and copies of its files. Raises InvalidInput (`path-escapes`)."""
+    from stead.api import Embedded
+    from stead.runtime.journal import clean_path
+
+    version: DatasetVersion = caller.call("datasets.get_version", ref=ref, with_parts=True)
+    written: list[Path] = []
+    for part in version.part_list:
+        target = folder / clean_path(part.path)
+        if not target.resolve().is_relative_to(folder.resolve()):
+            raise InvalidInput("path-escapes", f"{part.path!r} would leave the folder {folder}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(caller, Embedded):
+            caller.store.blobs.fetch(part.digest, target)
+        else:
+            target.write_bytes(caller.get_blob(part.digest))
+        written.append(target)
+    return version, written
+
+
+def add(name: str, source: Any, *, append: bool = False, time_column: str | None = None) -> DatasetVersion:
+    """Store data as the next version of a dataset: a path, several, a frame (pandas, polars, Arrow), a stream of record batches, or a `Query`.
+
+    Parquet, CSV and Arrow files become tables, others stay as they are. What is there already is not stored again. The other verbs are
+    `status`, `verify`, `gc`, `dataset`, `dataset_files`, and `stead.api.connect().call("datasets.diff", …)` as for any operation.
+    Raises InvalidInput (`data-remote`) over HTTP, and what `stead.datasets.add` raises.
+    """
+    from stead import datasets
+
+    return datasets.add(_store(), name, source, append=append, time_column=time_column)
+
+
+def status(ref: str, folder: str | Path) -> Status:
+    """How the files of a folder differ from a version; those that were added from there and not touched since are not read."""
+    from stead import datasets
+
+    return datasets.status(_store(), ref, Path(folder))
+
+
+def verify(ref: str, *, repair_from: str | Path | None = None) -> int:
+    """Check the bytes of a version; how many parts it has. With `repair_from` (backups, another store) what is damaged is taken from there.
+
+    Raises Failed (`dataset-corrupt`) and says which bytes of which part.
+    """
+    from stead import care
+
+    if repair_from is not None:
+        care.repair(_store(), ref, Path(repair_from))
+    number: int = connection.caller().call("datasets.verify", ref=ref)
+    return number
+
+
+def gc(*, dry_run: bool = True) -> int:
+    """How many bytes belong to nothing any more; without `dry_run` they are freed. What a version refers to stays."""
+    from stead import care
+
+    freed: int = connection.caller().call("care.prune", rules=care.Rules(), dry_run=dry_run).bytes
+    return freed
+
+
+def _store() -> Store:
+    from stead.api import Embedded
+
+    caller = connection.caller()
+    if not isinstance(caller, Embedded):
+        raise InvalidInput(
+            "data-remote",
+            "data is added, compared and repaired where the store is, not over HTTP",
+            hint="run this on the server's machine, or set STEAD_DATABASE and STEAD_BLOBS",
+        )
+    return caller.store
 
 
 def _note(name: str, version: int) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import blake3
 import obstore
@@ -33,6 +33,10 @@ CACHE = 8 << 30
 """Copies of what is not a file here take about so many bytes; those that were used least recently go first."""
 _LOOK = 256 << 20
 _USED_S = 600
+
+
+Thing = bytes | Path | BinaryIO
+"""What is stored: bytes, a file by its path, or one that has none."""
 
 
 class Stored(NamedTuple):
@@ -74,25 +78,32 @@ class Blobs:
         self.packs: Packs | None = None
         """Set where a database tells what lies in packs: what is not a blob of its own is looked for there."""
 
-    def keep(self, things: Sequence[bytes | Path]) -> Iterator[tuple[int, str, int]]:
+    def keep(
+        self, things: Sequence[Thing], progress: Callable[[int], None] = lambda _: None
+    ) -> Iterator[tuple[int, str, int]]:
         """Store data, large or much: place among what was given, name and bytes of each when it is there for good, in any order.
 
-        Large things and many small ones go into packs, cut by content; others are blobs of their own.
+        Large things and many small ones go into packs, cut by content; others are blobs of their own. `progress` is told how many
+        bytes were read.
         """
         from stead.store.packs import WHOLE
 
         large = any(_size(thing) >= WHOLE for thing in things)
         if self.packs is not None and (large or len(things) >= MANY):
-            yield from self.packs.keep(things)
+            yield from self.packs.keep(things, progress)
             return
         for place, thing in enumerate(things):
-            yield place, self.put(thing), _size(thing)
+            data = thing if isinstance(thing, (bytes, Path)) else os.pread(thing.fileno(), _size(thing), 0)
+            yield place, self.put(data), _size(thing)
 
-    def put(self, data: bytes | Path) -> str:
-        """Store bytes or a file and return its name; storing the same content again costs a hash and a look."""
+    def put(self, data: bytes | Path, *, again: bool = False) -> str:
+        """Store bytes or a file and return its name; storing the same content again costs a hash and a look.
+
+        With `again` it is written whether it is there or not: what is there may be damaged.
+        """
         digest = digest_of(data)
         key = _key(digest)
-        if self._has(key, renew=True):
+        if not again and self._has(key, renew=True):
             return digest
         failpoint("blobs.put:before")
         try:
@@ -180,9 +191,14 @@ class Blobs:
         """Whether it is a blob of its own, and does not lie in packs."""
         return self._has(_key(digest))
 
-    def renew(self, digest: str) -> bool:
-        """Make something that is here fresh, as if it were stored again; False where it has to be."""
-        return self._has(_key(digest), renew=True) or (self.packs is not None and self.packs.renew(digest))
+    def renew(self, digests: Iterable[str]) -> set[str]:
+        """Make what is here fresh, as if it were stored again; the names of what need not be."""
+        asked = list(dict.fromkeys(digests))
+        if self.packs is None:
+            return {digest for digest in asked if self._has(_key(digest), renew=True)}
+        whole = {digest.hex() for digest in self.packs.known([bytes.fromhex(digest) for digest in asked])}
+        rest = (digest for digest in asked if digest not in whole)
+        return whole | {digest for digest in rest if self._has(_key(digest), renew=True) or self.packs.renew(digest)}
 
     def open(self, digest: str) -> Path | PackedFile:
         """What pyarrow reads a file from: its path, or a file object over its chunks. Raises NotFound (`blob-missing`)."""
@@ -332,8 +348,10 @@ def digest_of(data: bytes | Path) -> str:
     return hasher.hexdigest()
 
 
-def _size(thing: bytes | Path) -> int:
-    return len(thing) if isinstance(thing, bytes) else thing.stat().st_size
+def _size(thing: Thing) -> int:
+    if isinstance(thing, bytes):
+        return len(thing)
+    return thing.stat().st_size if isinstance(thing, Path) else os.fstat(thing.fileno()).st_size
 
 
 def _key(digest: str) -> str:

@@ -9,8 +9,9 @@ A file of less than `WHOLE` bytes is one chunk. What is stored again is made fre
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -27,7 +28,7 @@ from stead.store.tables import chunks, files, packs
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    from stead.store.blobs import Blobs
+    from stead.store.blobs import Blobs, Thing
 
 WHOLE = 8 << 20
 PACK = 64 << 20
@@ -76,17 +77,15 @@ class Packs:
         self.db = db
         self.blobs = blobs
 
-    def keep(self, things: Sequence[bytes | Path]) -> Iterator[Kept]:
+    def keep(self, things: Sequence[Thing], progress: Callable[[int], None] = lambda _: None) -> Iterator[Kept]:
         """Store bytes and files; each is told of when it is there for good, in any order. Chunks that are there are not stored again.
 
         Raises InvalidInput (`file-unreadable`), Failed (`disk-full`), Unreachable (`blobs-unreachable`).
         """
-        from concurrent.futures import (
-            ThreadPoolExecutor,
-        )  # cannot be loaded at the end of a script, when its run is delivered
+        from concurrent.futures import ThreadPoolExecutor  # not at the end of a process, when a run is delivered
 
         with ThreadPoolExecutor(2, "packing") as workers:
-            yield from _Keeping(self, workers).run(things)
+            yield from _Keeping(self, workers, progress).run(things)
 
     def known(self, digests: Sequence[bytes]) -> set[bytes]:
         """Which chunks are there, made fresh."""
@@ -134,17 +133,21 @@ class Packs:
                     return int(size)
         return None
 
+    def recipe_name(self, digest: str) -> str | None:
+        """The blob that tells the chunks of a file; None where it is one chunk, or not here."""
+        with self.db.read() as tx:
+            found = tx.execute(sa.select(files.c.recipe).where(files.c.digest == bytes.fromhex(digest))).scalar()
+        return None if found is None else bytes(found).hex()
+
     def recipe(self, digest: str) -> list[tuple[bytes, int]]:
         """The chunks of a file with their bytes. Raises NotFound (`blob-missing`), Failed (`blob-corrupt`)."""
-        name = bytes.fromhex(digest)
-        with self.db.read() as tx:
-            recipe = tx.execute(sa.select(files.c.recipe).where(files.c.digest == name)).scalar()
+        recipe = self.recipe_name(digest)
         if recipe is not None:
-            return unpacked_recipe(self.blobs.get(recipe.hex()))
+            return unpacked_recipe(self.blobs.get(recipe))
         size = self.size(digest)
         if size is None:
             raise NotFound("blob-missing", f"the store has no bytes {digest[:12]}")
-        return [(name, size)]
+        return [(bytes.fromhex(digest), size)]
 
     def chunks_of(self, digest: str) -> list[Chunk]:
         """The chunks of a file, in order. Raises NotFound (`blob-missing`) where the file or one of them is not here."""
@@ -277,8 +280,10 @@ class _File:
 class _Keeping:
     """One call of `keep`. Reading, cutting and hashing happen here, compressing and writing in two threads beside."""
 
-    def __init__(self, owner: Packs, workers: ThreadPoolExecutor) -> None:
+    def __init__(self, owner: Packs, workers: ThreadPoolExecutor, progress: Callable[[int], None]) -> None:
         self.owner = owner
+        self.progress = progress
+        self.seen = 0
         self.workers = workers
         self.filling: dict[bytes, bytes] = {}
         """Chunks of the next pack."""
@@ -287,12 +292,12 @@ class _Keeping:
         """Chunks of which it is not known yet whether they are there."""
         self.looked_size = 0
         self.under_way: set[bytes] = set()
-        self.writing: list[tuple[int, Future[tuple[bytes, Pack]]]] = []
+        self.writing: list[tuple[int, Future[set[bytes]]]] = []
         self.files: list[_File] = []
         self.number = 0
         """Of the pack that is being filled."""
 
-    def run(self, things: Sequence[bytes | Path]) -> Iterator[Kept]:
+    def run(self, things: Sequence[Thing]) -> Iterator[Kept]:
         for place, thing in enumerate(things):
             for chunk in self._file(place, thing):
                 self._offer(*chunk)
@@ -303,7 +308,7 @@ class _Keeping:
         self._look()
         yield from self._send(0)
 
-    def _file(self, place: int, thing: bytes | Path) -> Iterator[tuple[bytes, bytes]]:
+    def _file(self, place: int, thing: Thing) -> Iterator[tuple[bytes, bytes]]:
         """The chunks of one thing with their digests; at their end it waits for its packs."""
         pieces = _pieces(thing)
         first = next(pieces, b"")
@@ -340,6 +345,8 @@ class _Keeping:
             if digest not in known and digest not in self.filling and digest not in self.under_way:
                 self.filling[digest] = bytes(data)
                 self.filled += len(data)
+        self.seen += self.looked_size
+        self.progress(self.seen)
         self.looked_at, self.looked_size = [], 0
         for file in self.files:
             if file.behind < 0:
@@ -349,50 +356,33 @@ class _Keeping:
         """Give what is filled to the writers, and wait until at most so many packs are being written."""
         if self.filling:
             self.under_way |= self.filling.keys()
-            self.writing.append((self.number, self.workers.submit(_written, self.owner.blobs, self.filling)))
+            self.writing.append((self.number, self.workers.submit(_written, self.owner, self.filling)))
             self.filling, self.filled = {}, 0
             self.number += 1
-        while len(self.writing) > most:
+        while self.writing and (len(self.writing) > most or self.writing[0][1].done()):
             number, future = self.writing.pop(0)
-            digest, pack = future.result()
-            yield from self._commit(number, digest, pack)
-            self.under_way -= {entry[0] for entry in pack.entries}
+            self.under_way -= future.result()
+            yield from self._commit(number)
         if most == 0:
-            yield from self._commit(self.number, b"", None)
+            yield from self._commit(self.number)
 
-    def _commit(self, number: int, digest: bytes, pack: Pack | None) -> Iterator[Kept]:
-        """The rows of a pack, and of the files that are whole with it."""
+    def _commit(self, number: int) -> Iterator[Kept]:
+        """The rows of the files that are whole with a pack whose chunks are there."""
         ready = [file for file in self.files if 0 <= file.behind <= number]
-        if pack is None and not ready:
-            return
-        recipes = {
-            file.place: self.owner.blobs.put(packed_recipe(file.parts)) for file in ready if file.parts is not None
-        }
-        db, now = self.owner.db, now_ms()
-        with db.write("packs.keep") as tx:
-            if pack is not None:
-                mine = insert_pack(tx, db, digest, pack.size)
-                rows = [
-                    {"digest": d, "pack": mine, "offset": offset, "stored": stored, "bytes": size, "at": now}
-                    for d, offset, stored, size in pack.entries
-                ]
-                db.upsert(tx, chunks, rows, ["digest"], update=["at"])
-            whole = {
-                file.digest: {
-                    "digest": file.digest,
-                    "recipe": bytes.fromhex(recipes[file.place]),
-                    "bytes": file.size,
-                    "at": now,
-                }
-                for file in ready
-                if file.parts is not None
-            }
-            db.upsert(tx, files, list(whole.values()), ["digest"], update=["recipe", "at"])
+        whole = {}
+        for file in ready:
+            if file.parts is not None:
+                recipe = bytes.fromhex(self.owner.blobs.put(packed_recipe(file.parts)))
+                whole[file.digest] = {"digest": file.digest, "recipe": recipe, "bytes": file.size, "at": now_ms()}
+        if whole:
+            with self.owner.db.write("packs.files") as tx:
+                self.owner.db.upsert(tx, files, list(whole.values()), ["digest"], update=["recipe", "at"])
         self.files = [file for file in self.files if not 0 <= file.behind <= number]
         yield from (Kept(file.place, file.digest.hex(), file.size) for file in ready)
 
 
-def _written(blobs: Blobs, filling: dict[bytes, bytes]) -> tuple[bytes, Pack]:
+def _written(owner: Packs, filling: dict[bytes, bytes]) -> set[bytes]:
+    """Store a pack of chunks, and let others know of them."""
     import pyarrow as pa
 
     codec: Any = pa.Codec("zstd", _LEVEL)
@@ -403,13 +393,27 @@ def _written(blobs: Blobs, filling: dict[bytes, bytes]) -> tuple[bytes, Pack]:
             smaller = codec.compress(data, asbytes=True)
             stored = smaller if len(smaller) < len(data) else data
         pack.add(digest, stored, len(data))
-    return pack.put(blobs), pack
+    name, now = pack.put(owner.blobs), now_ms()
+    with owner.db.write("packs.keep") as tx:
+        mine = insert_pack(tx, owner.db, name, pack.size)
+        rows = [
+            {"digest": digest, "pack": mine, "offset": offset, "stored": stored, "bytes": size, "at": now}
+            for digest, offset, stored, size in pack.entries
+        ]
+        owner.db.upsert(tx, chunks, rows, ["digest"], update=["at"])
+    return set(filling)
 
 
-def _pieces(thing: bytes | Path) -> Iterator[bytes]:
+def _pieces(thing: Thing) -> Iterator[bytes]:
     """Raises InvalidInput (`file-unreadable`)."""
     if isinstance(thing, bytes):
         yield thing
+        return
+    if not isinstance(thing, Path):  # others may be reading it, too
+        offset = 0
+        while piece := os.pread(thing.fileno(), WINDOW, offset):
+            offset += len(piece)
+            yield piece
         return
     try:
         with open(thing, "rb") as file:

@@ -88,6 +88,7 @@ def _sweep(root: Path, point: str) -> None:
 
 
 POINTS: dict[str, Scenario] = {
+    "packs.files": _keep,
     "packs.keep": _keep,
     "packs.renew": _keep,
     "packs.sweep": _sweep,
