@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform as system
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,10 @@ import click
 
 from stead.cli import output
 from stead.cli.common import connect, model_names, settings
-from stead.errors import InvalidInput
 
 if TYPE_CHECKING:
     from stead.api import Caller
-    from stead.environments import Environment
+    from stead.environments import Environment, Wheel
     from stead.images import Platform
     from stead.models import LoggedModel, Version
 
@@ -28,14 +26,10 @@ def image() -> None:
 
 
 def _platform(named: str | None) -> Platform:
-    """The processor that is named, else this machine's. Raises InvalidInput (`image-platform`)."""
-    from stead.images import PLATFORMS
+    """The one that is named, else this machine's."""
+    from stead.images import PLATFORMS, this_platform
 
-    machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(system.machine(), system.machine())
-    for each in PLATFORMS.values():
-        if each.architecture == named or (named is None and each.machine == machine):
-            return each
-    raise InvalidInput("image-platform", f"no image is made for {machine}", hint="--platform amd64")
+    return PLATFORMS[named] if named else this_platform()
 
 
 def platform_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -169,6 +163,9 @@ class _OfCaller:
     def environment(self, digest: str) -> Environment:
         found: Environment = self._caller.call("environments.get", digest=digest)
         return found
+
+    def wheels(self, environment: Environment) -> list[Wheel]:
+        return list(environment.wheels)
 
     def fetch(self, digest: str, target: Path) -> None:
         target.write_bytes(self._caller.get_blob(digest))

@@ -108,7 +108,10 @@ def models_show(ref: str, as_json: bool) -> Any:
             ("flavor", logged.flavor + (" (a pickle: loading it runs code)" if logged.info.get("pickle") else "")),
             ("run", version.run_id),
             ("environment", logged.environment[:12]),
-            ("serves in", version.serving_environment[:12]),
+            (
+                "serves in",
+                version.serving_environment[:12] + (", in containers of its image" if version.serving_image else ""),
+            ),
             ("variables when it serves", version.serving_env or None),
             ("answers by", path and _path_said(path, bool(route and version.version in route.fast))),
             ("by", f"{version.created_by}, {output.when(version.created_at)}"),

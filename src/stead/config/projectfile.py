@@ -287,7 +287,7 @@ class _Reader:
             if type(value) is not int or not least <= value <= most:
                 problem = f"must be a whole number from {least} to {most}, not {value!r}"
                 self._fail(f"{where}.train.{name}", problem, hint=f"{name} = {least}")
-        return TrainConfig(stage.env, stage.requirements, **numbers)
+        return TrainConfig(stage.env, stage.requirements, stage.image, **numbers)
 
     def _serve(self, table: dict[str, Any], where: str) -> ServeConfig:
         stage = self._stage(table, "serve", where, also=("fast",))
@@ -299,7 +299,7 @@ class _Reader:
     def _stage(self, table: dict[str, Any], key: str, where: str, also: Sequence[str] = ()) -> StageConfig:
         stage = self._table(table, key, where)
         where = f"{where}.{key}"
-        self._known(stage, ("env", "requirements", *also), where)
+        self._known(stage, ("env", "requirements", "image", *also), where)
         env = self._table(stage, "env", where)
         for name, value in env.items():
             if not isinstance(value, str):
@@ -309,7 +309,10 @@ class _Reader:
         requirements = stage.get("requirements", [])
         if not isinstance(requirements, list) or not all(isinstance(r, str) for r in requirements):
             self._fail(f"{where}.requirements", "must be a list of requirement lines", hint='requirements = ["pandas"]')
-        return StageConfig(env=dict(env), requirements=tuple(requirements))
+        image = stage.get("image", False)
+        if not isinstance(image, bool):
+            self._fail(f"{where}.image", f"must be true or false, not {image!r}", hint="image = true")
+        return StageConfig(env=dict(env), requirements=tuple(requirements), image=image)
 
     def _table(self, parent: dict[str, Any], key: str, where: str) -> dict[str, Any]:
         value = parent.get(key, {})

@@ -23,6 +23,8 @@ class StageConfig:
     """Environment variables that are set there, by name; `env:NAME` and `file:/path` name a secret, whose value is never stored."""
     requirements: tuple[str, ...] = ()
     """Requirement lines that are used there instead of the project's."""
+    image: bool = False
+    """Whether it runs in a container of its image instead of a process of this machine."""
 
 
 @dataclass(frozen=True)

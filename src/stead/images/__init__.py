@@ -5,16 +5,19 @@ file, into docker or podman, to a registry, or as a Dockerfile. `make_base` make
 """
 
 from stead.images.building import Contents, build, of_environment, of_version, pool
+from stead.images.containers import Container, Containers
 from stead.images.debian import make as make_base
 from stead.images.dockerfile import write_context
 from stead.images.engines import Engine, engine
 from stead.images.layout import Layout, export
 from stead.images.reading import OfStore, Reader
 from stead.images.registry import push
-from stead.images.types import PLATFORMS, Image, Platform
+from stead.images.types import PLATFORMS, Image, Platform, this_platform
 
 __all__ = [
     "PLATFORMS",
+    "Container",
+    "Containers",
     "Contents",
     "Engine",
     "Image",
@@ -30,5 +33,6 @@ __all__ = [
     "of_version",
     "pool",
     "push",
+    "this_platform",
     "write_context",
 ]

@@ -81,24 +81,26 @@ class Engine:
         *,
         name: str,
         env: Sequence[str] = (),
-        mounts: Mapping[Path, str] | None = None,
+        mounts: Sequence[str] = (),
         network: str = "none",
         limits: Mapping[str, int] | None = None,
+        workdir: Path | None = None,
     ) -> list[str]:
         """The command that runs `arguments` by the image's Python: read-only, without privileges, gone when it ends.
 
         `env` are names of variables whose values the engine's own process has, so that no secret stands in a command line.
-        `mounts` are host paths and `ro` or `rw`; they lie at the same place inside. `limits` are the engine's ulimits.
+        `mounts` are host path, path inside, and `ro` or `rw`, with colons; `limits` are ulimits, of which 0 is none.
         """
         options = ["--rm", "--interactive", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
-        options += [f"--name={name}", f"--network={network}", "--tmpfs=/tmp", *self.user()]
+        options += [f"--name={name}", f"--network={network}", "--tmpfs=/tmp", *self._user()]
+        options += [f"--workdir={workdir}"] if workdir else []
         options += [f"--env={each}" for each in env]
-        options += [f"--volume={path}:{path}:{how}" for path, how in (mounts or {}).items()]
-        options += [f"--ulimit={what}={value}:{value}" for what, value in (limits or {}).items()]
-        python = "/opt/stead/env/bin/python"
-        return [*self.command, "run", *options, *self.options, f"--entrypoint={python}", image, *arguments]
+        options += [f"--volume={each}" for each in mounts]
+        ulimits = [f"--ulimit={what}={value}:{value}" for what, value in (limits or {}).items() if value]
+        python = "--entrypoint=/opt/stead/env/bin/python"
+        return [*self.command, "run", *options, *self.options, *ulimits, python, image, *arguments]
 
-    def user(self) -> list[str]:
+    def _user(self) -> list[str]:
         """Who is in the container: who started it, so that files are theirs; for root the image's own user, who is nobody."""
         uid, gid = os.getuid(), os.getgid()
         if uid == 0:

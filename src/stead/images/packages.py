@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import signal
 import subprocess
@@ -39,10 +40,12 @@ def install(
     """
     target, wheels, lock = work / "packages", work / "wheels", work / "lock.txt"
     wheels.mkdir()
-    for wheel in environment.wheels:
+    for wheel in reader.wheels(environment):
         reader.fetch(wheel.digest, wheels / wheel.filename)
     reader.fetch(environment.lock, lock)
     command = ["pip", "install", "--target", str(target), "--require-hashes", "--no-deps"]
+    if _whole(environment, platform, wheels):
+        command += ["--no-index", "--offline"]
     try:
         run_uv([*command, *_for(environment, platform, wheels), "--requirements", str(lock)], progress=say)
     except UvFailed as error:
@@ -58,6 +61,12 @@ def install(
     if environment.platform != f"linux-{platform.machine}":
         _complete(target, environment, platform)
     return target
+
+
+def _whole(environment: Environment, platform: Platform, wheels: Path) -> bool:
+    """Whether there is a wheel of each package, so that no index is asked. Those that are kept are for the lock's own platform."""
+    there = {parse_wheel_filename(path.name)[0] for path in wheels.glob("*.whl")}
+    return environment.platform == f"linux-{platform.machine}" and environment.packages.keys() <= there
 
 
 def _for(environment: Environment, platform: Platform, wheels: Path) -> list[str]:
@@ -99,12 +108,18 @@ def components(
     target: Path, lock: Path, environment: Environment, platform: Platform, wheels: Path
 ) -> list[dict[str, Any]]:
     """The installed packages with the hash of the wheel that each came from."""
-    try:
+    told: dict[str, list[dict[str, Any]]] = {}
+    for path in wheels.glob("*.whl"):
+        here = {"name": path.name, "hashes": {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}}
+        told.setdefault(parse_wheel_filename(path.name)[0], []).append(here)
+    if not _whole(environment, platform, wheels):
         command = ["pip", "compile", "--quiet", "--format", "pylock.toml", "--no-deps", "--no-header"]
-        text = run_uv([*command, *_for(environment, platform, wheels), str(lock)])
-    except UvFailed as error:
-        failed(error, "list the wheels of the environment")
-    told = {package["name"]: package.get("wheels", []) for package in tomllib.loads(text).get("packages", ())}
+        try:
+            text = run_uv([*command, *_for(environment, platform, wheels), str(lock)])
+        except UvFailed as error:
+            failed(error, "list the wheels of the environment")
+        for package in tomllib.loads(text).get("packages", ()):
+            told.setdefault(package["name"], []).extend(package.get("wheels", ()))
     found = []
     for each in distributions(path=[str(target)]):
         name = canonicalize_name(each.name)
@@ -119,7 +134,7 @@ def _wheel_of(distribution: Distribution, wheels: list[dict[str, Any]]) -> dict[
     for wheel in wheels:
         filename = (wheel.get("name") or wheel.get("url") or wheel.get("path") or "").rpartition("/")[2]
         filename = filename.partition("#")[0].replace("%2B", "+")
-        if len(wheels) == 1 or {str(tag) for tag in parse_wheel_filename(filename)[3]} == tags:
+        if len(wheels) == 1 or {str(tag) for tag in parse_wheel_filename(filename)[3]} & tags:
             return {"filename": filename, "sha256": wheel["hashes"]["sha256"]}
     return {}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stead import environments, models
-from stead.environments import Environment
+from stead.environments import Environment, Wheel
 from stead.models import LoggedModel, Version
 from stead.store import Store
 
@@ -19,6 +19,9 @@ class Reader(Protocol):
     def logged_model(self, id: str) -> LoggedModel: ...  # noqa: A002
 
     def environment(self, digest: str) -> Environment: ...
+
+    def wheels(self, environment: Environment) -> list[Wheel]:
+        """Those of its wheels that the store has: built there, or kept."""
 
     def fetch(self, digest: str, target: Path) -> None:
         """Write a blob to a file."""
@@ -38,6 +41,9 @@ class OfStore:
 
     def environment(self, digest: str) -> Environment:
         return environments.get(self._store, digest)
+
+    def wheels(self, environment: Environment) -> list[Wheel]:
+        return [*environment.wheels, *environments.vendored(self._store, environment)]
 
     def fetch(self, digest: str, target: Path) -> None:
         self._store.blobs.fetch(digest, target)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from stead.errors import InvalidInput
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -35,6 +38,15 @@ class Platform:
 
 
 PLATFORMS = {p.architecture: p for p in (Platform("amd64", "x86_64"), Platform("arm64", "aarch64"))}
+
+
+def this_platform() -> Platform:
+    """That of this machine's processor. Raises InvalidInput (`image-platform`)."""
+    here = platform.machine()
+    for each in PLATFORMS.values():
+        if here in (each.machine, each.architecture):
+            return each
+    raise InvalidInput("image-platform", f"no image is made for {here}", hint="--platform amd64")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from stead.jobs.clocks import (
     settled_in,
     take_up_clocks,
 )
-from stead.jobs.keeper import Handler, Keeper, work
+from stead.jobs.keeper import Handler, Inside, Keeper, work
 from stead.jobs.limits import Limits
 from stead.jobs.operations import (
     JobCancelled,
@@ -63,6 +63,7 @@ __all__ = [
     "Agent",
     "Handler",
     "Hosts",
+    "Inside",
     "Job",
     "JobCancelled",
     "Keeper",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
@@ -23,6 +24,32 @@ from stead.store import Store
 
 Handler = Callable[[Store, "Keeper"], dict[str, Any]]
 """Does one kind of job: gets the store and the keeper, returns the result, may be called again after a crash."""
+
+
+class Inside(Protocol):
+    """An image that is ready to be run."""
+
+    @property
+    def digest(self) -> str: ...
+
+    def command(
+        self,
+        arguments: Sequence[str],
+        *,
+        name: str,
+        variables: Mapping[str, str],
+        mounts: Sequence[str],
+        network: str,
+        limits: Limits,
+        workdir: Path | None = None,
+    ) -> tuple[list[str], dict[str, str]]: ...
+
+    def remove(self, name: str) -> None: ...
+
+    def own(self, folder: Path) -> None: ...
+
+
+Contain = Callable[[Store, str, Callable[[str], None]], Inside]
 
 
 class Keeper:
@@ -43,6 +70,8 @@ class Keeper:
         self.progress: Progress | None = None
         self.secrets: tuple[str, ...] = ()
         """Values that its processes were given; no log and no error of the job has them."""
+        self.contain: Contain | None = None
+        """Gives what a step runs in, by the digest of its environment, where the owner of this keeper can."""
         self._echo = echo
         self._hosts = hosts or Hosts()
         self._hosts_end = hosts is None
@@ -128,12 +157,14 @@ class Keeper:
         cwd: Path,
         env: Mapping[str, str],
         on_tick: Callable[[], None] | None = None,
+        limited: bool = True,
+        stdin: int = subprocess.DEVNULL,
     ) -> None:
-        """Run a command to its end within the limits; its output goes to the log, its processes end with this one.
+        """Run a command to its end within the limits, unless it sets them itself; its output goes to the log, its processes end with this one.
 
         Raises Failed (`step-failed`, `step-killed`, `step-memory`, `step-files`) with what it said last where it fails, JobCancelled, LeaseLost.
         """
-        child = Child(self.limits.around(command), cwd=cwd, env=env)
+        child = Child(self.limits.around(command) if limited else command, cwd=cwd, env=env, stdin=stdin)
         try:
             self._follow(name, child.wait, on_tick)
         finally:

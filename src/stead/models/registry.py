@@ -32,6 +32,7 @@ def register(
     settings: Mapping[str, Any] | None = None,
     serving_environment: str | None = None,
     serving_env: Mapping[str, str] | None = None,
+    serving_image: bool = False,
     description: str = "",
     event_time: int | None = None,
     inputs: Sequence[str] = (),
@@ -39,7 +40,7 @@ def register(
     """Make a logged model the next version of a model, which is created with its first version.
 
     It serves in the environment it was made in, unless `serving_environment` names another; `serving_env` are variables
-    for its workers. `inputs` are dataset versions (`dataset:demand@3`). The same logged model with the same serving is one
+    for its workers; with `serving_image` these are containers of its image. `inputs` are dataset versions (`dataset:demand@3`). The same logged model with the same serving is one
     version, however often it is registered. A new model is at level `record`. Raises NotFound, InvalidInput (`name-invalid`,
     `loss-unknown`).
     """
@@ -52,7 +53,8 @@ def register(
         _keep_model(store, tx, model, loss, settings)
         same = sa.select(versions).where(versions.c.model == model, versions.c.logged_model == logged_model)
         for row in tx.execute(same).mappings():
-            if row["serving_environment"] == serving and row["serving_env"] == variables:
+            same_place = row["serving_environment"] == serving and row["serving_image"] == serving_image
+            if same_place and row["serving_env"] == variables:
                 return _version(tx, model, row["version"])
         last = tx.execute(sa.select(sa.func.max(versions.c.version)).where(versions.c.model == model)).scalar()
         number = (last or 0) + 1
@@ -64,6 +66,7 @@ def register(
             "description": description,
             "serving_environment": serving,
             "serving_env": variables,
+            "serving_image": serving_image,
             "created_by": store.actor,
             "created_at": now_ms(),
             "event_time": event_time,

@@ -43,6 +43,7 @@ versions = sa.Table(
     sa.Column("description", sa.Text, nullable=False, default=""),
     sa.Column("serving_environment", sa.String(64), nullable=False),
     sa.Column("serving_env", sa.JSON, nullable=False),  # environment variables when it serves
+    sa.Column("serving_image", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("created_by", sa.Text, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("event_time", sa.BigInteger, nullable=True),

@@ -46,6 +46,8 @@ class Version:
     created_by: str
     created_at: int
     event_time: int | None
+    serving_image: bool = False
+    """Whether it serves from containers of its image."""
     aliases: list[str] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
 

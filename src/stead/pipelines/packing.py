@@ -47,6 +47,8 @@ def pack(project: Project, model: str, put_blob: Callable[[bytes | Path], str]) 
         serve_env=dict(config.serve.env),
         serve_requirements=list(config.serve.requirements),
         serve_fast=config.serve.fast,
+        train_image=config.train.image,
+        serve_image=config.serve.image,
         window=config.window,
         gates=config.gates,
         ingest_overlap=config.ingest_overlap,

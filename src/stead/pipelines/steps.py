@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +18,15 @@ import msgspec
 import sqlalchemy as sa
 
 from stead import __version__, environments, runs
-from stead.jobs import Keeper
+from stead.errors import Failed
+from stead.jobs import Inside, Keeper
 from stead.pipelines.tables import step_results
 from stead.pipelines.types import Subject
 from stead.runtime import secrets
 from stead.runtime.clock import now_ms
+from stead.runtime.ids import new_id
 from stead.runtime.journal import Courier, Record
+from stead.runtime.step import FOLLOW
 from stead.store import Store
 
 FOLDERS = ("model",)
@@ -39,7 +43,8 @@ class Outputs:
 class Workshop:
     """A folder of its own for the steps of one job; gone when the job ends.
 
-    Its processes see the variables that `allow` names besides the basic ones, and `variables`.
+    Its processes see the variables that `allow` names besides the basic ones, and `variables`. With `image` they run in
+    containers of the environment's image.
     """
 
     def __init__(
@@ -52,12 +57,15 @@ class Workshop:
         variables: Mapping[str, str],
         allow: Sequence[str],
         run_id: str | None,
+        image: bool = False,
     ) -> None:
         self.store = store
         self.keeper = keeper
         self.subject = subject
         self.environment = environment
-        self.python = environments.ensure(store, environment, progress=lambda text: keeper.log(text + "\n"))
+        self.inside = self._inside() if image else None
+        if self.inside is None:
+            self.python = environments.ensure(store, environment, progress=self._say)
         self.run_id = run_id
         self.folder = Path(tempfile.mkdtemp(prefix="stead-job-"))
         self.code = self.folder / "code"
@@ -75,6 +83,14 @@ class Workshop:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _say(self, text: str) -> None:
+        self.keeper.log(text + "\n")
+
+    def _inside(self) -> Inside:
+        if self.keeper.contain is None:
+            raise Failed("no-containers", "this process runs no containers", hint="stead up --background")
+        return self.keeper.contain(self.store, self.environment, self._say)
 
     def run(
         self,
@@ -98,6 +114,8 @@ class Workshop:
         place.mkdir()
         started = time.monotonic()
         paths = {name: str(place / name) for name in outputs}
+        read_from = {name: str(self.store.blobs.path(digest)) for name, digest in (inputs or {}).items()}
+        read_from |= {name: str(path) for name, path in (folders or {}).items()}
         described = {
             "step": step,
             "entry": self.subject.entry,
@@ -108,8 +126,7 @@ class Workshop:
             "time": self.subject.time,
             "loss": self.subject.loss,
             "seed": self.subject.seed,
-            "inputs": {name: str(self.store.blobs.path(digest)) for name, digest in (inputs or {}).items()}
-            | {n: str(p) for n, p in (folders or {}).items()},
+            "inputs": read_from,
             "outputs": paths,
             "params": dict(params or {}),
         }
@@ -132,8 +149,12 @@ class Workshop:
             if courier is not None and journal.is_dir():
                 courier.carry()
 
-        command = [str(self.python), "-m", "stead.runtime.host"]
-        self.keeper.step(step, command, request, env=environ, on_tick=carry)
+        if self.inside is None:
+            command = [str(self.python), "-m", "stead.runtime.host"]
+            self.keeper.step(step, command, request, env=environ, on_tick=carry)
+        else:
+            read = [Path(path) for path in read_from.values()]
+            self._run_inside(self.inside, step, request, environ, [*read, *([cwd] if cwd else [])], carry)
         carry()
         digests = {name: self._keep(Path(path)) for name, path in paths.items()}
         if logs and journal.is_dir() and any(journal.iterdir()):
@@ -148,6 +169,36 @@ class Workshop:
             }
             self.store.db.upsert(tx, step_results, {"key": key} | values, ["key"])
         return Outputs(digests, cached=False)
+
+    def _run_inside(
+        self,
+        inside: Inside,
+        step: str,
+        request: Mapping[str, Any],
+        environ: Mapping[str, str],
+        read: Sequence[Path],
+        carry: Callable[[], None],
+    ) -> None:
+        """Run a step in a container: the job's folder and what it reads lie at the same places as outside."""
+        name = f"stead-step-{new_id()}"
+        inside.own(self.folder)
+        outside = sorted({path for path in read if not path.is_relative_to(self.folder)})
+        command, env = inside.command(
+            ["-m", "stead.runtime.step", request["spec"], FOLLOW],
+            name=name,
+            variables={**environ, **request["env"]},
+            mounts=[f"{self.folder}:{self.folder}:rw", *(f"{path}:{path}:ro" for path in outside)],
+            network="host",
+            limits=self.keeper.limits,
+            workdir=Path(request["cwd"]),
+        )
+        try:
+            self.keeper.run(
+                step, command, cwd=self.folder, env=env, on_tick=carry, limited=False, stdin=subprocess.PIPE
+            )
+        except BaseException:
+            inside.remove(name)
+            raise
 
     def _key(self, step: str, inputs: Mapping[str, str], params: Mapping[str, Any]) -> str:
         facts = {
@@ -164,7 +215,7 @@ class Workshop:
             "seed": self.subject.seed,
             "inputs": dict(inputs),
             "params": dict(params),
-        }
+        } | ({"image": self.inside.digest} if self.inside else {})
         return blake3.blake3(msgspec.json.encode(facts, order="sorted")).hexdigest()
 
     def _stored(self, key: str) -> dict[str, str] | None:

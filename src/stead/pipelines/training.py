@@ -342,10 +342,11 @@ class Training:
                 "time": spec.time,
                 "label_delay": spec.label_delay,
                 "dataset": spec.dataset,
-                "fast": spec.serve_fast,
+                "fast": spec.serve_fast and not spec.serve_image,  # an image is served as it is
             },
             serving_environment=serving,
             serving_env=spec.serve_env,
+            serving_image=spec.serve_image,
             event_time=self.keeper.job.event_time,
             inputs=[f"dataset:{version.ref}"],
         )
@@ -425,6 +426,7 @@ def workshop(
         variables=spec.train_env,
         allow=allow,
         run_id=run_id,
+        image=spec.train_image,
     )
 
 

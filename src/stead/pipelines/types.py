@@ -61,6 +61,10 @@ class Spec:
     serve_env: dict[str, str] = field(default_factory=dict)
     serve_requirements: list[str] = field(default_factory=list)
     serve_fast: bool = True
+    train_image: bool = False
+    """Whether its steps run in containers of its environment's image."""
+    serve_image: bool = False
+    """Whether its versions serve from containers of their image."""
     window: str = ""
     """Length of the training window, or `all`; chosen on the last 28 days where it is empty."""
     gates: GatesConfig = field(default_factory=GatesConfig)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
-from stead import deployments, environments, gates, pipelines
+from stead import deployments, environments, gates, images, pipelines
 from stead.config import Settings
-from stead.jobs import Handler
+from stead.jobs import Handler, Keeper
+from stead.store import Store
 
 LANES: dict[str, tuple[str, ...]] = {
     "deploy": ("deploy",),
@@ -18,6 +21,17 @@ LANES: dict[str, tuple[str, ...]] = {
 def handlers(settings: Settings) -> dict[str, Handler]:
     """The handler of each kind of job, as the settings in force have it."""
     allow = settings.names("env_allow")
+    contain = images.Containers(settings).of_environment
+
+    def contained(handler: Handler, store: Store, keeper: Keeper) -> dict[str, Any]:
+        keeper.contain = contain
+        return handler(store, keeper)
+
+    made = _handlers(allow)
+    return {kind: partial(contained, handler) for kind, handler in made.items()}
+
+
+def _handlers(allow: Sequence[str]) -> dict[str, Handler]:
     return {
         "train": partial(pipelines.run_training, allow=allow, judges=gates.TRAINED),
         "ingest": partial(pipelines.run_ingest, allow=allow),

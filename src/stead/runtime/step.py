@@ -30,6 +30,8 @@ from typing import Any
 from stead.errors import InvalidInput, SteadError
 from stead.runtime import computing, sdk
 
+FOLLOW = "--until-stdin-ends"
+"""Argument of a step in a container: its standard input ends with the process that started it, and the step with that."""
 HOLDOUT = 0.2
 GOLDEN_ROWS = 24
 LEAST_ROWS = 20
@@ -458,4 +460,6 @@ def _seed(spec: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[2:] == [FOLLOW]:
+        os.environ["STEAD_ALIVE_FD"] = "0"
     sys.exit(run(Path(sys.argv[1])))

@@ -110,9 +110,9 @@ def served(store: Store, model: str, version: int, *, fast: bool = False) -> Ser
     Where the fast path's environment cannot be made here, it is the usual one, which answers the same.
     """
     path = get_fast_path(store, model, version) if fast else None
-    if path is None or path.environment is None:
-        return usual(store, model, version)
     registered = models.get_version(store, f"{model}@{version}")
+    if path is None or path.environment is None or registered.serving_image:
+        return usual(store, model, version)
     try:
         return place(store, path.environment, path.files, registered, key="fast")
     except SteadError as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 from stead import environments
 from stead.errors import Failed, SteadError
+from stead.images import Containers
 from stead.jobs import Limits
 from stead.runtime.clock import now_ms
 from stead.runtime.worker import Facts
@@ -59,6 +60,7 @@ class Follower:
         allow: tuple[str, ...],
         limits: Limits,
         secret: str | None = None,
+        containers: Containers,
     ) -> None:
         self.splits: dict[str, Split] = {}
         self.targets: dict[tuple[str, int], Target] = {}
@@ -76,6 +78,7 @@ class Follower:
         self._allow = allow
         self._limits = limits
         self._secret = secret
+        self._containers = containers
         self._routes: dict[str, Route] = {}
         self._seen = 0
         self._states: dict[str, Any] = {}
@@ -257,6 +260,9 @@ class Follower:
             folder=Path(self._store.root) / "workers",
             key=served.key,
             limits=self._limits,
+            container=self._containers.of_version(self._store, f"{served.model}@{served.version}")
+            if served.image
+            else None,
         )
 
     async def _let_go(self, route: Route) -> None:

@@ -18,6 +18,7 @@ import msgspec
 from stead import predictions
 from stead.config import Settings
 from stead.errors import Forbidden, InvalidInput, NotFound, SteadError, Unreachable, did_you_mean
+from stead.images import Containers
 from stead.jobs import Limits
 from stead.predictions import Logged, PredictionLog
 from stead.runtime import addresses, frames, keys, protocols
@@ -68,7 +69,13 @@ class Gateway:
         row = Row(self._name, url, socket.gethostname(), os.getpid(), 0, {}, {}, {}, now_ms())
         allow = settings.names("env_allow")
         self.follower = Follower(
-            store, row, make_pool=self._pool, allow=allow, limits=Limits.of(settings), secret=secret
+            store,
+            row,
+            make_pool=self._pool,
+            allow=allow,
+            limits=Limits.of(settings),
+            secret=secret,
+            containers=Containers(settings),
         )
         self.follower.stats = self._stats
         self._log = PredictionLog(store, self._name)

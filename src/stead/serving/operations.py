@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,6 +22,8 @@ from stead.serving.tables import routes as routes_table
 from stead.serving.types import Arm, Gateway, Route, Served
 from stead.store import Database, Store, from_row
 
+IN_IMAGE = "/opt/stead/model"
+"""Where the model lies in an image."""
 ALIVE_MS = 10_000
 """A gateway whose last sign of life is older does not count."""
 
@@ -113,10 +116,14 @@ def served(store: Store, model: str, version: int) -> Served:
     from stead import environments, models
 
     registered = models.get_version(store, f"{model}@{version}")
-    python = environments.ensure(store, registered.serving_environment)
-    folder = models.materialise(store, registered.logged_model)
-    variables = sorted(registered.serving_env.items())
-    key = hashlib.sha256(msgspec.json.encode([registered.serving_environment, variables])).hexdigest()[:16]
+    python, folder = Path(), Path(IN_IMAGE)
+    shared: list[Any] = [registered.serving_environment, sorted(registered.serving_env.items())]
+    if registered.serving_image:
+        shared.append(registered.ref)
+    else:
+        python = environments.ensure(store, registered.serving_environment)
+        folder = models.materialise(store, registered.logged_model)
+    key = hashlib.sha256(msgspec.json.encode(shared)).hexdigest()[:16]
     return Served(
         model=model,
         version=version,
@@ -125,6 +132,7 @@ def served(store: Store, model: str, version: int) -> Served:
         folder=str(folder),
         env=dict(registered.serving_env),
         key=key,
+        image=registered.serving_image,
     )
 
 

@@ -65,6 +65,8 @@ class Served:
     """Versions with the same environment and variables share workers."""
     fast: bool = False
     """Whether it is the fast path."""
+    image: bool = False
+    """It serves from containers of its image, which has interpreter and folder in it."""
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +19,11 @@ from typing import Any
 import msgspec
 
 from stead.errors import Failed, SteadError, Unreachable, from_dict
+from stead.images import Container
 from stead.jobs import Limits
 from stead.runtime import frames, secrets
 from stead.runtime.frames import Frame
+from stead.runtime.ids import new_id
 from stead.runtime.worker import BATCH, Facts
 from stead.serving.calls import Call, refusal
 
@@ -56,6 +60,8 @@ class Launch:
     key: str
     """Name of the pool, for logs and metrics."""
     limits: Limits = field(default_factory=Limits)
+    container: Container | None = None
+    """What they run in, where it is not a process of this machine."""
 
 
 class Worker(asyncio.Protocol):
@@ -78,6 +84,8 @@ class Worker(asyncio.Protocol):
         self.busy_since = 0.0
         self.cost = 0.0
         """Smoothed processor time of a batch, in tenths of milliseconds."""
+        self.inside = ""
+        """Name of its container, where it has one."""
         self.tail = deque[bytes](maxlen=8)
         self.gone = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport | None = None
@@ -90,9 +98,18 @@ class Worker(asyncio.Protocol):
     async def start(self) -> None:
         """Start the process and wait until it listens. Raises WorkerLost, or OSError where it cannot be started."""
         launch = self.pool.launch
+        launch.folder.mkdir(parents=True, exist_ok=True)
+        ours = await (
+            self._start_here(launch) if launch.container is None else self._start_inside(launch, launch.container)
+        )
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
+        async with asyncio.timeout(START_TIMEOUT_S):
+            await self._hello
+
+    async def _start_here(self, launch: Launch) -> socket.socket:
+        """A process of this machine, which inherits its end of a pair of sockets."""
         ours, theirs = socket.socketpair()
         try:
-            launch.folder.mkdir(parents=True, exist_ok=True)
             self.process = await asyncio.create_subprocess_exec(
                 *launch.limits.around([launch.python, "-m", "stead.runtime.worker", "--fd", str(theirs.fileno())]),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -108,9 +125,44 @@ class Worker(asyncio.Protocol):
         finally:
             theirs.close()
         self.pool.spawn(self._listen(self.process))
-        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
-        async with asyncio.timeout(START_TIMEOUT_S):
-            await self._hello
+        return ours
+
+    async def _start_inside(self, launch: Launch, container: Container) -> socket.socket:
+        """A container, which connects to a socket in a folder that is mounted there; the folder is gone when it has."""
+        self.inside = f"stead-worker-{new_id()}"
+        with tempfile.TemporaryDirectory(prefix="stead-worker-") as folder, socket.socket(socket.AF_UNIX) as listener:
+            shared = Path(folder) / "shared"  # nobody else comes through the folder above
+            shared.mkdir()
+            listener.bind(str(shared / "socket"))
+            os.chmod(shared, 0o755)
+            os.chmod(shared / "socket", 0o666)
+            listener.listen(1)
+            listener.setblocking(False)
+            command, environ = container.command(
+                ["-m", "stead.runtime.worker", "--socket", "/run/stead/socket"],
+                name=self.inside,
+                variables=launch.variables,
+                mounts=[f"{shared}:/run/stead:ro"],
+                network="none",
+                limits=launch.limits,
+            )
+            self.process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env=environ,
+                cwd=launch.folder,
+            )
+            self.pool.spawn(self._listen(self.process))
+            accept = asyncio.create_task(asyncio.get_running_loop().sock_accept(listener))
+            ended = asyncio.create_task(self.process.wait())
+            await asyncio.wait((accept, ended), timeout=START_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
+            if not accept.done():
+                accept.cancel()
+                raise WorkerLost
+            return accept.result()[0]
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         """Keep the last words of the process, for its error, and pass all of them on to our own log, stars for its secrets."""
@@ -221,6 +273,8 @@ class Worker(asyncio.Protocol):
         if self.process is not None and self.process.returncode is None:
             with suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGKILL)
+        if self.inside and self._transport is not None:
+            self._transport.abort()  # a container outlives its engine's process, but not its connection
 
     def close(self) -> None:
         if self._transport is not None:
@@ -568,10 +622,12 @@ async def _reap(worker: Worker) -> None:
         return
     try:
         async with asyncio.timeout(5):
-            await worker.process.wait()
+            code = await worker.process.wait()
     except TimeoutError:
         worker.kill()
-        await worker.process.wait()
+        code = await worker.process.wait()
+    if code and worker.inside and worker.pool.launch.container:  # its engine's process ended, it need not have
+        await asyncio.to_thread(worker.pool.launch.container.remove, worker.inside)
 
 
 def _waiting(worker: Worker) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent.parent / "serving"))
 from image_parts import make_base, register, thin_environment
 
 from stead.store import Store

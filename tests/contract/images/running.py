@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import json
 import os
@@ -14,6 +15,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO
@@ -24,13 +26,39 @@ import httpx
 from stead.images import Engine
 from tests.conftest import free_ports, needs
 
-PODMAN = Engine(("podman", "--runtime", "runc"), ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"))
-"""With what it needs where cgroups and limits are not ours."""
-SERVER = ("-m", "stead.runtime.server", "/opt/stead")
+OPTIONS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
+"""What podman needs where limits are not ours."""
 
 
-def needs_podman() -> None:
+@cache
+def podman() -> Engine:
+    """podman with images of its own, by overlay where that may be mounted: else every container is a copy of its image."""
     needs("podman and runc", all(map(shutil.which, ("podman", "runc"))), "apt-get install podman runc")
+    root = tempfile.mkdtemp(prefix="stead-podman-")
+    atexit.register(_forget, root)
+    probe = Path(root) / "probe"
+    for name in ("lower", "upper", "work", "merged"):
+        (probe / name).mkdir(parents=True)
+    told = f"lowerdir={probe / 'lower'},upperdir={probe / 'upper'},workdir={probe / 'work'}"
+    mount = ["mount", "-t", "overlay", "overlay", "-o", told, str(probe / "merged")]
+    overlay = subprocess.run(mount, capture_output=True).returncode == 0
+    if overlay:
+        subprocess.run(["umount", str(probe / "merged")], check=True)
+    place = ["--root", f"{root}/images", "--runroot", f"{root}/run"]
+    driver = ["--storage-driver", "overlay" if overlay else "vfs"]
+    return Engine(("podman", *place, *driver, "--runtime", "runc"), OPTIONS)
+
+
+def _forget(root: str) -> None:
+    subprocess.run(["umount", f"{root}/images/overlay"], capture_output=True)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def names(prefix: str) -> list[str]:
+    """Containers that run, by their names."""
+    command = [*podman().command, "ps", "--format", "{{.Names}}"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return [name for name in listed if name.startswith(prefix)]
 
 
 @contextmanager
@@ -38,14 +66,15 @@ def container(image: str, *options: str, name: str = "") -> Iterator[str]:
     """A container that serves, as one would run it by hand; its address."""
     (port,) = free_ports(1)
     name = name or f"stead-test-{uuid.uuid4().hex[:8]}"
-    command = [*PODMAN.command, "run", "--rm", "--name", name, "--network", "host", "--env", f"PORT={port}", *options]
+    engine = podman()
+    command = [*engine.command, "run", "--rm", "--name", name, "--network", "host", "--env", f"PORT={port}", *options]
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen([*command, *PODMAN.options, image], stdout=log, stderr=log)
+        process = subprocess.Popen([*command, *engine.options, image], stdout=log, stderr=log)
         try:
             wait_for(f"http://127.0.0.1:{port}/health", process, log)
             yield f"http://127.0.0.1:{port}"
         finally:
-            subprocess.run([*PODMAN.command, "rm", "--force", "--time", "0", name], capture_output=True)
+            subprocess.run([*engine.command, "rm", "--force", "--time", "0", name], capture_output=True)
             process.wait(30)
 
 

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from gateway_process import Running, route, until
 from image_parts import AMD64, PYTHON
-from running import PODMAN, container, needs_podman
+from running import container, names, podman
 
-from stead import environments, images, models
+from stead import environments, gates, images, jobs, models, pipelines, runs
+from stead.config import load_project, load_settings
+from stead.processes.handlers import handlers
 from stead.runtime import formats
 from stead.store import Store
 from tests.conftest import needs, new_store
 
 COLUMNS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+PINS = [f"{name}=={version(name)}" for name in ("scikit-learn", "numpy", "skops", "pandas", "pyarrow")]
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 5.6, 2.4], [5.9, 3.0, 4.2, 1.5]]
 
 
@@ -38,34 +46,31 @@ def real_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def flowers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A store with `flower@1`, a scikit-learn model in an environment of its own."""
-    needs_podman()
+    podman()
     from sklearn.datasets import load_iris
     from sklearn.linear_model import LogisticRegression
 
     root = tmp_path_factory.mktemp("flowers")
     store = new_store(root / "store")
-    from importlib.metadata import version
-
-    pins = [f"{name}=={version(name)}" for name in ("scikit-learn", "numpy", "skops")]
-    environment = environments.lock(store, pins).digest
+    environment = environments.lock(store, PINS).digest
     rows, target = load_iris(return_X_y=True)
     model = LogisticRegression(max_iter=500).fit(rows, target)
     info = formats.save(model, root / "model", input_example=rows[:5], training=rows)
     logged = models.log_model(store, root / "model", name="flower", environment=environment, info=info)
     models.register(store, "flower", logged.id)
+    models.register(store, "flower", logged.id, serving_image=True)
     yield store
     store.close()
 
 
 @pytest.fixture(scope="session")
-def flower(flowers: Store, real_base: Path) -> Iterator[str]:
+def flower(flowers: Store, real_base: Path) -> str:
     """The image of `flower@1` in podman."""
     contents = images.of_version(images.OfStore(flowers), "flower@1")
     image = images.build(flowers, contents, layout=images.pool(flowers), base=str(real_base), platform=AMD64)
-    name = PODMAN.load(image)
-    assert PODMAN.load(image) == name
-    yield name
-    subprocess.run([*PODMAN.command, "rmi", "--force", name, image.name], capture_output=True)
+    name = podman().load(image)
+    assert podman().load(image) == name
+    return name
 
 
 @pytest.fixture(scope="session")
@@ -84,10 +89,10 @@ def local(flowers: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     from tests.conftest import free_ports
 
     folder = tmp_path_factory.mktemp("local")
-    version = models.get_version(flowers, "flower@1")
+    told = models.get_version(flowers, "flower@1")
     (folder / "image.json").write_text(json.dumps({"model": "flower", "version": 1, "stead": "0"}))
-    (folder / "model").symlink_to(models.materialise(flowers, version.logged_model))
-    python = environments.ensure(flowers, version.serving_environment)
+    (folder / "model").symlink_to(models.materialise(flowers, told.logged_model))
+    python = environments.ensure(flowers, told.serving_environment)
     (port,) = free_ports(1)
     environ = environments.variables() | {"PYTHONPATH": str(environments.runtime_path(flowers)), "PORT": str(port)}
     process = subprocess.Popen(
@@ -170,7 +175,7 @@ def test_it_runs_as_nobody_and_can_write_nowhere(flower: str) -> None:
         "    except OSError: return False\n"
         "print(json.dumps([os.getuid(), [p for p in ('/', '/opt/stead', '/opt/stead/model', '/usr', '/etc') if can(p)]]))"
     )
-    command = [*PODMAN.command, "run", "--rm", "--network", "none", *PODMAN.options]
+    command = [*podman().command, "run", "--rm", "--network", "none", *podman().options]
     for options in ([], ["--read-only"]):
         entry = ["--entrypoint", "/opt/stead/env/bin/python", flower, "-c", script]
         done = subprocess.run([*command, *options, *entry], capture_output=True, text=True)
@@ -181,7 +186,7 @@ def test_it_ends_when_it_is_told_to(flower: str) -> None:
     name = f"stead-test-{uuid.uuid4().hex[:8]}"
     with container(flower, name=name):
         begun = time.monotonic()
-        subprocess.run([*PODMAN.command, "stop", "--time", "60", name], check=True, capture_output=True)
+        subprocess.run([*podman().command, "stop", "--time", "60", name], check=True, capture_output=True)
         assert time.monotonic() - begun < 30  # not by force
 
 
@@ -193,3 +198,136 @@ def test_the_base_is_the_same_bytes_twice_and_knows_its_packages(real_base: Path
     assert found.python == f"/usr/bin/python{PYTHON}"
     assert {"libc6", "libgomp1"} <= {package["name"] for package in found.packages}
     assert all(len(package["sha256"]) == 64 for package in found.packages)
+
+
+def settings(base: Path) -> dict[str, str]:
+    engine = podman()
+    told = {"container_engine": engine.command, "container_options": engine.options}
+    return {name: shlex.join(value) for name, value in told.items()} | {"image_base": str(base)}
+
+
+def test_a_deployment_in_its_image_answers_as_the_local_one_and_ends_with_its_gateway(
+    flowers: Store, real_base: Path, tmp_path: Path
+) -> None:
+    route(flowers, "flower", (2, 1.0), warm=(1,))
+    gateway = Running(flowers, tmp_path / "log", workers=1, **settings(real_base))
+    try:
+        until(lambda: gateway.http.post("/predict/flower", json={"rows": ROWS}).status_code == 200, 90)
+        until(lambda: gateway.http.post("/predict/flower/versions/1", json={"rows": ROWS}).status_code == 200, 60)
+        both = [gateway.http.post(f"/explain/flower/versions/{n}", json={"rows": ROWS}).json() for n in (1, 2)]
+        assert both[0]["outputs"] == both[1]["outputs"]
+        assert both[0]["features"] == both[1]["features"] and both[0]["libraries"] == both[1]["libraries"]
+        verdict = gates.parity(flowers, "flower@2", gateway_url=gateway.url)
+        assert verdict.outcome == "passed", verdict
+        (name,) = names("stead-worker-")
+        subprocess.run([*podman().command, "kill", name], check=True, capture_output=True)
+        assert gateway.http.post("/predict/flower", json={"rows": ROWS}).json()["predictions"] == [0, 2, 1]
+        assert names("stead-worker-") not in ([], [name])
+        gateway.kill()
+        until(lambda: names("stead-worker-") == [])
+    finally:
+        gateway.kill()
+
+
+TOML = """[project]
+name = "tiny"
+requirements = {pins}
+
+[models.tiny]
+code = "tiny.py"
+target = "y"
+time = "t"
+
+[models.tiny.train]
+image = true
+
+[models.tiny.serve]
+image = true
+"""
+CODE = """import os
+import time
+
+import pandas as pd
+import stead
+from sklearn.linear_model import LinearRegression
+
+HANGS = False
+while HANGS:
+    time.sleep(1)
+
+
+def ingest(since, until):
+    t = pd.date_range(since, until, freq="h", inclusive="left", unit="us")
+    return pd.DataFrame({"t": t, "x": range(len(t)), "y": [2.0 * i for i in range(len(t))]})
+
+
+def features(raw):
+    return raw[["x"]]
+
+
+def train(X, y):
+    assert os.path.isdir("/opt/stead/env") and not os.access("/opt/stead", os.W_OK) and os.getuid() != 0
+    stead.log({"rows": len(X)}, step=0)
+    return LinearRegression().fit(X, y)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "tiny"
+    root.mkdir()
+    (root / "stead.toml").write_text(TOML.format(pins=json.dumps(PINS)))
+    (root / "tiny.py").write_text(CODE)
+    return root
+
+
+def ask(store: Store, project: Path) -> jobs.Job:
+    spec = pipelines.pack(load_project(project), "tiny", store.blobs.put)
+    return pipelines.train(store, "tiny", spec=spec, since=0, until=200 * 3_600_000)
+
+
+def test_training_steps_run_in_the_image_of_their_environment(flowers: Store, real_base: Path, project: Path) -> None:
+    environ = {f"STEAD_{name.upper()}": value for name, value in settings(real_base).items()}
+    job = ask(flowers, project)
+    said: list[str] = []
+    mine = handlers(load_settings(environ=environ))
+    done = jobs.work(flowers, mine, owner="test", job_id=job.id, echo=said.append)
+    assert done is not None and done.state == "succeeded", (done, said)
+    trained = models.get_version(flowers, "tiny@1")
+    assert trained.serving_image and trained.serving_environment == environments.lock(flowers, PINS).digest
+    logged = models.get_logged_model(flowers, trained.logged_model)
+    assert logged.metrics["holdout_random"] < 1e-6
+    assert trained.run_id and runs.get_run(flowers, trained.run_id).metrics["rows"].last == 200
+    assert names("stead-step-") == []
+
+
+@pytest.mark.parametrize("how", ["cancel", "kill"])
+def test_a_step_ends_with_its_job(flowers: Store, real_base: Path, project: Path, how: str) -> None:
+    (project / "tiny.py").write_text(CODE.replace("HANGS = False", "HANGS = True"))
+    environ = {f"STEAD_{name.upper()}": value for name, value in settings(real_base).items()}
+    job = ask(flowers, project)
+    script = (
+        "import sys; from pathlib import Path; from tests.conftest import new_store; from stead import jobs\n"
+        "from stead.config import load_settings; from stead.processes.handlers import handlers\n"
+        "jobs.work(new_store(Path(sys.argv[1])), handlers(load_settings()), owner='me', job_id=sys.argv[2])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(flowers.root), job.id], env={**os.environ, **environ})
+    try:
+        until(lambda: names("stead-step-"), 60)
+        if how == "cancel":
+            jobs.cancel_job(flowers, job.id)
+            assert process.wait(60) == 0
+            assert jobs.get_job(flowers, job.id).state == "cancelled"
+        else:
+            process.kill()
+        until(lambda: names("stead-step-") == [])
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_without_an_engine_it_says_so(flowers: Store, project: Path) -> None:
+    job = ask(flowers, project)
+    mine = handlers(load_settings(environ={"STEAD_CONTAINER_ENGINE": "no-such-engine"}))
+    done = jobs.work(flowers, mine, owner="test", job_id=job.id)
+    assert done is not None and done.error is not None and done.error["code"] == "engine-missing"
