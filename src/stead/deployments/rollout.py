@@ -40,8 +40,6 @@ def run_deployment(store: Store, keeper: Keeper) -> dict[str, Any]:
         serving.wait_applied(store, route.revision, timeout_s=GATEWAY_S)
         what = "answers" if deployment.state == "live" else "has its share: evidence decides what follows"
         keeper.report(f"{deployment.model}@{deployment.version} {what}", 4, 4)
-        if keeper.job.payload.get("fast") is not False:
-            gates.accelerate_later(store, deployment.model, deployment.version)
     return {"deployment": number, "state": deployment.state}
 
 

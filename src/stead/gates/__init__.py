@@ -4,7 +4,7 @@
 before any traffic does, `signature` whether a trusted key signed it before it is loaded. Each verdict is kept with its evidence, and a person can override one with a reason.
 """
 
-from stead.gates.accelerating import accelerate, accelerate_later, run_accelerate
+from stead.gates.accelerating import accelerate, accelerate_idle, run_accelerate
 from stead.gates.golden import compare_golden
 from stead.gates.parity import parity
 from stead.gates.signature import signature
@@ -20,7 +20,7 @@ __all__ = [
     "TRAINED",
     "Verdict",
     "accelerate",
-    "accelerate_later",
+    "accelerate_idle",
     "compare_golden",
     "keep_verdict",
     "list_verdicts",

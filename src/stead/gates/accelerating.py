@@ -32,8 +32,10 @@ TIMES = 200
 ROUND = 20
 BATCH = 32
 SECONDS = 2.0
-WORKER_MS = 0.15
-"""What a request costs in a worker beside features and model, by order of magnitude."""
+WORKER_MS, ONNX_MS = 0.15, 0.02
+"""What a request costs in a worker beside features and model, and what a small model in ONNX costs, by order of magnitude."""
+SETTLED_MS = 600_000
+"""So long a route stays as it is before stead looks for a fast path by itself: then there are requests to compare with."""
 
 
 def accelerate(store: Store, ref: str) -> jobs.Job:
@@ -45,19 +47,32 @@ def accelerate(store: Store, ref: str) -> jobs.Job:
     return jobs.enqueue(store, "accelerate", _payload(version), **_wish(version))
 
 
-def accelerate_later(store: Store, model: str, version: int) -> jobs.Job | None:
-    """Queue the same behind everything else, for a version that was deployed, where it promises something.
+def accelerate_idle(store: Store, *, settled_ms: int = SETTLED_MS) -> jobs.Job | None:
+    """Queue the same for a version that answers since some minutes, when nothing else is to be done and it promises something.
 
-    None where it was tried before, is not wanted, can gain nothing by what was measured when it was saved, or where a replay
-    holds the model's clock: nobody waits for its answers.
+    None where there is no such version, see `wanted`.
     """
+    if jobs.open_jobs(store):
+        return None
+    for route in serving.list_routes(store):
+        if now_ms() - route.updated_at < settled_ms:
+            continue
+        for arm in route.arms:
+            if (version := wanted(store, route.model, arm.version)) is not None:
+                return jobs.enqueue(store, "accelerate", _payload(version), **_wish(version, priority=-10))
+    return None
+
+
+def wanted(store: Store, model: str, version: int) -> Version | None:
+    """A version whose fast path is worth a look; None where it was tried before, `fast = false` is said of the model, by what
+    was measured when it was saved it can gain nothing, or a replay holds the model's clock: nobody waits for its answers."""
     found = models.get_version(store, f"{model}@{version}")
     logged = models.get_logged_model(store, found.logged_model)
     if models.get_model(store, model).settings.get("fast") is False or not promises(logged):
         return None
     if serving.get_fast_path(store, model, version) is not None or jobs.held_at(store, model) is not None:
         return None
-    return jobs.enqueue(store, "accelerate", _payload(found), **_wish(found, priority=-10))
+    return found
 
 
 def _payload(version: Version) -> dict[str, Any]:
@@ -74,7 +89,7 @@ def promises(logged: LoggedModel) -> bool:
     if logged.flavor not in CONVERTERS or not took:
         return False
     whole, features = float(took["whole"]), float(took["features"])
-    return (whole + WORKER_MS) / (features + WORKER_MS) >= WORTH
+    return (whole + WORKER_MS) / (features + ONNX_MS + WORKER_MS) >= WORTH
 
 
 def run_accelerate(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from stead import care, fleet, jobs, ledger, monitors, predictions, runs
+from stead import care, fleet, gates, jobs, ledger, monitors, predictions, runs
 from stead.api.caller import Embedded
 from stead.config import Settings, load_settings
 from stead.errors import SteadError
@@ -63,6 +63,7 @@ class Agent:
             self._thread("heartbeat", lambda: self._every(1.0, self._heartbeat))
         if care.rules_of(self.settings) != care.Rules():
             self._thread("prune", lambda: self._every(PRUNE_S, self._prune))
+        self._thread("accelerate", lambda: self._every(60.0, lambda: gates.accelerate_idle(self.store)))
         self._thread("seal", lambda: self._every(60.0, self._seal))
 
     def stop(self) -> None:

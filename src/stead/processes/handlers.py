@@ -13,7 +13,8 @@ from stead.store import Store
 
 LANES: dict[str, tuple[str, ...]] = {
     "deploy": ("deploy",),
-    "work": ("train", "ingest", "compare", "backtest", "reproduce", "rerun", "vendor", "accelerate"),
+    "work": ("train", "ingest", "compare", "backtest", "reproduce", "rerun", "vendor"),
+    "spare": ("accelerate",),
 }
 """Kinds that share one worker thread of the agent: a long training never keeps a deployment waiting."""
 

@@ -100,8 +100,10 @@ def test_a_version_goes_its_fast_path_by_itself(place: tuple[Store, Running]) ->
     usual, version = ask(gateway, "petal")
     assert version == 1
     assert "onnxruntime" not in libraries(gateway, "petal", 1)
-    waiting = jobs.open_jobs(store)
-    assert [(job.kind, job.priority) for job in waiting] == [("accelerate", -10)]  # behind everything else
+    assert gates.accelerate_idle(store) is None  # it has just begun to answer
+    queued = gates.accelerate_idle(store, settled_ms=0)
+    assert queued is not None and (queued.model, queued.payload["version"]) == ("petal", 1)
+    assert gates.accelerate_idle(store, settled_ms=0) is None  # something is to be done
     predictions.compact(store)
 
     failed: list[Any] = []
@@ -154,7 +156,7 @@ def test_the_next_deployment_takes_it_and_parity_asks_it(place: tuple[Store, Run
     assert verdict.outcome == "passed"
     assert verdict.evidence["path"] == "fast"
     assert verdict.summary == "15 stored rows answer as in training, by its fast path within 1e-05"
-    assert jobs.open_jobs(store) == []  # it was tried
+    assert gates.accelerate_idle(store, settled_ms=0) is None  # it was tried
     deployments.rollback(store, "petal")
     assert ask(gateway, "petal")[1] == 1
     deployments.deploy(store, "petal", version=2, fast=False)
@@ -192,7 +194,7 @@ def test_what_gains_nothing_or_has_no_other_form_is_served_as_before(place: tupl
     store, _ = place
     logged = models.get_logged_model(store, models.get_version(store, "times@1").logged_model)
     assert not gates.accelerating.promises(logged)
-    assert gates.accelerate_later(store, "times", 1) is None
+    assert gates.accelerating.wanted(store, "times", 1) is None
     gates.accelerate(store, "times@1")
     assert work(store, "accelerate").result == {
         "state": "unconvertible", "said": "a model of python_function has no other form", "evidence": {},
@@ -202,7 +204,7 @@ def test_what_gains_nothing_or_has_no_other_form_is_served_as_before(place: tupl
     assert not gates.accelerating.promises(replace(line, info={"alone_ms": {"whole": 2.0, "features": 1.9}}))
     with store.db.write("policies.push") as tx:
         models.set_settings_in(tx, "petal", fast=False)  # fast = false in stead.toml
-    assert gates.accelerate_later(store, "petal", 1) is None
+    assert gates.accelerating.wanted(store, "petal", 1) is None
     with store.db.read() as tx:
         assert not serving.may_be_fast(tx, "petal", 1)
 
