@@ -144,7 +144,8 @@ def _tell_apart(evidence: dict[str, Any]) -> None:
 
 def _tell_why(explained: dict[str, Any] | None, asked: bool, difference: float | None) -> None:
     if explained is not None:
-        print(f"{explained['said']} ({explained['runs']} runs)")
+        runs = explained["runs"]
+        print(f"{explained['said']} ({runs} {'run' if runs == 1 else 'runs'})")
         if explained["innocent"]:
             print(f"  changed, too, and of no effect: {', '.join(explained['innocent'])}")
     elif asked and difference == 0:

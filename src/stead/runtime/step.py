@@ -7,7 +7,7 @@ The project's file has these functions; all but `train` may be missing:
 
 - `ingest(since, until)` gives the rows with since <= time < until as a pandas DataFrame; both are datetimes of the data's own clock
 - `features(raw)` turns raw rows (without the target) into what the model learns from; it runs in serving, too
-- `train(X, y)` gives a fitted model
+- `train(X, y)` gives a fitted model: one with `predict`, or a module of PyTorch
 - `evaluate(model, X, y)` gives further figures on rows that the model has not seen, as a dict
 """
 
@@ -420,6 +420,12 @@ def _learning(spec: dict[str, Any], since: int | None = None) -> tuple[Any, Any]
 def _predict(model: Any, X: Any, loss: str) -> Any:
     import numpy as np
 
+    if "torch" in sys.modules and isinstance(model, sys.modules["torch"].nn.Module) and not hasattr(model, "predict"):
+        from stead.runtime.formats.reading import torch_caller
+        from stead.runtime.formats.writing import tensor_type
+
+        answers = np.asarray(torch_caller(model.eval(), {"tensor": tensor_type(model)})(X))
+        return answers[:, 1] if answers.ndim == 2 and answers.shape[1] == 2 else answers
     if loss in ("log_loss", "brier"):
         answers = np.asarray(model.predict_proba(X))
         return answers[:, 1] if answers.ndim == 2 and answers.shape[1] == 2 else list(answers)

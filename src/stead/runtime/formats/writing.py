@@ -65,7 +65,7 @@ def write_estimator(model: Any, folder: Path, predict_fn: str) -> Written:
     if flavor == "onnx":
         return _write_onnx(model, folder, config)
     if flavor == "pytorch":
-        config |= {"tensor": _tensor_type(model)}
+        config |= {"tensor": tensor_type(model)}
         return Written(config, {"torch", type(model).__module__}, model.eval())
     if not callable(getattr(model, predict_fn, None)) and (flavor != "python_function" or predict_fn != "predict"):
         raise InvalidInput("model-unsupported", f"{type(model).__name__} has no {predict_fn}")
@@ -200,7 +200,8 @@ def onnx_columns(session: Any) -> list[dict[str, Any]] | None:
     return columns or None
 
 
-def _tensor_type(model: Any) -> str:
+def tensor_type(model: Any) -> str:
+    """The type of the rows that a module of PyTorch takes: that of its parameters."""
     kinds = [str(each.dtype).removeprefix("torch.") for each in model.parameters() if each.dtype.is_floating_point]
     return kinds[0] if kinds and kinds[0] in ("float32", "float64") else "float32"
 
