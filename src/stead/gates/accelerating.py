@@ -68,7 +68,8 @@ def wanted(store: Store, model: str, version: int) -> Version | None:
     was measured when it was saved it can gain nothing, or a replay holds the model's clock: nobody waits for its answers."""
     found = models.get_version(store, f"{model}@{version}")
     logged = models.get_logged_model(store, found.logged_model)
-    if models.get_model(store, model).settings.get("fast") is False or not promises(logged):
+    refused = models.get_model(store, model).settings.get("fast") is False or found.serving_image
+    if refused or not promises(logged):
         return None
     if serving.get_fast_path(store, model, version) is not None or jobs.held_at(store, model) is not None:
         return None
@@ -119,6 +120,8 @@ class _Search:
     def path(self) -> FastPath:
         if self.logged.flavor not in CONVERTERS:
             return self._end("unconvertible", f"a model of {self.logged.flavor} has no other form")
+        if self.version.serving_image:
+            return self._end("unconvertible", "it serves from containers of its image")
         if "stead/golden.json" not in self.logged.files:
             return self._end("unconvertible", "it was saved without rows to compare")
         try:

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression
 
 from stead import deployments, environments, gates, jobs, ledger, models, predictions, serving
 from stead.api.undoing import undo
+from stead.cli import cli
 from stead.config import load_settings
 from stead.errors import Conflict, NotFound
 from stead.processes.handlers import handlers
@@ -134,6 +136,8 @@ def test_a_version_goes_its_fast_path_by_itself(place: tuple[Store, Running]) ->
     packages = environments.get(store, path.environment).packages
     assert {"onnxruntime", "pandas", "numpy"} <= packages.keys()  # what its features import stays
     assert not {"scikit-learn", "scipy"} & packages.keys()
+    shown = CliRunner().invoke(cli, ["models", "show", "petal@1"], env={"STEAD_STORE": str(store.root)})
+    assert f"its fast path, {path.said}" in shown.output
     entry = ledger.list_entries(store, model="petal", limit=1)[0]
     assert (entry.action, entry.subject) == ("path.changed", "petal@1")
     undo(store, entry.id)
@@ -195,6 +199,8 @@ def test_what_gains_nothing_or_has_no_other_form_is_served_as_before(place: tupl
     logged = models.get_logged_model(store, models.get_version(store, "times@1").logged_model)
     assert not gates.accelerating.promises(logged)
     assert gates.accelerating.wanted(store, "times", 1) is None
+    image = models.register(store, "petal", logged.id, serving_env={"A": "1"}, serving_image=True)
+    assert gates.accelerating.wanted(store, "petal", image.version) is None
     gates.accelerate(store, "times@1")
     assert work(store, "accelerate").result == {
         "state": "unconvertible", "said": "a model of python_function has no other form", "evidence": {},
