@@ -37,6 +37,7 @@ bench:
 	@$(PYTHON) tools/prepare.py test
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/tracking.py
+	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/honesty.py
 	$(BIN)/python benchmarks/refreshes.py
 	$(BIN)/python benchmarks/constants.py
@@ -47,4 +48,4 @@ docs:
 
 lock:  ## versions and hashes only, no index addresses
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml --extra postgres --group dev -c requirements.lock -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml --extra postgres --extra delta --group dev -c requirements.lock -o requirements-dev.lock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import os
 import sqlite3
 import threading
@@ -23,6 +24,7 @@ from stead import care, datasets
 from stead.datasets import Query, frames, storing
 from stead.errors import Conflict, Failed, InvalidInput, NotFound, SteadError
 from stead.store import Store
+from tests.conftest import needs
 
 
 def code(call: Callable[[], Any], kind: type[SteadError] = InvalidInput) -> str:
@@ -45,7 +47,9 @@ def rows(number: int, first: int = 0) -> pa.Table:
 def test_frames_of_any_kind(store: Store, tmp_path: Path) -> None:
     table = rows(100)
     given: dict[str, Any] = {"arrow": table, "pandas": table.to_pandas(), "stream": table.to_reader(30)}
-    polars = pytest.importorskip("polars") if os.environ.get("CI") is None else __import__("polars")
+    needs("polars", importlib.util.find_spec("polars") is not None)
+    import polars
+
     given["polars"] = polars.DataFrame(table)
     for ending, write in (("arrow", pa.ipc.new_file), ("ipc", pa.ipc.new_stream)):
         with pa.OSFile(str(tmp_path / f"x.{ending}"), "wb") as sink, write(sink, table.schema) as writer:
@@ -291,6 +295,39 @@ def test_a_database_is_only_read(store: Store, tmp_path: Path) -> None:
     with pytest.raises(SteadError):
         datasets.add(store, "x", Query(url, "insert into x values (2) returning a"))
     assert datasets.add(store, "x", Query(url, "select a from x")).rows == 1
+
+
+def test_a_delta_table_by_reference(store: Store, tmp_path: Path) -> None:
+    needs("deltalake", importlib.util.find_spec("deltalake") is not None)
+    import deltalake
+
+    url = str(tmp_path / "table")
+    deltalake.write_deltalake(url, rows(1000))
+    deltalake.write_deltalake(url, rows(500, 1000), mode="append")
+    before = sum(blob.bytes for blob in store.blobs.all())
+    one = datasets.add(store, "d", datasets.Delta(url, 0), time_column="t")
+    two = datasets.add(store, "d", datasets.Delta(url), time_column="t")
+    assert (one.rows, two.rows, two.parts, two.time_max) == (1000, 1500, 2, 1499 * 60_000)
+    assert two.source == {"kind": "delta", "url": url, "table_version": 1} and two.profile["x"]["n"] == 1500
+    assert datasets.add(store, "d", datasets.Delta(url, 0), time_column="t") == one
+    assert sum(blob.bytes for blob in store.blobs.all()) - before < 10_000, "nothing of it is copied"
+    deltalake.write_deltalake(url, rows(7), mode="overwrite")
+    found = datasets.read(store, "d@2", columns=["x"], since=1400 * 60_000)
+    assert found.num_rows == 100 and found.column_names == ["x"]
+    assert datasets.read(store, "d@1").sort_by("t")["x"].to_pylist() == rows(1000)["x"].to_pylist()
+    assert sum(piece.num_rows for piece in datasets.batches(store, "d@2")) == 1500
+    compared = datasets.diff(store, "d@1", "d@2", key=["t"])
+    assert compared.rows is not None and (compared.rows.added, compared.rows.same) == (500, 1000)
+    assert datasets.verify(store, "d@2") == 2 and care.check(store, contents=True) == []
+    assert code(lambda: datasets.add(store, "d", rows(1), append=True)) == "dataset-referenced"
+    assert code(lambda: datasets.add(store, "d", datasets.Delta(url), append=True)) == "dataset-referenced"
+    assert code(lambda: datasets.materialise(store, "d", tmp_path / "out")) == "dataset-referenced"
+    assert code(lambda: datasets.add(store, "d", datasets.Delta(url), time_column="tt")) == "time-column-unknown"
+    assert code(lambda: datasets.add(store, "d", datasets.Delta(url, 99)), NotFound) == "source-missing"
+    assert code(lambda: datasets.add(store, "d", datasets.Delta(f"{url}x")), NotFound) == "source-missing"
+    for file in (tmp_path / "table").glob("*.parquet"):
+        file.unlink()
+    assert code(lambda: datasets.verify(store, "d@2"), Failed) == "dataset-corrupt"
 
 
 def test_a_pandas_index_is_no_column(store: Store) -> None:

@@ -255,6 +255,8 @@ def _here(what: str) -> Any:
 @click.option("--time", "time_column", help="Column of the event time.")
 @click.option("--sql", "url", metavar="URL", help="Add the rows of --query on this database, not files.")
 @click.option("--query", metavar="SELECT", help="What to ask of --sql.")
+@click.option("--delta", metavar="URL", help="Refer to a Delta table, which stays where it is.")
+@click.option("--table-version", type=int, help="The version of --delta; default the newest.")
 @output.json_option
 def data_add(
     name: str,
@@ -263,6 +265,8 @@ def data_add(
     time_column: str | None,
     url: str | None,
     query: str | None,
+    delta: str | None,
+    table_version: int | None,
     as_json: bool,
 ) -> Any:
     """Store files, a folder or the rows of a query as a new version of NAME: Parquet, CSV and Arrow as tables, others as they are.
@@ -271,13 +275,19 @@ def data_add(
     """
     from stead import datasets
 
-    if (url is None) != (query is None) or bool(files) == bool(url):
+    if (url is None) != (query is None) or (bool(files), bool(url), bool(delta)).count(True) != 1:
         raise InvalidInput(
-            "source-missing", "either files, or --sql URL and --query SELECT", hint="stead data add NAME FILE"
+            "source-missing",
+            "one of files, --sql URL with --query SELECT, and --delta URL",
+            hint="stead data add NAME FILE",
         )
     store = _here("added")
-    source: Any = datasets.Query(str(url), str(query)) if url else list(files) if len(files) > 1 else files[0]
-    origin = {} if url else {"kind": "files", "paths": [str(f) for f in files]}
+    source: Any = list(files) if len(files) > 1 else next(iter(files), None)
+    origin = {"kind": "files", "paths": [str(f) for f in files]} if files else {}
+    if url:
+        source = datasets.Query(url, str(query))
+    elif delta:
+        source = datasets.Delta(delta, table_version)
     with output.Bar(only_bar=True) as bar:
         version = datasets.add(
             store,

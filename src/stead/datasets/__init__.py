@@ -13,7 +13,7 @@ from stead.datasets.quarantine import Quarantined, held_back, list_quarantine, p
 from stead.datasets.reading import batches, materialise, read, status, verify
 from stead.datasets.rows import contents, times_of
 from stead.datasets.scanning import Status
-from stead.datasets.sources import Query
+from stead.datasets.sources import Delta, Query
 from stead.datasets.types import (
     Column,
     ColumnDiff,
@@ -38,6 +38,7 @@ __all__ = [
     "Contract",
     "DatasetDiff",
     "DatasetVersion",
+    "Delta",
     "FileDiff",
     "Held",
     "Mark",

@@ -11,7 +11,7 @@ from stead.datasets import manifests, profile
 from stead.datasets.operations import get_version
 from stead.datasets.profile import Profile
 from stead.datasets.reading import check_columns
-from stead.datasets.rows import pieces_of
+from stead.datasets.rows import pieces_of, read_manifest
 from stead.datasets.types import Change, ColumnDiff, DatasetDiff, DatasetVersion, FileDiff, RowDiff, RowsDiff
 from stead.errors import Failed, InvalidInput
 from stead.store import Store, duckdb_for
@@ -163,7 +163,9 @@ def _view(con: DuckDBPyConnection, store: Store, version: DatasetVersion, name: 
     """The rows of a version as a view, with a column that tells that a row is there."""
     manifest = manifests.get(store, version.manifest)
     files = [str(store.blobs.path(part.digest)) for part in manifest.parts if part.rows]
-    if files:
+    if manifest.reference is not None:
+        con.register(f"{name}_rows", read_manifest(store, manifest))
+    elif files:
         con.read_parquet(files, union_by_name=True).create_view(f"{name}_rows")
     else:
         con.register(f"{name}_rows", manifests.unpacked(manifest.schema).empty_table())

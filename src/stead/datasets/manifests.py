@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from stead.datasets.types import Part
+from stead.datasets.types import Part, Reference
 from stead.errors import Failed
 from stead.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 1
+FORMAT, WITH_REFERENCE = 1, 2
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,17 @@ class Manifest:
     schema: str = ""
     """Arrow's IPC message of the schema, base64; empty for a version of files."""
     format: int = FORMAT
+    reference: Reference | None = None
+    """Where the rows are, in place of parts."""
 
 
 def put(store: Store, manifest: Manifest) -> str:
-    return store.blobs.put(msgspec.json.encode(manifest, order="sorted"))
+    plain = msgspec.to_builtins(manifest)
+    if manifest.reference is None:
+        del plain["reference"]  # as it was before there were any, so that the same content keeps its name
+    else:
+        plain["format"] = WITH_REFERENCE
+    return store.blobs.put(msgspec.json.encode(plain, order="sorted"))
 
 
 def get(store: Store, digest: str) -> Manifest:
@@ -39,7 +46,7 @@ def get(store: Store, digest: str) -> Manifest:
         manifest = msgspec.json.decode(store.blobs.get(digest), type=Manifest)
     except msgspec.DecodeError as error:
         raise Failed("manifest-unreadable", f"{digest[:12]} is no manifest of a dataset: {error}") from None
-    if manifest.format != FORMAT:
+    if manifest.format not in (FORMAT, WITH_REFERENCE):
         raise Failed(
             "manifest-unreadable",
             f"the manifest {digest[:12]} has format {manifest.format}",

@@ -22,7 +22,7 @@ from stead.datasets.scanning import Index, checked_path
 from stead.datasets.storing import Adding, Progress, stored
 from stead.datasets.tables import dataset_versions as versions
 from stead.datasets.tables import datasets
-from stead.datasets.types import Column, DatasetVersion, Mark, Part
+from stead.datasets.types import Column, DatasetVersion, Mark, Part, Reference
 from stead.errors import Conflict, InvalidInput, NotFound, did_you_mean
 from stead.runtime.clock import now_ms
 from stead.store import Row, Store, from_row
@@ -47,7 +47,7 @@ def add(
 ) -> DatasetVersion:
     """Store a table, files or a folder as the next version of a dataset; what is the same content is the same version.
 
-    A source is a path, several, a frame (Arrow, pandas, polars), a stream of record batches, or a `Query`. Parquet, CSV and Arrow files
+    A source is a path, several, a frame (Arrow, pandas, polars), a stream of record batches, a `Query`, or a `Delta` table, which is not copied. Parquet, CSV and Arrow files
     become tables (types as pyarrow infers them), everything else is kept as it is; a folder is tables only where all its files are.
     What is larger than memory is read in pieces. With `append` the parts of the newest version come first, by reference: nothing of them is read
     or stored again, and the columns must agree. `time_column` gives the event time of a row and is inherited by appends.
@@ -58,6 +58,8 @@ def add(
     Conflict (`dataset-changed`) where another version came after `upon`, or (`source-changed`) a file changed meanwhile.
     """
     checked_name(name)
+    if isinstance(source, sources.Delta):
+        return _refer(store, name, source, time_column, origin or {}, append)
     root = sources.root_of(source)
     index = Index(store, name, root) if root is not None else None
     found = sources.given(source)
@@ -177,6 +179,12 @@ def _add(
                 "dataset-changed", f"another version of {name} came meanwhile", hint=f"stead data show {name}"
             )
         start = manifests.get(store, base.manifest) if base is not None and append else None
+        if start is not None and start.reference is not None:
+            raise InvalidInput(
+                "dataset-referenced",
+                f"{name} is a table that is kept elsewhere, and nothing is appended to it",
+                hint="append to the table, and add its new version",
+            )
         if start is not None and replace_since is not None:
             start = _before(store, start, replace_since)
         upon = base if append and replace_since is None else None
@@ -233,6 +241,33 @@ def leave_out(store: Store, name: str, column: str, key: str, *, digest: str) ->
         origin |= {"until": base.source["until"]} if "until" in base.source else {}
         marks = [mark for mark in base.marks if mark.key != digest]
         if made := _committed(store, name, base, manifest, _profile(store, manifest), origin, marks):
+            return made
+    raise _busy(name)
+
+
+def _refer(
+    store: Store, name: str, source: sources.Delta, time_column: str | None, origin: dict[str, Any], append: bool
+) -> DatasetVersion:
+    """A version that is one of a table that is kept elsewhere; of what is read only the profile is kept."""
+    from stead.datasets.delta import refer
+
+    if append:
+        raise InvalidInput(
+            "dataset-referenced",
+            "nothing is appended to a table that is kept elsewhere",
+            hint="append to the table, and add its new version",
+        )
+    reference, frame = refer(source)
+    if time_column is not None and time_column not in frame.schema.names:
+        hint = did_you_mean(time_column, frame.schema.names)
+        raise InvalidInput("time-column-unknown", f"there is no column {time_column!r}", hint=hint)
+    ends = Ends(frame, time_column)
+    figures = profiled(ends.pieces, frame.rows)
+    reference = replace(reference, time_min=ends.low, time_max=ends.high)
+    manifest = Manifest([], time_column, manifests.packed(frame.schema), reference=reference)
+    said = {"kind": "delta", "url": source.url, "table_version": reference.version}
+    for _ in range(TRIES):
+        if made := _committed(store, name, _newest(store, name), manifest, figures, said | origin, []):
             return made
     raise _busy(name)
 
@@ -376,17 +411,18 @@ def _committed(
     """Write the version and return it, or the one that has this content already; None where another came between."""
     digest = manifests.put(store, manifest)
     frames = bool(manifest.schema)
-    lows = [part.time_min for part in manifest.parts if part.time_min is not None]
-    highs = [part.time_max for part in manifest.parts if part.time_max is not None]
+    held: Sequence[Part | Reference] = manifest.parts if manifest.reference is None else [manifest.reference]
+    lows = [each.time_min for each in held if each.time_min is not None]
+    highs = [each.time_max for each in held if each.time_max is not None]
     columns: list[Column] = schemas.columns_of(manifests.unpacked(manifest.schema)) if frames else []
     values = {
         "dataset": name,
         "version": (base.version if base else 0) + 1,
         "manifest": digest,
         "schema": msgspec.to_builtins(columns),
-        "rows": sum(part.rows or 0 for part in manifest.parts) if frames else None,
-        "bytes": sum(part.bytes for part in manifest.parts),
-        "parts": len(manifest.parts),
+        "rows": sum(each.rows or 0 for each in held) if frames else None,
+        "bytes": sum(each.bytes for each in held),
+        "parts": manifest.reference.files if manifest.reference else len(manifest.parts),
         "time_column": manifest.time_column,
         "time_min": min(lows, default=None),
         "time_max": max(highs, default=None),

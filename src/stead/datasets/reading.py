@@ -100,6 +100,12 @@ def materialise(store: Store, ref: str, folder: Path) -> list[Path]:
     A file that is there already with the same bytes is kept, another of the same name is replaced.
     """
     version = get_version(store, ref, with_parts=True)
+    if manifests.get(store, version.manifest).reference is not None:
+        raise InvalidInput(
+            "dataset-referenced",
+            f"{version.ref} is a table that is kept elsewhere",
+            hint="read its rows, or get the table",
+        )
     paths = []
     for part in version.part_list:
         target = folder / checked_path(part.path)
@@ -118,6 +124,12 @@ def verify(store: Store, ref: str) -> int:
     chunks which bytes.
     """
     version = get_version(store, ref, with_parts=True)
+    manifest = manifests.get(store, version.manifest)
+    if manifest.reference is not None:
+        if (rows := sum(piece.num_rows for piece in pieces_of(store, manifest))) != version.rows:
+            said = f"{version.ref}: {manifest.reference.url} has {rows} rows, not {version.rows}"
+            raise Failed("dataset-corrupt", said, hint="its files are not stead's; add the table as it is now")
+        return version.parts
     bad = {part.path: problem for part in version.part_list if (problem := _problem(store, part)) is not None}
     if bad:
         listed = ", ".join(f"{path} {problem}" for path, problem in bad.items())

@@ -30,11 +30,14 @@ def read_manifest(
 
     schema = manifests.unpacked(manifest.schema)
     wanted = list(columns) if columns is not None else schema.names
-    tables = [
-        _rows(store, part, schema, wanted, manifest.time_column, since, until)
-        for part in manifest.parts
-        if _overlaps(part, since, until)
-    ]
+    if manifest.reference is not None:
+        tables = list(_referred(manifest, schema, wanted, since, until))
+    else:
+        tables = [
+            _rows(store, part, schema, wanted, manifest.time_column, since, until)
+            for part in manifest.parts
+            if _overlaps(part, since, until)
+        ]
     kept = pa.schema([schema.field(name) for name in wanted])
     return pa.concat_tables(tables) if tables else kept.empty_table()
 
@@ -50,6 +53,8 @@ def _tables(store: Store, manifest: Manifest, columns: Sequence[str] | None) -> 
 
     schema = manifests.unpacked(manifest.schema)
     wanted = pa.schema([schema.field(name) for name in columns]) if columns is not None else schema
+    if manifest.reference is not None:
+        yield from _referred(manifest, schema, wanted.names, None, None)
     for part in manifest.parts:
         if part.bytes < LARGE:
             yield _rows(store, part, schema, wanted.names, None, None, None)
@@ -67,6 +72,20 @@ def _tables(store: Store, manifest: Manifest, columns: Sequence[str] | None) -> 
 
 def _corrupt(part: Part, error: Exception) -> Failed:
     return Failed("dataset-corrupt", f"the part {part.path} cannot be read: {error}", hint="stead data verify")
+
+
+def _referred(
+    manifest: Manifest, schema: pa.Schema, wanted: Sequence[str], since: int | None, until: int | None
+) -> Iterator[pa.Table]:
+    from stead.datasets import delta
+
+    assert manifest.reference is not None
+    by = manifest.time_column if since is not None or until is not None else None
+    names = [*wanted, by] if by is not None and by not in wanted else list(wanted)
+    for table in delta.read(manifest.reference, schema, names):
+        if by is not None:
+            table = table.filter(_between(sources.times_ms(table[by], by, manifest.reference.url), since, until))
+        yield table.select(list(wanted))
 
 
 def _overlaps(part: Part, since: int | None, until: int | None) -> bool:

@@ -30,6 +30,14 @@ class Query:
     sql: str
 
 
+@dataclass(frozen=True)
+class Delta:
+    """A Delta table where it lies, at one of its versions, or at the newest."""
+
+    url: str
+    version: int | None = None
+
+
 class Given(NamedTuple):
     """One thing to add: a file, or rows that have none."""
 

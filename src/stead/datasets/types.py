@@ -20,6 +20,20 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A table that is kept elsewhere, at one of its own versions."""
+
+    kind: str
+    url: str
+    version: int
+    rows: int
+    bytes: int
+    files: int
+    time_min: int | None = None
+    time_max: int | None = None
+
+
+@dataclass(frozen=True)
 class Column:
     name: str
     type: str

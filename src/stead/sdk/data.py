@@ -24,6 +24,10 @@ def dataset(ref: str, *, columns: Sequence[str] | None = None, arrow: bool = Fal
     """
     caller = connection.caller()
     version = caller.call("datasets.get_version", ref=ref, with_parts=True)
+    if version.source.get("kind") == "delta":
+        from stead import datasets
+
+        return _framed(datasets.read(_store(), version.ref, columns=columns), version, arrow)
     if not version.part_list or any(part.format != "parquet" for part in version.part_list):
         raise InvalidInput(
             "dataset-no-table", f"{version.ref} holds files, not a table", hint="stead.sdk.data.dataset_files"
@@ -33,7 +37,10 @@ def dataset(ref: str, *, columns: Sequence[str] | None = None, arrow: bool = Fal
 
     wanted = list(columns) if columns is not None else None
     parts = [pq.read_table(io.BytesIO(caller.get_blob(part.digest)), columns=wanted) for part in version.part_list]
-    table = pa.concat_tables(parts, promote_options="permissive")
+    return _framed(pa.concat_tables(parts, promote_options="permissive"), version, arrow)
+
+
+def _framed(table: Any, version: DatasetVersion, arrow: bool) -> Any:
     _note(version.dataset, version.version)
     if not arrow:
         try:
