@@ -294,7 +294,7 @@ class _Reader:
         fast = self._table(table, "serve", where).get("fast", True)
         if type(fast) is not bool:
             self._fail(f"{where}.serve.fast", f"must be true or false, not {fast!r}", hint="fast = false")
-        return ServeConfig(stage.env, stage.requirements, fast)
+        return ServeConfig(stage.env, stage.requirements, stage.image, fast=fast)
 
     def _stage(self, table: dict[str, Any], key: str, where: str, also: Sequence[str] = ()) -> StageConfig:
         stage = self._table(table, key, where)

@@ -51,3 +51,15 @@ def test_the_fast_path_can_be_switched_off(tmp_path: Path) -> None:
     (tmp_path / "stead.toml").write_text(TOML + '[models.p.serve]\nfast = "no"\n')
     with pytest.raises(InvalidInput, match=r"line 8: models\.p\.serve\.fast must be true or false, not 'no'"):
         load_project(tmp_path)
+
+
+@pytest.mark.parametrize("stage", ["train", "serve"])
+@pytest.mark.parametrize("said", ["", "image = true\n"])
+def test_only_what_asks_for_an_image_runs_in_one(stage: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text("def train(X, y): ...\n")
+    (tmp_path / "stead.toml").write_text(TOML + f"[models.p.{stage}]\n{said}")
+    spec = pack(load_project(tmp_path), "p", lambda data: "d" * 64)
+    assert {name: getattr(spec, f"{name}_image") for name in ("train", "serve")} == {
+        name: bool(said) and name == stage for name in ("train", "serve")
+    }
+    assert spec.serve_fast
