@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,13 +20,13 @@ from stead.config import load_settings
 from stead.environments.uv import run_uv
 from stead.store import open_store
 
-ROUNDS = 7
+ROUNDS = 10
 ASKED = ["pandas>=2.2", "pyarrow", "scikit-learn>=1.5", "lightgbm>=4.5"]
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
         project = root / "project"
         project.mkdir()
         store = open_store(load_settings(environ={"STEAD_STORE": str(root / "store")}))
@@ -36,17 +36,22 @@ def main() -> int:
         (project / "pyproject.toml").write_text(text)
         run_uv(["lock", "--python", sys.executable], cwd=project)
         took: dict[str, list[float]] = {"uv sync": [], "stead": []}
-        for number in range(ROUNDS + 1):  # the first round fills the cache and does not count
-            began = time.perf_counter()
+
+        def sync() -> None:
             run_uv(["sync", "--frozen", "--no-install-project", "--python", sys.executable], cwd=project)
-            between = time.perf_counter()
-            python = environments.ensure(store, lock.digest)
-            ended = time.perf_counter()
-            if number:
-                took["uv sync"].append(between - began)
-                took["stead"].append(ended - between)
-            subprocess.run(["rm", "-rf", project / ".venv", python.parent.parent], check=True)
-            os.sync()  # what a removal leaves to the disk is no part of the next round
+
+        def ensure() -> None:
+            environments.ensure(store, lock.digest)
+
+        for number in range(ROUNDS + 1):  # the first round fills the cache and does not count
+            pair = [("uv sync", sync, project / ".venv"), ("stead", ensure, store.root / "environments")]
+            for name, make, folder in pair if number % 2 else reversed(pair):
+                os.sync()  # what was written before is no part of this
+                began = time.perf_counter()
+                make()
+                if number:
+                    took[name].append(time.perf_counter() - began)
+                shutil.rmtree(folder)
         store.close()
     median = {name: statistics.median(times) for name, times in took.items()}
     version = run_uv(["--version"]).split()[1]

@@ -202,14 +202,14 @@ def _data(then: Recipe, now: Recipe, facts_then: Mapping[str, str], facts_now: M
 
 
 def _settings(then: Recipe, now: Recipe) -> Iterator[Change]:
-    for name in ("seed", "threads", "target", "time", "loss", "window"):
+    for name in ("seed", "threads", "target", "time", "loss", "window", "train_image"):
         a, b = getattr(then.spec, name), getattr(now.spec, name)
         if a != b:
 
             def restore(recipe: Recipe, name: str = name, a: Any = a) -> Recipe:
                 return replace(recipe, spec=replace(recipe.spec, **{name: a}))
 
-            yield Change(name, str(a), str(b), restore)
+            yield Change(name.replace("train_image", "image"), str(a), str(b), restore)
 
 
 def _variables(then: Recipe, now: Recipe) -> Iterator[Change]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -12,8 +12,7 @@ import msgspec
 from stead import datasets, environments, models
 from stead.jobs import Keeper
 from stead.pipelines.recipes import GOLDEN, Recipe
-from stead.pipelines.steps import Workshop
-from stead.pipelines.training import Fitted, Training
+from stead.pipelines.training import Fitted, Training, workshop
 from stead.store import Store
 
 TOLERANCE = 1e-12
@@ -51,15 +50,8 @@ def replay(
         environment = environments.mixed(store, environment, recipe.packages_of, recipe.packages).digest
     data = datasets.get_version(store, recipe.data)
     training = Training(store, keeper, spec, run_id, allow, ())
-    with Workshop(
-        store,
-        keeper,
-        spec.subject,
-        environment=environment,
-        variables=spec.train_env | dict(recipe.machine),
-        allow=allow,
-        run_id=run_id,
-    ) as shop:
+    as_there = replace(spec, train_env=spec.train_env | dict(recipe.machine))
+    with workshop(store, keeper, as_there, environment, allow, run_id) as shop:
         made = training.fit(shop, data, recipe.since, recipe.until, cache=False, judge=judge)
     folder = msgspec.json.decode(store.blobs.get(made.trained["model"]))
     files = {name: str(digest) for name, (digest, _) in folder.items()}
