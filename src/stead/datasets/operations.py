@@ -377,7 +377,7 @@ def _joined(before: Sequence[Part], new: Sequence[Part]) -> list[Part]:
             number += 1
             path = f"{part.path.removesuffix('.parquet')}-{number}.parquet"
         taken.add(path)
-        joined.append(replace(part, path=path))
+        joined.append(part if path == part.path else replace(part, path=path))
     return joined
 
 

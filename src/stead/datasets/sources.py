@@ -56,7 +56,11 @@ def given(source: Any) -> list[Given]:
     """
     if isinstance(source, (str, Path)):
         path = Path(source)
-        found = sorted((Given(p, f, None, s) for p, f, s in walk(path)), key=_name) if path.is_dir() else [_given(path)]
+        found = (
+            sorted((Given(p, Path(f), None, s) for p, f, s in walk(path)), key=_name)
+            if path.is_dir()
+            else [_given(path)]
+        )
     elif isinstance(source, Query):
         found = [Given(ROWS, None, source)]
     elif isinstance(source, Sequence):

@@ -30,7 +30,7 @@ def stored(store: Store, parts: Sequence[Part], things: Sequence[Thing], adding:
     """The parts, one of each thing that is added, with their bytes stored."""
     done = _known(store, things, adding)
     rest = [n for n in range(len(parts)) if n not in done]
-    total = sum(_size(things[n]) for n in rest)
+    total = sum(_size(things[n], adding.found[n]) for n in rest)
     kept = store.blobs.keep([things[n] for n in rest], lambda read: adding.progress(read, total))
     for place, digest, size in kept:
         n = rest[place]
@@ -57,7 +57,9 @@ def _known(store: Store, things: Sequence[Thing], adding: Adding) -> dict[int, t
     return {n: each for n, each in found.items() if each[0] in fresh}
 
 
-def _size(thing: Thing) -> int:
+def _size(thing: Thing, each: Given) -> int:
     if isinstance(thing, bytes):
         return len(thing)
+    if each.stamp is not None and thing == each.file:
+        return each.stamp.size
     return os.stat(thing).st_size if isinstance(thing, Path) else os.fstat(thing.fileno()).st_size

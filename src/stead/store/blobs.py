@@ -88,8 +88,7 @@ class Blobs:
         """
         from stead.store.packs import WHOLE
 
-        large = any(_size(thing) >= WHOLE for thing in things)
-        if self.packs is not None and (large or len(things) >= MANY):
+        if self.packs is not None and (len(things) >= MANY or any(_size(thing) >= WHOLE for thing in things)):
             yield from self.packs.keep(things, progress)
             return
         for place, thing in enumerate(things):

@@ -417,7 +417,8 @@ def _pieces(thing: Thing) -> Iterator[bytes]:
         return
     try:
         with open(thing, "rb") as file:
-            while piece := file.read(WINDOW):
+            most = min(WINDOW, os.fstat(file.fileno()).st_size + 1)  # as much as is asked for is set aside
+            while piece := file.read(most):
                 yield piece
     except OSError as error:
         raise InvalidInput("file-unreadable", f"{thing} cannot be read: {error.strerror}") from None
