@@ -78,7 +78,7 @@ def container(image: str, *options: str, name: str = "") -> Iterator[str]:
             process.wait(30)
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes], log: IO[bytes] | None = None, seconds: float = 60) -> None:
+def wait_for(url: str, process: subprocess.Popen[bytes], log: IO[bytes] | None = None, seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:

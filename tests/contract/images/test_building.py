@@ -10,6 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tarfile
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 from image_parts import AMD64, PYTHON, built, document, files, make_base, register, thin_environment
 
-from stead import environments, images
+from stead import environments, images, jobs
 from stead.errors import Failed, InvalidInput, NotFound
 from stead.images.layers import Entry
 from stead.images.types import PLATFORMS
@@ -307,3 +308,39 @@ def test_for_arm64_it_holds_wheels_of_that_processor(shelf: Store, tmp_path: Pat
     with suppress(NotFound):
         images.build(shelf, contents, layout=images.Layout(tmp_path / "pool"), base=str(base), platform=AMD64)
         raise AssertionError("the base is for arm64 only")
+
+
+def test_wheels_that_the_store_keeps_need_no_index(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = new_store(tmp_path / "store")
+    version = register(store, thin_environment(store))
+    usual = built(store, base, tmp_path / "usual", version.ref)
+    job = environments.vendor(store, version.serving_environment)
+    done = jobs.work(store, {"vendor": environments.run_vendor}, owner="test", job_id=job.id)
+    assert done is not None and done.state == "succeeded", done
+    for name, value in (("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple"), ("UV_CACHE_DIR", str(tmp_path / "empty"))):
+        monkeypatch.setenv(name, value)
+    assert built(store, base, tmp_path / "pool", version.ref).digest == usual.digest
+    store.close()
+
+
+def test_the_command(shelf: Store, base: Path, tmp_path: Path) -> None:
+    (tmp_path / "stead.toml").write_text("[project]\nname = 'x'\n")
+    environ = {**os.environ, "STEAD_STORE": str(shelf.root), "STEAD_IMAGE_BASE": str(base)}
+    environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+
+    def stead(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "stead", "image", *arguments]
+        return subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True)
+
+    asked = ["build", "demand@1", "--platform", "amd64", "-o", "out.tar", "--dockerfile", "context", "--json"]
+    done = stead(*asked)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["image"]["digest"] == built(shelf, base, tmp_path / "pool").digest
+    with tarfile.open(tmp_path / "out.tar") as tar:
+        assert {"oci-layout", "index.json", "manifest.json"} <= set(tar.getnames())
+    assert (tmp_path / "context" / "Dockerfile").is_file()
+    again = stead(*asked)
+    assert again.returncode == 2 and json.loads(again.stdout)["error"]["code"] == "folder-not-empty"
+    missing = stead("build", "nothing")
+    assert missing.returncode == 3 and "there is no model 'nothing'" in missing.stderr

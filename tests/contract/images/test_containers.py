@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 from gateway_process import Running, route, until
-from image_parts import AMD64, PYTHON
+from image_parts import AMD64, PYTHON, built
 from running import container, names, podman
 
 from stead import environments, gates, images, jobs, models, pipelines, runs
@@ -28,6 +28,7 @@ from stead.runtime import formats
 from stead.store import Store
 from tests.conftest import needs, new_store
 
+pytestmark = pytest.mark.timeout(900)  # images are built, loaded and run: minutes where the machine is busy
 COLUMNS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 PINS = [f"{name}=={version(name)}" for name in ("scikit-learn", "numpy", "skops", "pandas", "pyarrow")]
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 5.6, 2.4], [5.9, 3.0, 4.2, 1.5]]
@@ -198,6 +199,40 @@ def test_the_base_is_the_same_bytes_twice_and_knows_its_packages(real_base: Path
     assert found.python == f"/usr/bin/python{PYTHON}"
     assert {"libc6", "libgomp1"} <= {package["name"] for package in found.packages}
     assert all(len(package["sha256"]) == 64 for package in found.packages)
+
+
+def test_the_dockerfile_builds_the_same_files_and_settings(shelf: Store, base: Path, tmp_path: Path) -> None:
+    image = built(shelf, base, tmp_path / "pool")
+    context = images.write_context(image, tmp_path / "context")
+    engine = podman()
+    build = [*engine.command, "build", "--quiet", "--tag", "localhost/by-dockerfile", str(context)]
+    done = subprocess.run(build, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    name = engine.load(image)
+    told, made = ({}, {}), []
+    for each, ref in zip(told, (name, "localhost/by-dockerfile"), strict=True):
+        shown = subprocess.run([*engine.command, "image", "inspect", ref], capture_output=True, text=True, check=True)
+        config = json.loads(shown.stdout)[0]["Config"]
+        each |= {key: config.get(key) for key in ("User", "Entrypoint", "WorkingDir", "StopSignal", "ExposedPorts")}
+        each |= {"Env": sorted(config["Env"]), "Cmd": config.get("Cmd") or []}
+        each["Labels"] = {k: v for k, v in config["Labels"].items() if k != "io.buildah.version"}
+        mounted = subprocess.run([*engine.command, "image", "mount", ref], capture_output=True, text=True, check=True)
+        made.append(_tree(Path(mounted.stdout.strip())))
+        subprocess.run([*engine.command, "image", "unmount", ref], capture_output=True, check=True)
+    assert told[0] == told[1]
+    assert made[0] == made[1]
+
+
+def _tree(root: Path) -> dict[str, Any]:
+    """Kind, mode, owner and content of all files and links."""
+    found: dict[str, Any] = {}
+    for path in root.rglob("*"):
+        stat, name = path.lstat(), str(path.relative_to(root))
+        if path.is_symlink():
+            found[name] = os.readlink(path)
+        elif path.is_file():
+            found[name] = (oct(stat.st_mode), stat.st_uid, stat.st_gid, path.read_bytes())
+    return found
 
 
 def settings(base: Path) -> dict[str, str]:
