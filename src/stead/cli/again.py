@@ -231,5 +231,6 @@ def _checked_out(project: Project, commit: str) -> Iterator[Path]:
             ["git", "-C", str(project.root), "archive", found.stdout.strip()], capture_output=True, check=True
         )
         with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-            archive.extractall(folder, filter="data")
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python knows it from 3.11.4 on
+            archive.extractall(folder)
         yield Path(folder)

@@ -44,7 +44,8 @@ def write_context(image: Image, target: Path) -> Path:
                     lines.append(f"ADD base-{number}.tar.gz /")
             for name, layer in zip(NAMES, own, strict=True):
                 with tarfile.open(layout.path(layer.digest), "r:gz") as tar:
-                    tar.extractall(building / name, filter="fully_trusted")  # we wrote it
+                    tar.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)  # we wrote it
+                    tar.extractall(building / name)
                 lines.append(f"COPY {name}/ /")
             lines += _settings(config["config"])
             (building / "Dockerfile").write_text("\n".join(lines) + "\n", encoding="utf-8")
