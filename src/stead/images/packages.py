@@ -23,6 +23,7 @@ from stead.environments.uv import Progress, UvFailed, failed, run_uv
 from stead.errors import Failed, InvalidInput
 from stead.images import compiling
 from stead.images.layers import Entry, link, tree
+from stead.images.layout import spare
 from stead.images.reading import Reader
 from stead.images.types import Platform
 
@@ -178,7 +179,7 @@ def _record(text: str) -> bytes:
 
 def runtime_entries(compiler: str) -> Iterator[Entry]:
     """stead as far as it runs in an image."""
-    with tempfile.TemporaryDirectory(prefix="stead-image-") as name:
+    with tempfile.TemporaryDirectory(prefix="stead-image-") as name, spare(Path(name)):
         folder = Path(name)
         write(folder, environments.runtime_files())
         compile_files(folder, f"/{HOME}/runtime", compiler)
