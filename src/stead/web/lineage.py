@@ -17,7 +17,6 @@ from stead.web.frame import here, render, store_of
 
 MOST_NODES = 120
 """A picture with more boxes is none."""
-COLUMN = {"environment": "environment", "run": "run", "deployment": "deployment", "decision": "decision"}
 PLURALS = {"run": "runs", "version": "versions", "deployment": "deployments", "decision": "decisions"}
 
 
@@ -85,7 +84,7 @@ def picture(found: Lineage, *, but: tuple[str, ...] = ()) -> str:
         charts.Node(
             node.id,
             node.name,
-            node.said or COLUMN.get(node.kind, node.kind),
+            node.said or node.kind,
             "" if node.id == found.start else href(node),
             "hot" if node.id == found.start else "past" if node.edge else "",
         )
