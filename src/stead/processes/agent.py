@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import signal
 import socket
 import sys
 import threading
@@ -13,14 +11,15 @@ from collections.abc import Callable
 
 from stead import care, fleet, gates, jobs, ledger, monitors, predictions, runs
 from stead.api.caller import Embedded
-from stead.config import Settings, load_settings
+from stead.config import Settings
 from stead.errors import SteadError
 from stead.processes import lifeline
+from stead.processes.beginning import begin
 from stead.processes.handlers import LANES, handlers
 from stead.runtime.clock import now_ms
 from stead.runtime.ids import new_id
 from stead.sdk import sync_journals
-from stead.store import Store, open_store
+from stead.store import Store
 
 POLL_S = 0.2
 TURN_S = 0.5
@@ -162,19 +161,7 @@ class Agent:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--parent-fd", type=int)
-    options = parser.parse_args()
-    settings = load_settings()
-    try:
-        store = open_store(settings)
-    except SteadError as error:
-        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
-        return error.exit_code
-    done = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: done.set())
-    lifeline.follow(options.parent_fd, done.set)
+    store, settings, done = begin()
     agent = Agent(store, settings)
     agent.start()
     print("ready agent", flush=True)

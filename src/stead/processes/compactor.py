@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
-import signal
 import sys
-import threading
 import time
 
 from stead import predictions
 from stead.api.caller import Embedded
-from stead.config import load_settings
 from stead.errors import SteadError
-from stead.processes import lifeline
+from stead.processes.beginning import begin
 from stead.sdk import sync_journals
-from stead.store import open_store
 
 EVERY_S = 1.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--parent-fd", type=int)
-    options = parser.parse_args()
-    settings = load_settings()
-    try:
-        store = open_store(settings)
-    except SteadError as error:
-        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
-        return error.exit_code
-    done = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: done.set())
-    lifeline.follow(options.parent_fd, done.set)
+    store, settings, done = begin()
     caller = Embedded(store, settings)
     print("ready compactor", flush=True)
     while not done.is_set():
