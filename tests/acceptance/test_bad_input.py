@@ -119,7 +119,7 @@ def test_a_broken_stead_toml_is_told_with_file_line_key_and_hint(life: Life, tex
         (["train", "p", "--since", "2020-01-02", "--until", "2020-01-01"], 2, "is not before"),
         (["init", "--name", "p"], 1, "exists already"),
         (["init", "x", "--template", "defualt"], 3, "did you mean 'default'"),
-        (["data", "add", "d", "missing.csv"], 2, "missing.csv"),
+        (["data", "add", "d", "missing.csv"], 3, "missing.csv"),
         (["predict", "p", "--row", "{"], 2, "not JSON"),
         (["replay", "missing.csv", "--model", "p"], 3, ""),
         (["replay", "stead.toml", "--model", "p"], 3, "no model 'p'"),
