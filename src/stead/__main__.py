@@ -1,5 +1,6 @@
 """`stead`, and `python -m stead`, which is the same."""
 
+import gc
 import signal
 import sys
 
@@ -15,6 +16,7 @@ def main() -> None:
         sys.exit(130)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        gc.freeze()  # an interpreter that ends looks for cycles in all that was loaded: a seventh of a short command's time
 
 
 if __name__ == "__main__":

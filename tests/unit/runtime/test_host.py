@@ -76,6 +76,14 @@ def test_libraries_are_loaded_once_and_own_code_in_each_step(place: Path, host: 
     assert ask(host, place, cwd=place / "libraries")[1].endswith("in libraries\n")
 
 
+def test_a_step_looks_for_cycles_in_its_own_objects_only(place: Path, host: Host) -> None:
+    """Through all that the libraries brought it took longer than most steps."""
+    seen = "import gc\nprint(len(gc.get_objects()) < gc.get_freeze_count() / 10)\n"
+    (place / "code" / "own.py").write_text("import library\n" + seen + CODE)
+    for _ in range(2):
+        assert "True\n" in ask(host, place)[1]
+
+
 PART = "import importlib\nimport shelf\nimportlib.import_module('shelf.part')\nimport os\nprint('host', os.getppid())\n"
 
 
