@@ -27,6 +27,7 @@ from stead.jobs.operations import beat, claim, give_up
 from stead.models.tables import logged_models
 from stead.monitors.tables import incidents
 from stead.monitors.types import Kind
+from stead.pipelines.tables import reproductions
 from stead.policies.tables import retrainings
 from stead.predictions import DayLoss
 from stead.web import frame
@@ -307,6 +308,21 @@ def test_an_approval_whose_champion_was_replaced_says_so(
     monkeypatch.setenv("STEAD_STORE", str(own.store.root))
     said = CliRunner().invoke(cli, ["approvals"], catch_exceptions=False).output
     assert "vans@3 was judged against v2, and v1 has taken over since: stead compare vans@1 vans@3" in said
+
+
+def test_a_version_tells_how_it_came_out_when_it_was_made_again(own: Site) -> None:
+    plain = {"rows": 24, "metrics": {}, "apart": {}, "furthest": None, "files": [], "facts": {}}
+    apart = plain | {"files": ["model.pkl"], "facts": {"seed": ["0", "7"]}, "explained": {"said": "seed explains it"}}
+    with own.store.db.write("pipelines.reproduce") as tx:
+        for number, (verdict, evidence) in enumerate((("identical", plain), ("different", apart))):
+            made = {"model": "vans", "version": 1, "verdict": verdict, "difference": number / 8, "tolerance": 1e-12}
+            rest = {"evidence": evidence, "job": f"{number:032}", "by": "person:ann", "at": START + number}
+            tx.execute(reproductions.insert().values(made | rest))
+    page = own.page("/models/vans/versions/1")
+    rows = [row.get_text(" ", strip=True) for row in page.select("[aria-label='Made again'] tbody tr")]
+    assert "2 times, the same 1" in page.get_text() and len(rows) == 2
+    assert rows[1].startswith("identical") and "explains" not in rows[1]
+    assert "seed explains it" in rows[0] and "other bytes: model.pkl" in rows[0] and "seed: 0 , now 7" in rows[0]
 
 
 def test_an_approval_tells_the_champion_as_it_was_and_evidence_in_words(own: Site, world: World) -> None:
