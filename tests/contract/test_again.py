@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import platform
+import random
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from stead import environments, jobs, models, pipelines, runs
+from stead import datasets, environments, jobs, models, pipelines, runs
 from stead.config import load_project, load_settings
 from stead.errors import InvalidInput, NotFound
 from stead.jobs.tables import jobs as job_table
@@ -121,6 +124,125 @@ def test_numbers_that_are_none_are_refused_by_line(tmp_path: Path, line: str) ->
     (tmp_path / "stead.toml").write_text(TOML.replace(f"{key} = {2 if key == 'threads' else 3}", line))
     with pytest.raises(InvalidInput, match=rf"models.tiny.train.{key} must be a whole number from"):
         load_project(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('order = "shufled"', "order is 'shufled'"),
+        ("order = 3", "order is 3"),
+        ('order = ["time"]', r"order is \['time'\]"),
+        ('order = "time"', "order is 'time', and no column is named as it"),
+    ],
+)
+def test_an_order_that_is_none_is_refused_by_line(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "tiny.py").write_text(CODE)
+    (tmp_path / "stead.toml").write_text(TOML.replace('time = "t"\n', "").replace("seed = 3", line))
+    with pytest.raises(InvalidInput, match=rf"stead.toml, line 11: models.tiny.train.{said}") as refused:
+        load_project(tmp_path)
+    assert refused.value.hint
+
+
+ORDERED = """from sklearn.linear_model import Ridge
+
+
+def features(raw):
+    print("features", raw["x"].tolist())
+    return raw[["x"]]
+
+
+def train(X, y):
+    assert (X["x"] * 2 == y).all()
+    print("order", X["x"].tolist())
+    return Ridge().fit(X, y)
+"""
+
+
+def test_rows_come_in_the_order_that_is_asked_for(tmp_path: Path, made: tuple[Store, Path]) -> None:
+    """Forty days in the order of their time, as they were stored, and shuffled; what learns from a window of them, too."""
+    store, _ = made
+    toml = TOML.replace("tiny", "ordered").replace("threads = 2", 'env = {}\norder = "ORDER"')
+    (tmp_path / "ordered.py").write_text(ORDERED)
+    stored = np.random.default_rng(0).permutation(40)
+    rows = {"t": stored * 86_400_000, "x": stored.astype(float), "y": stored * 2.0}
+    table = pa.table(rows).set_column(0, "t", pa.array(rows["t"], pa.timestamp("ms")))
+    data = datasets.add(store, "ordered", table, time_column="t").ref
+    seen, specs, facts = {}, {}, {}
+    for order, window in (("time", ""), ("stored", ""), ("shuffled", ""), ("stored", "30d")):
+        (tmp_path / "stead.toml").write_text(
+            toml.replace("ORDER", order).replace(
+                "[models.ordered.train]", f'window = "{window}"\n\n[models.ordered.train]'
+            )
+        )
+        spec = specs[order + window] = pipelines.pack(load_project(tmp_path), "ordered", store.blobs.put)
+        job = pipelines.train(store, "ordered", spec=spec, until=40 * 86_400_000, data=data)
+        done = jobs.work(store, handlers(load_settings()), owner="me", job_id=job.id)
+        assert done is not None and done.state == "succeeded", done
+        said = dict(line.split(" ", 1) for line in runs.console(store, job.id).text.splitlines() if "[" in line)
+        seen[order + window] = json.loads(said["order"])
+        assert done.result is not None
+        version = models.get_version(store, f"ordered@{done.result['version']}")
+        facts[order + window] = models.get_logged_model(store, version.logged_model).info["facts"]
+    assert seen["time"] == sorted(stored.tolist()) and seen["stored"] == stored.tolist()
+    assert seen["stored30d"] == [day for day in stored.tolist() if day >= 10]
+    shuffled = np.random.default_rng(3).permutation(40).tolist()
+    assert seen["shuffled"] == shuffled, "by the seed"
+    assert len({spec.recipe for spec in specs.values()}) == 4
+    assert [facts[order].get("order") for order in ("time", "stored", "shuffled")] == [None, "stored", "shuffled"]
+    assert len({each["row order"] for each in facts.values()}) == 4
+    assert facts["time"]["rows"] == facts["stored"]["rows"] == facts["shuffled"]["rows"]
+    (tmp_path / "stead.toml").write_text(toml.replace('order = "ORDER"\n', ""))
+    usual = pipelines.pack(load_project(tmp_path), "ordered", store.blobs.put)
+    assert usual.recipe == specs["time"].recipe
+
+
+def test_another_order_is_a_recipe_that_comes_again_and_is_named_as_a_cause(made: tuple[Store, Path]) -> None:
+    store, root = made
+    said = stead(store, root, "rerun", "tiny@1", "--order", "shuffled", "--explain")
+    assert "  order: time → shuffled\n" in said
+    assert "order (time → shuffled) explains it: with it as it was recorded the result is identical" in said
+    job = runs.list_runs(store).runs[0].id
+    again = pipelines.rerun(store, job)
+    done = jobs.work(store, handlers(load_settings()), owner="me", job_id=again.id)
+    assert done is not None and done.result is not None and done.result["verdict"] == "identical", done
+    with pytest.raises(InvalidInput, match="the order 'random' is none"):
+        pipelines.rerun(store, "tiny@1", order="random")
+
+
+TORCH = """import random
+
+generator = random.Random(1)
+manual_seed, rand = generator.seed, generator.random
+
+
+class Tensor:
+    pass
+
+
+class nn:
+    Module = Tensor
+"""
+
+
+def test_torch_is_seeded_when_only_train_imports_it(tmp_path: Path, made: tuple[Store, Path]) -> None:
+    """One that draws as torch does: the same numbers until it is seeded."""
+    store, _ = made
+    (tmp_path / "torch.py").write_text(TORCH)
+    drawing = CODE.replace(
+        '    print("drawn"', '    import torch\n\n    print("torch drew", torch.rand())\n    print("drawn"'
+    )
+    (tmp_path / "tiny.py").write_text(drawing)
+    drawn = []
+    for number in (3, 4):
+        (tmp_path / "stead.toml").write_text(
+            TOML.replace("seed = 3", f"seed = {number}").replace("tiny", "net").replace('"net.py"', '"tiny.py"')
+        )
+        spec = pipelines.pack(load_project(tmp_path), "net", store.blobs.put)
+        job = pipelines.train(store, "net", spec=spec, since=0, until=200 * 3_600_000)
+        done = jobs.work(store, handlers(load_settings()), owner="me", job_id=job.id)
+        assert done is not None and done.state == "succeeded", done
+        drawn += [line for line in runs.console(store, job.id).text.splitlines() if line.startswith("torch drew")]
+    assert drawn == [f"torch drew {random.Random(number).random()}" for number in (3, 4)]
 
 
 def test_env_show_and_diff(made: tuple[Store, Path]) -> None:

@@ -44,6 +44,12 @@ def train(X, y):
 """
 
 
+WITHIN = CODE.replace("import torch\nfrom torch import nn\n\n\n", "").replace(
+    "train(X, y):\n", "train(X, y):\n    import torch\n    from torch import nn\n\n"
+)
+"""Nothing of it is loaded before `train` is called."""
+
+
 def here(store: Store, requirements: list[str]) -> None:
     """An environment that is the one of this test, which has PyTorch: building another one would fetch it once more."""
     digest = environments.lock(store, requirements).digest
@@ -59,9 +65,10 @@ def done(store: Store, job: jobs.Job) -> jobs.Job:
     return found
 
 
-def test_a_network_is_made_again_within_its_tolerance(tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [CODE, WITHIN], ids=["loaded before", "loaded within"])
+def test_a_network_is_made_again_within_its_tolerance(tmp_path: Path, code: str) -> None:
     (tmp_path / "stead.toml").write_text(TOML)
-    (tmp_path / "net.py").write_text(CODE)
+    (tmp_path / "net.py").write_text(code)
     store = new_store(tmp_path / "store")
     here(store, ["six"])
     random = np.random.default_rng(0)

@@ -16,7 +16,7 @@ import click
 
 from stead.cli import output
 from stead.cli.common import connect, follow, model_names
-from stead.config import Project, load_project
+from stead.config import ORDERS, Project, load_project
 from stead.errors import Failed, InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def reproduce(ref: str, explain: bool, no_wait: bool, as_json: bool) -> Any:
 )
 @click.option("--seed", type=int, help="Seed the training with this number.")
 @click.option("--threads", type=int, help="Compute on so many threads.")
+@click.option("--order", type=click.Choice(ORDERS), help="Give `train` its rows in this order.")
 @click.option(
     "--explain", is_flag=True, help="Where the result differs, say which replacement explains it: takes several runs."
 )
@@ -95,6 +96,7 @@ def rerun(
     code: str | None,
     seed: int | None,
     threads: int | None,
+    order: str | None,
     explain: bool,
     no_wait: bool,
     as_json: bool,
@@ -109,7 +111,7 @@ def rerun(
 
     caller = connect()
     run = _run_id(caller, run)
-    wanted: dict[str, Any] = {"data": data, "seed": seed, "threads": threads, "explain": explain}
+    wanted: dict[str, Any] = {"data": data, "seed": seed, "threads": threads, "order": order, "explain": explain}
     wanted |= _code(caller, run, code) | _environment(caller, run, environment)
     job = caller.call("pipelines.rerun", run=run, **wanted)
     if no_wait:

@@ -15,6 +15,7 @@ from stead.config.settings import SETTINGS
 from stead.config.types import (
     FILE,
     LOSSES,
+    ORDERS,
     ROLLOUTS,
     SIGNALS,
     GatesConfig,
@@ -279,7 +280,7 @@ class _Reader:
             self._fail(key, error.message, hint=error.hint)
 
     def _train(self, table: dict[str, Any], where: str) -> TrainConfig:
-        stage = self._stage(table, "train", where, also=("threads", "seed"))
+        stage = self._stage(table, "train", where, also=("threads", "seed", "order"))
         given = self._table(table, "train", where)
         numbers = {}
         for name, least, most in (("threads", 1, 1024), ("seed", 0, 2**32 - 1)):
@@ -287,7 +288,13 @@ class _Reader:
             if type(value) is not int or not least <= value <= most:
                 problem = f"must be a whole number from {least} to {most}, not {value!r}"
                 self._fail(f"{where}.train.{name}", problem, hint=f"{name} = {least}")
-        return TrainConfig(stage.env, stage.requirements, stage.image, **numbers)
+        order = given.get("order", TrainConfig.order)
+        if order not in ORDERS:
+            hint = did_you_mean(str(order), ORDERS) or f"one of {', '.join(ORDERS)}"
+            self._fail(f"{where}.train.order", f"is {order!r}", hint=hint)
+        if given.get("order") == "time" and not table.get("time"):
+            self._fail(f"{where}.train.order", "is 'time', and no column is named as it", hint='time = "…"')
+        return TrainConfig(stage.env, stage.requirements, stage.image, **numbers, order=order)
 
     def _serve(self, table: dict[str, Any], where: str) -> ServeConfig:
         stage = self._stage(table, "serve", where, also=("fast",))

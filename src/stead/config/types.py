@@ -11,6 +11,7 @@ from stead.errors import NotFound, did_you_mean
 
 Level = Literal["record", "train", "deploy", "manage"]
 LEVELS: tuple[Level, ...] = ("record", "train", "deploy", "manage")
+ORDERS = ("time", "stored", "shuffled")
 LOSSES = ("wape", "mae", "mse", "error", "log_loss", "brier")
 FILE = "stead.toml"
 
@@ -35,6 +36,8 @@ class TrainConfig(StageConfig):
     """Threads on which arithmetic libraries compute: some sums come out another way on another number."""
     seed: int = 0
     """What `random`, numpy and torch are seeded with before each call of `train`."""
+    order: str = "time"
+    """In which order `train` gets its rows: that of their `time`, as they are `stored`, or `shuffled` by the seed."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from stead import datasets, jobs
 from stead.config import duration_ms
 from stead.errors import InvalidInput
 from stead.jobs import Keeper
-from stead.pipelines.training import lock, workshop
+from stead.pipelines.training import laid_out, lock, workshop
 from stead.pipelines.types import Backtest, Period, Spec
 from stead.runtime.clock import to_iso
 from stead.store import Store
@@ -95,17 +95,15 @@ def run_backtest(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> 
     table = datasets.read(store, payload["data"], since=starts[0] - window if window else None, until=until)
     if table.num_rows == 0:
         raise InvalidInput("no-rows", f"{payload['data']} has no rows in that time", hint="stead data ingest MODEL")
-    out = io.BytesIO()
-    pq.write_table(table.sort_by(str(spec.time)), out)
-    rows = store.blobs.put(out.getvalue())
+    rows = laid_out(store, spec, table)
     with workshop(store, keeper, spec, environment.digest, allow, None) as shop:
         keeper.report("features", 1, 3)
-        made = shop.run("features", inputs={"rows": rows}, outputs=["features", "target"]).digests
+        made = shop.run("features", inputs={"rows": rows["rows"]}, outputs=["features", "target"]).digests
         keeper.report(f"{len(starts)} trainings", 2, 3)
         delay = duration_ms(spec.label_delay)
         answers = shop.run(
             "backtest",
-            inputs={"rows": rows, "features": made["features"], "target": made["target"]},
+            inputs=rows | {"features": made["features"], "target": made["target"]},
             outputs=["answers"],
             params={"starts": starts, "until": until, "window": window, "delay": delay},
         ).digests["answers"]

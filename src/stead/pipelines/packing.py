@@ -44,6 +44,7 @@ def pack(project: Project, model: str, put_blob: Callable[[bytes | Path], str]) 
         train_requirements=list(config.train.requirements),
         threads=config.train.threads,
         seed=config.train.seed,
+        order=config.train.order,
         serve_env=dict(config.serve.env),
         serve_requirements=list(config.serve.requirements),
         serve_fast=config.serve.fast,

@@ -202,7 +202,7 @@ def _data(then: Recipe, now: Recipe, facts_then: Mapping[str, str], facts_now: M
 
 
 def _settings(then: Recipe, now: Recipe) -> Iterator[Change]:
-    for name in ("seed", "threads", "target", "time", "loss", "window", "train_image"):
+    for name in ("seed", "threads", "order", "target", "time", "loss", "window", "train_image"):
         a, b = getattr(then.spec, name), getattr(now.spec, name)
         if a != b:
 
@@ -272,7 +272,7 @@ def replaced(then: Recipe, now: Recipe) -> dict[str, list[str]]:
         )
         told["code"] = [then.spec.entry, f"{now.spec.entry}: {', '.join(changed)}"]
     for each in fields(Spec):
-        if each.name in ("seed", "threads", "train_env"):
+        if each.name in ("seed", "threads", "order", "train_env"):
             a, b = getattr(then.spec, each.name), getattr(now.spec, each.name)
             if a != b:
                 told[each.name.replace("train_env", "variables")] = [str(a), str(b)]

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from stead import datasets, environments, jobs, models
+from stead.config import ORDERS
 from stead.errors import InvalidInput, NotFound
 from stead.jobs import Keeper
 from stead.pipelines.explaining import EXPLAINING, explain
@@ -53,6 +54,7 @@ def rerun(
     code_of: str | None = None,
     seed: int | None = None,
     threads: int | None = None,
+    order: str | None = None,
     explain: bool = False,
 ) -> jobs.Job:
     """Queue a recorded training (a run, or the version that it made) once more, with what is named instead of what was recorded.
@@ -60,7 +62,8 @@ def rerun(
     `data` is a dataset version, all of whose rows count; `environment` a digest, or a version whose environment it is; `requirements`
     a packed project whose requirements are locked; `code` a packed project, `code_of` a version with the code. With `explain` a result that
     differs is traced to what was replaced.
-    Raises NotFound (`run-unknown`, `recipe-missing`, `reproduce-missing`, …), InvalidInput (`replacement-twice`, `number-invalid`).
+    Raises NotFound (`run-unknown`, `recipe-missing`, `reproduce-missing`, …), InvalidInput (`replacement-twice`, `number-invalid`,
+    `order-invalid`).
     """
     logged = made_by(store, run)
     for name, pair in {"environment": (environment, requirements), "code": (code, code_of)}.items():
@@ -69,6 +72,8 @@ def rerun(
     for name, number, least in (("seed", seed, 0), ("threads", threads, 1)):
         if number is not None and not least <= number < 2**32:
             raise InvalidInput("number-invalid", f"{name} is {number}, and must be {least} at least")
+    if order is not None and order not in ORDERS:
+        raise InvalidInput("order-invalid", f"the order {order!r} is none", hint=f"one of {', '.join(ORDERS)}")
     then = recorded(store, logged)
     spec = then.spec
     other = code or (spec_of(training_of(store, made_by(store, code_of))) if code_of else None)
@@ -86,6 +91,7 @@ def rerun(
         spec,
         seed=spec.seed if seed is None else seed,
         threads=spec.threads if threads is None else threads,
+        order=order or spec.order,
     )
     if environment is not None:
         known = made_by(store, environment).environment if "@" in environment else environment

@@ -126,6 +126,7 @@ class Workshop:
             "time": self.subject.time,
             "loss": self.subject.loss,
             "seed": self.subject.seed,
+            "order": self.subject.order,
             "inputs": read_from,
             "outputs": paths,
             "params": dict(params or {}),
@@ -213,6 +214,7 @@ class Workshop:
             "variables": self.set_variables,
             "threads": self.subject.threads,
             "seed": self.subject.seed,
+            "order": self.subject.order,
             "inputs": dict(inputs),
             "params": dict(params),
         } | ({"image": self.inside.digest} if self.inside else {})

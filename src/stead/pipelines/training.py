@@ -184,9 +184,10 @@ class Training:
         keeper.report("features", 3, STEPS)
         end = until if until is not None else (version.time_max or 0) + 1
         since, window_params = self._window(version, since, end)
-        rows = self._rows(version, since, until)
+        given_rows = self._rows(version, since, until)
+        rows = given_rows["rows"]
         made = shop.run("features", inputs={"rows": rows}, outputs=["features", "target"], cache=cache).digests
-        learning = {"rows": rows, "features": made["features"], "target": made["target"]}
+        learning = given_rows | {"features": made["features"], "target": made["target"]}
         given = window_params.get("only", False)
         holdouts, window, metrics = "", None, dict[str, float]()
         if judge or (window_params and not given):
@@ -208,7 +209,7 @@ class Training:
         found = json.loads(self._blob(trained["info"])).get("facts", {})
         note(self.store, self.run_id, "facts", journal.Facts(now_ms(), {"facts": found}))
         if chosen:
-            since, rows = chosen, self._rows(version, chosen, until)
+            since, rows = chosen, self._rows(version, chosen, until)["rows"]
         return Fitted(since, rows, holdouts, window, metrics, trained)
 
     def start(self, name: str = "train", **tags: str) -> None:
@@ -281,21 +282,15 @@ class Training:
             keeper.check()
             judge(self.store, candidate)
 
-    def _rows(self, version: datasets.DatasetVersion, since: int | None, until: int | None) -> str:
-        """The rows to learn from as one Parquet blob, in a stable order."""
-        import pyarrow.parquet as pq
-
+    def _rows(self, version: datasets.DatasetVersion, since: int | None, until: int | None) -> dict[str, str]:
+        """The rows to learn from, as `laid_out` gives them."""
         table = datasets.read(self.store, version.ref, since=since, until=until)
         if table.num_rows == 0:
             raise InvalidInput(
                 "no-rows", f"{version.ref} has no rows in that time", hint=f"stead data show {version.ref}"
             )
-        if self.spec.time in table.column_names:
-            table = table.sort_by(self.spec.time)  # late rows stand in later parts
-        out = io.BytesIO()
-        pq.write_table(table, out)
         note(self.store, self.run_id, "input", journal.Input(now_ms(), version.dataset, version.version))
-        return self.store.blobs.put(out.getvalue())
+        return laid_out(self.store, self.spec, table)
 
     def _judge(self, judged: Mapping[str, str], window: dict[str, Any] | None) -> dict[str, float]:
         """Losses of the hold-outs, as metrics of the run, and what its window was chosen by."""
@@ -428,6 +423,25 @@ def workshop(
         run_id=run_id,
         image=spec.train_image,
     )
+
+
+def laid_out(store: Store, spec: Spec, table: Any) -> dict[str, str]:
+    """Blobs for the steps: `rows` as Parquet in the order of their time, and where `train` is to have them as stored, `order`: the place of each."""
+    import numpy as np
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    blobs = {}
+    if spec.time is not None and spec.time in table.column_names:
+        order = pc.sort_indices(table, sort_keys=[(spec.time, "ascending")])  # late rows stand in later parts
+        table = table.take(order)
+        if spec.order == "stored":
+            out = io.BytesIO()
+            np.save(out, order.to_numpy())
+            blobs["order"] = store.blobs.put(out.getvalue())
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    return {"rows": store.blobs.put(out.getvalue())} | blobs
 
 
 def lock(store: Store, spec: Spec, instead: list[str]) -> environments.Environment:

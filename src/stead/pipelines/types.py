@@ -31,6 +31,7 @@ class Subject:
     files: dict[str, str] = field(default_factory=dict)
     threads: int = 1
     seed: int = 0
+    order: str = "time"
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class Spec:
     """Threads on which arithmetic libraries compute in its steps."""
     seed: int = 0
     """What `random`, numpy and torch are seeded with."""
+    order: str = "time"
+    """In which order `train` gets its rows: `time`, `stored`, or `shuffled` by the seed."""
 
     @property
     def recipe(self) -> str:
@@ -88,11 +91,15 @@ class Spec:
         ]  # fmt: skip
         if (self.threads, self.seed) != (1, 0):
             facts += [self.threads, self.seed]
+        if self.order != "time":
+            facts.append(self.order)
         return hashlib.blake2b(msgspec.json.encode(facts, order="sorted"), digest_size=16).hexdigest()
 
     @property
     def subject(self) -> Subject:
-        return Subject(self.target, self.time, self.loss, self.entry, self.module, self.files, self.threads, self.seed)
+        return Subject(
+            self.target, self.time, self.loss, self.entry, self.module, self.files, self.threads, self.seed, self.order
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,8 @@ The project's file has these functions; all but `train` may be missing:
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import os
-import random
 import sys
 import threading
 import time
@@ -29,6 +27,7 @@ from typing import Any
 
 from stead.errors import InvalidInput, SteadError
 from stead.runtime import computing, sdk
+from stead.runtime.seeding import seed
 
 FOLLOW = "--until-stdin-ends"
 """Argument of a step in a container: its standard input ends with the process that started it, and the step with that."""
@@ -49,7 +48,7 @@ def run(file: Path) -> int:
     follow_parent()
     spec = json.loads(file.read_text())
     try:
-        _seed(spec)
+        seed(spec["seed"])
         if spec["step"] == "train" and os.environ.get("STEAD_JOURNAL"):
             sdk.current()  # console and machine are recorded without asking
         STEPS[spec["step"]](spec)
@@ -183,7 +182,7 @@ def evaluate(spec: dict[str, Any]) -> None:
     further: dict[str, float] = {}
     for name, test in splits.items():
         rest = np.setdiff1d(np.arange(n), test)
-        model = _fit(spec, module, X, y, rest)
+        model = _fit(spec, module, X, y, _ordered(spec, rest, since))
         pieces.append(_judged(spec, name, model, X, y, times, test))
         if hasattr(module, "evaluate"):
             seen = X.iloc[test].reset_index(drop=True)
@@ -221,7 +220,7 @@ def _recent(spec: dict[str, Any], module: Any) -> tuple[Any, dict[str, Any] | No
         rest = np.flatnonzero((times <= before) & (_ms(times) >= start - RECENT_MS if start is not None else True))
         if len(rest) < LEAST_ROWS:
             continue
-        twins[name] = _judged(spec, "recent", _fit(spec, module, X, y, rest), X, y, times, test)
+        twins[name] = _judged(spec, "recent", _fit(spec, module, X, y, _ordered(spec, rest)), X, y, times, test)
         loss, weight = row_losses(spec["loss"], list(twins[name]["prediction"]), list(twins[name]["target"]))
         losses[name] = float(loss.sum() / weight.sum()) if weight.sum() else float("nan")
         print(f"last {RECENT_DAYS} days, learned from {name}: {len(rest)} rows to learn from, {len(test)} to judge on")
@@ -236,9 +235,29 @@ def _recent(spec: dict[str, Any], module: Any) -> tuple[Any, dict[str, Any] | No
     return found, window
 
 
-def _fit(spec: dict[str, Any], module: Any, X: Any, y: Any, rest: Any) -> Any:
-    _seed(spec)
-    return module.train(X.iloc[rest].reset_index(drop=True), y.iloc[rest].reset_index(drop=True))
+def _fit(spec: dict[str, Any], module: Any, X: Any, y: Any, order: Any) -> Any:
+    """What `train` makes of the rows at the places `order`; of all as they are where it is None."""
+    seed(spec["seed"])
+    if order is not None:
+        X, y = X.iloc[order].reset_index(drop=True), y.iloc[order].reset_index(drop=True)
+    return module.train(X, y)
+
+
+def _ordered(spec: dict[str, Any], rest: Any, since: int | None = None) -> Any:
+    """Places of rows, which are in the order of their time, in the order in which `train` is to have them.
+
+    With `since` they are counted from the first row at or after that time.
+    """
+    import numpy as np
+
+    if spec["order"] == "shuffled":
+        return np.random.default_rng(spec["seed"]).permutation(rest)
+    if "order" not in spec["inputs"]:
+        return rest
+    stored = np.load(spec["inputs"]["order"])
+    if since is not None:
+        stored = stored[(_ms(_times(_rows(spec), spec["time"])) >= since).to_numpy()]
+    return rest[np.argsort(stored[rest])]
 
 
 def _judged(spec: dict[str, Any], split: str, model: Any, X: Any, y: Any, times: Any, test: Any) -> Any:
@@ -262,8 +281,9 @@ def train(spec: dict[str, Any]) -> None:
     since = spec["params"].get("since")
     X, y = _learning(spec, since)
     module = _module(spec)
-    _seed(spec)
-    model = module.train(X, y)
+    every = np.arange(len(X))
+    order = _ordered(spec, every, since)
+    model = _fit(spec, module, X, y, None if order is every else order)
     learned = _rows(spec, since)
     raw = learned.drop(columns=[spec["target"]])
     chosen = np.unique(np.linspace(0, len(raw) - 1, min(GOLDEN_ROWS, len(raw))).astype(int))
@@ -282,7 +302,8 @@ def train(spec: dict[str, Any]) -> None:
         golden_rows=golden if has_features else X.iloc[chosen].reset_index(drop=True),
     )
     info["seconds_per_1000"] = _seconds(Path(spec["outputs"]["model"]), (raw if has_features else X).tail(TIMED_ROWS))
-    info["facts"] = {"seed": str(spec["seed"])} | computing.rows(learned) | computing.facts()
+    asked = {"seed": str(spec["seed"])} | ({"order": spec["order"]} if spec["order"] != "time" else {})
+    info["facts"] = asked | computing.rows(learned.iloc[order]) | computing.facts()
     Path(spec["outputs"]["info"]).write_text(json.dumps(info, default=str))
     print(f"trained on {len(X)} rows")
 
@@ -356,7 +377,7 @@ def backtest(spec: dict[str, Any]) -> None:
                 f"{len(rest)} rows before {_iso(start)} are too few to train on",
                 hint="a later --since, or a longer --window",
             )
-        model = _fit(spec, module, X, y, rest)
+        model = _fit(spec, module, X, y, _ordered(spec, rest))
         first = model if first is None else first
         print(f"{number} of {len(starts)}: {_iso(start)}, {len(rest)} rows to learn from, {len(test)} to predict")
         if len(test):
@@ -453,16 +474,6 @@ def _plain(series: Any) -> list[Any]:
     if getattr(series.dtype, "kind", "") == "M" or str(series.dtype).startswith("datetime"):
         return [None if value is None or value != value else value.isoformat() for value in series]
     return [None if value != value else value for value in series.tolist()]
-
-
-def _seed(spec: dict[str, Any]) -> None:
-    random.seed(spec["seed"])
-    if "numpy" in sys.modules or importlib.util.find_spec("numpy"):
-        import numpy as np
-
-        np.random.seed(spec["seed"])
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(spec["seed"])
 
 
 if __name__ == "__main__":
