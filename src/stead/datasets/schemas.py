@@ -23,16 +23,18 @@ def fitted(table: pa.Table, wanted: pa.Schema, where: str, whose: str) -> pa.Tab
     """
     import pyarrow as pa
 
+    names, known = table.column_names, set(table.column_names)  # pyarrow makes the list anew each time it is asked
     for name in wanted.names:
-        if name not in table.column_names:
+        if name not in known:
             raise InvalidInput(
                 "schema-column",
                 f"{where} has no column {name!r}, which {whose} has",
-                hint=did_you_mean(name, table.column_names),
+                hint=did_you_mean(name, names),
                 column=name,
             )
-    for name in table.column_names:
-        if name not in wanted.names:
+    meant = set(wanted.names)
+    for name in names:
+        if name not in meant:
             raise InvalidInput(
                 "schema-column",
                 f"{where} has a column {name!r}, which {whose} has not",
@@ -90,8 +92,9 @@ def common(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
 
     first_name, found = schemas[0]
     for name, schema in schemas[1:]:
+        names = set(found.names)
         for field in schema:
-            if field.name not in found.names:
+            if field.name not in names:
                 continue
             known = found.field(field.name).type
             try:
@@ -105,6 +108,6 @@ def common(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
                     f"column {field.name!r} is {field.type} in {name} and {known} in {first_name}",
                     column=field.name,
                 ) from None
-        known_part = pa.schema([field for field in schema if field.name in found.names])
+        known_part = pa.schema([field for field in schema if field.name in names])
         found = pa.unify_schemas([found, known_part], promote_options="permissive")
     return found
