@@ -48,6 +48,16 @@ def test_columns_that_come_go_change_their_type_or_their_values(any_store: Store
     assert all(column.distance in (0.0, None) for column in again.columns)
 
 
+def test_numbers_of_few_values_are_as_far_apart_as_their_shares(any_store: Store) -> None:
+    rng = np.random.default_rng(0)
+    flag, stars = (rng.random(10_000) < 0.3).astype(int), rng.integers(0, 3, 10_000)
+    datasets.add(any_store, "d", table(flag=flag, stars=stars, one=[1] * 10_000, two=[0, 1] * 5_000, same=flag))
+    datasets.add(any_store, "d", table(flag=1 - flag, stars=stars % 2, one=[2] * 10_000, two=[0, 2] * 5_000, same=flag))
+    apart = {column.name: column.distance for column in datasets.diff(any_store, "d@1", "d@2").columns}
+    assert (apart["flag"] or 0) > 0.3 and (apart["stars"] or 0) > 0.3, apart
+    assert apart["one"] == 1.0 and 0.5 < (apart["two"] or 0) < 0.8 and apart["same"] == 0.0, apart
+
+
 def test_rows_by_key_that_come_go_and_change(any_store: Store) -> None:
     datasets.add(
         any_store,

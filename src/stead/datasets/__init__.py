@@ -5,7 +5,7 @@ between two times, files for a job, and verifies bytes. `comparing` tells what c
 `marking` finds the versions that may hold rows of an erased key.
 """
 
-from stead.datasets.comparing import diff
+from stead.datasets.comparing import binned, diff
 from stead.datasets.contracts import Contract, contract_text, infer_contract, inferred, read_contract, violations
 from stead.datasets.marking import Held, columns_held, find_key, mark_in, marked_now
 from stead.datasets.operations import add, add_stored, get_version, leave_out, list_datasets, list_versions
@@ -51,6 +51,7 @@ __all__ = [
     "add",
     "add_stored",
     "batches",
+    "binned",
     "columns_held",
     "contents",
     "contract_text",

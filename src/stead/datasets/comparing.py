@@ -91,7 +91,7 @@ def _same_bins(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _distance(one: Profile, other: Profile) -> float | None:
-    """Jensen–Shannon distance of two profiles in the same bins, missing values a bin of their own; None for times and without rows.
+    """Jensen–Shannon distance of two profiles in the same bins, with bins for missing values and for those beyond the edges; None for times and without rows.
 
     >>> _distance({"n": 4, "null": 0, "top": [["a", 4]], "other": 0}, {"n": 2, "null": 2, "top": [["a", 0]], "other": 0})
     1.0
@@ -107,10 +107,23 @@ def _distance(one: Profile, other: Profile) -> float | None:
     return None if math.isnan(found) else found
 
 
+def binned(of: Profile) -> list[int]:
+    """The rows below the edges of a number's histogram, in each bin, and above.
+
+    >>> binned({"histogram": {"edges": [0, 1, 1], "counts": [3, 5]}, "beyond": [0, 2]})
+    [0, 3, 3, 2]
+    """
+    below, above = of.get("beyond", (0, 0))
+    counts = [below, *of["histogram"]["counts"], above]
+    counts[1] -= below
+    counts[-2] -= above
+    return counts
+
+
 def _counts(of: Profile) -> list[int] | None:
     missing = [of.get("null", 0), of.get("infinite", 0)]
     if "histogram" in of:
-        return [*missing, *of["histogram"]["counts"]]
+        return [*missing, *binned(of)]
     return [*missing, *(count for _, count in of["top"]), of.get("other", 0)] if "top" in of else None
 
 

@@ -2,7 +2,8 @@
 
 By column: `n` rows and `null` among them (NaN counts as null), and then
 - numbers: `min`, `max`, `mean`, `sd` (of the finite values), `infinite` where there are any, and `histogram`: `edges` at 32
-  quantiles of the rows they were made from, and a count for each bin; what lies beyond the outer edges is in the outer bins;
+  quantiles of the rows they were made from, or a bin for each value where there are no more than 32, and a count for each bin; what
+  lies beyond the outer edges is in the outer bins, and told in `beyond`, below and above, where there is any;
 - texts and truths: `top`, up to 20 levels with their counts, and `other`, the count of all else;
 - times: `min` and `max` as milliseconds.
 
@@ -155,8 +156,11 @@ def _numbers(made: Profile, values: np.ndarray[Any, Any], base: Profile | None) 
         edges, made["edges_rows"] = np.array(known["edges"]), (base or {})["edges_rows"]
     else:
         sample = finite[:: max(1, len(finite) // SAMPLE)]
-        edges, made["edges_rows"] = np.unique(np.quantile(sample, np.linspace(0, 1, BINS + 1))), made["n"]
+        edges, made["edges_rows"] = _edges(sample), made["n"]
     counts = _counted(finite, edges[1:-1])
+    beyond = [int((finite < edges[0]).sum()), int((finite > edges[-1]).sum())]
+    if any(beyond):
+        made["beyond"] = beyond
     return made | {
         "min": float(finite.min()),
         "max": float(finite.max()),
@@ -164,6 +168,16 @@ def _numbers(made: Profile, values: np.ndarray[Any, Any], base: Profile | None) 
         "sd": float(finite.std()),
         "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
     }
+
+
+def _edges(sample: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    edges = np.unique(np.quantile(sample, np.linspace(0, 1, BINS + 1)))
+    if len(edges) > BINS:
+        return edges
+    values = np.unique(sample)
+    return np.append(values, values[-1]) if len(values) <= BINS else edges
 
 
 def _counted(values: np.ndarray[Any, Any], inner: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -214,6 +228,9 @@ def _merged(one: Profile, other: Profile) -> Profile:
     made: Profile = {"n": one["n"] + other["n"], "null": one["null"] + other["null"]}
     if "infinite" in one or "infinite" in other:
         made["infinite"] = one.get("infinite", 0) + other.get("infinite", 0)
+    if "beyond" in one or "beyond" in other:
+        both = zip(one.get("beyond", (0, 0)), other.get("beyond", (0, 0)), strict=True)
+        made["beyond"] = [mine + theirs for mine, theirs in both]
     if "top" in one and "top" in other:
         made["top"] = [[level, n + m] for (level, n), (_, m) in zip(one["top"], other["top"], strict=True)]
         return made | {"other": one["other"] + other["other"], "edges_rows": one["edges_rows"]}

@@ -277,7 +277,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, widt
     heights = [0.0] * BARS
     for count, a, b in zip(counts, edges, edges[1:], strict=False):
         first, last = (a - low) / span * BARS, (b - low) / span * BARS
-        for bar in range(int(first), min(BARS, math.ceil(last) or 1)):
+        for bar in range(min(int(first), BARS - 1), min(BARS, math.ceil(last) or 1)):
             share = (min(last, bar + 1) - max(first, bar)) / (last - first) if last > first else 1.0
             heights[bar] += count * max(0.0, share)
     top, wide = max(heights) or 1.0, width / BARS

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from stead import datasets, lineage
 from stead.config.units import number, percent
-from stead.datasets import ColumnDiff, DatasetDiff, DatasetVersion
+from stead.datasets import ColumnDiff, DatasetDiff, DatasetVersion, binned
 from stead.stats.drift import FLOOR
 from stead.store import Store
 from stead.web import charts, matrix
@@ -138,9 +138,15 @@ def column_of(column: ColumnDiff) -> Compared:
     picture = ""
     if column.change is None and "histogram" in column.before and "histogram" in column.after:
         edges = column.before["histogram"]["edges"]
-        counts = [each["histogram"]["counts"] for each in (column.before, column.after)]
-        if len(edges) > 2:
+        if len(edges) > 2 and edges[-1] > edges[-2]:
+            counts = [each["histogram"]["counts"] for each in (column.before, column.after)]
             picture = matrix.density(edges, *counts, label=label, name="after", height=HEIGHT)
+        else:
+            names = ["less", *(number(value) for value in edges[:-1] or edges), "more"]
+            counts = [binned(each) for each in (column.before, column.after)]
+            shown = [at for at, name in enumerate(names) if name not in ("less", "more") or counts[0][at] + counts[1][at]]
+            counts = [[each[at] for at in shown] for each in counts]
+            picture = matrix.levels([names[at] for at in shown], *counts, label=label, height=HEIGHT)
     elif column.change is None and "top" in column.before and "top" in column.after:
         names = [str(level) for level, _ in column.before["top"]] + ["others"]
         counts = [[*(count for _, count in each["top"]), each["other"]] for each in (column.before, column.after)]
