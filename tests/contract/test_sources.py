@@ -22,8 +22,11 @@ import sqlalchemy as sa
 from test_disk_full import file_size_limit
 
 from stead import care, datasets
+from stead.api import Embedded
+from stead.config import Settings
 from stead.datasets import Query, frames, storing
 from stead.errors import Conflict, Failed, InvalidInput, NotFound, SteadError
+from stead.sdk.data import files_into
 from stead.store import Store
 from tests.conftest import needs
 
@@ -226,6 +229,13 @@ def test_links_in_a_folder(store: Store, tmp_path: Path) -> None:
     assert [version.version for version in datasets.list_versions(store, "x")] == [1]
 
 
+def test_the_store_is_no_part_of_the_folder_that_it_lies_in(store: Store, tmp_path: Path) -> None:
+    assert store.root.is_relative_to(tmp_path)
+    (tmp_path / "rows.bin").write_bytes(b"rows")
+    assert datasets.add(store, "x", tmp_path).parts == 1
+    assert datasets.status(store, "x", tmp_path)[:5] == ("x@1", [], [], [], 1)
+
+
 @pytest.mark.parametrize("how", ["written", "replaced", "gone", "cut"])
 @pytest.mark.parametrize("size", [5_000, 20_000_000])
 def test_a_file_that_changes_while_it_is_added(
@@ -287,6 +297,18 @@ def test_a_full_disk(store: Store, tmp_path: Path) -> None:
     assert datasets.verify(store, "x") == datasets.verify(store, "y") == 1
 
 
+def test_a_full_disk_where_files_are_written(store: Store, tmp_path: Path) -> None:
+    data = os.urandom(300_000)
+    (tmp_path / "x.bin").write_bytes(data)
+    datasets.add(store, "x", tmp_path / "x.bin")
+    with file_size_limit(200_000):
+        assert code(lambda: files_into(Embedded(store, Settings({}, {})), "x", tmp_path / "out"), Failed) == "disk-full"
+    assert list((tmp_path / "out").iterdir()) == []
+    (tmp_path / "file").touch()
+    assert code(lambda: files_into(Embedded(store, Settings({}, {})), "x", tmp_path / "file"), Failed) == "disk-full"
+    assert files_into(Embedded(store, Settings({}, {})), "x", tmp_path / "out")[1][0].read_bytes() == data
+
+
 def test_a_database_is_only_read(store: Store, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "x.db") as con:
         con.execute("create table x (a)")
@@ -326,9 +348,26 @@ def test_a_delta_table_by_reference(store: Store, tmp_path: Path) -> None:
     assert code(lambda: datasets.add(store, "d", datasets.Delta(url), time_column="tt")) == "time-column-unknown"
     assert code(lambda: datasets.add(store, "d", datasets.Delta(url, 99)), NotFound) == "source-missing"
     assert code(lambda: datasets.add(store, "d", datasets.Delta(f"{url}x")), NotFound) == "source-missing"
+    assert code(lambda: files_into(Embedded(store, Settings({}, {})), "d", tmp_path / "out")) == "dataset-referenced"
     for file in (tmp_path / "table").glob("*.parquet"):
         file.unlink()
-    assert code(lambda: datasets.verify(store, "d@2"), Failed) == "dataset-corrupt"
+    with pytest.raises(Failed) as raised:
+        datasets.verify(store, "d@2")
+    assert raised.value.code == "dataset-corrupt" and raised.value.message.isprintable()
+
+
+def test_a_delta_table_by_a_path_is_read_from_any_folder(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("deltalake", importlib.util.find_spec("deltalake") is not None)
+    import deltalake
+
+    deltalake.write_deltalake(str(tmp_path / "table"), rows(10))
+    monkeypatch.chdir(tmp_path)
+    datasets.add(store, "d", datasets.Delta("table"))
+    monkeypatch.chdir("/")
+    assert datasets.read(store, "d").num_rows == 10
+    assert datasets.add(store, "d", datasets.Delta(str(tmp_path / "table"))).version == 1
 
 
 def test_a_pandas_index_is_no_column(store: Store) -> None:
@@ -341,4 +380,6 @@ def test_thousands_of_columns_take_seconds(store: Store, tmp_path: Path) -> None
         pq.write_table(pa.table({f"c{number}": [1.0, 2.0] for number in range(4000)}), tmp_path / f"{name}.parquet")
     began = time.process_time()
     made = datasets.add(store, "wide", [tmp_path / "a.parquet", tmp_path / "b.parquet"])
-    assert len(made.schema) == 4000 and time.process_time() - began < 10, "a look at all columns for each column takes 25 s"
+    assert len(made.schema) == 4000 and time.process_time() - began < 10, (
+        "a look at all columns for each column takes 25 s"
+    )

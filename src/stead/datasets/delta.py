@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +23,17 @@ def refer(source: Delta) -> tuple[Reference, Frame]:
 
     Raises NotFound (`source-missing`), InvalidInput (`driver-missing`, `column-twice`).
     """
-    table = _opened(source.url, source.version)
+    url = source.url if "://" in source.url else os.path.abspath(source.url)  # it is read from other folders, too
+    table = _opened(url, source.version)
     sizes = _sizes(table)
     rows = table.to_pyarrow_dataset()
-    reference = Reference("delta", source.url, table.version(), rows.count_rows(), sum(sizes), len(sizes))
+    reference = Reference("delta", url, table.version(), rows.count_rows(), sum(sizes), len(sizes))
     schema = sources.plain_schema(rows.schema.remove_metadata())
 
     def pieces() -> Iterator[pa.Table]:
         return read(reference, schema, schema.names)
 
-    return reference, Frame(source.url, schema, pieces, reference.rows, None, True)
+    return reference, Frame(url, schema, pieces, reference.rows, None, True)
 
 
 def read(reference: Reference, schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -46,7 +49,7 @@ def read(reference: Reference, schema: pa.Schema, columns: Sequence[str]) -> Ite
             for batch in batches
         )
     except (pa.ArrowException, OSError) as error:
-        said = f"{reference.url} at version {reference.version} cannot be read: {error}"
+        said = f"{reference.url} at version {reference.version} cannot be read: {_said(error)}"
         raise Failed("dataset-corrupt", said, hint="was the table vacuumed? its files are not stead's") from error
 
 
@@ -62,9 +65,13 @@ def _opened(url: str, version: int | None) -> Any:
             error, (OSError, ValueError)
         ):
             raise
-        said = str(error).splitlines()[0]
         which = "" if version is None else f" version {version} of"
-        raise NotFound("source-missing", f"there is no{which} Delta table {url}: {said}") from None
+        raise NotFound("source-missing", f"there is no{which} Delta table {url}: {_said(error)}") from None
+
+
+def _said(error: Exception) -> str:
+    """The first line, without the colours that the reader of tables writes."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", str(error).splitlines()[0])
 
 
 def _sizes(table: Any) -> list[int]:

@@ -49,7 +49,7 @@ def add(
 
     A source is a path, several, a frame (Arrow, pandas, polars), a stream of record batches, a `Query`, or a `Delta` table, which is not copied. Parquet, CSV and Arrow files
     become tables (types as pyarrow infers them), everything else is kept as it is; a folder is tables only where all its files are.
-    What is larger than memory is read in pieces. With `append` the parts of the newest version come first, by reference: nothing of them is read
+    What is larger than memory is read in pieces; of a folder that holds the store, that is left out. With `append` the parts of the newest version come first, by reference: nothing of them is read
     or stored again, and the columns must agree. `time_column` gives the event time of a row and is inherited by appends.
     `origin` says where it comes from. With `replace_since` (ms) the rows from then on are left out of what is appended to: the new ones
     take their place. `upon` is the newest version that the rows were chosen for, 0 for none. Nothing is changed where anything is wrong.
@@ -62,7 +62,7 @@ def add(
         return _refer(store, name, source, time_column, origin or {}, append)
     root = sources.root_of(source)
     index = Index(store, name, root) if root is not None else None
-    found = sources.given(source)
+    found = sources.given(source, store.root)
     said = {"path": str(source)} if isinstance(source, (str, Path)) else {}
     if isinstance(source, sources.Query):
         said = {"kind": "query", "database": shown(source.url), "query": source.sql}

@@ -96,9 +96,8 @@ def _engine(url: str) -> sa.Engine:
     except sa.exc.NoSuchModuleError:
         raise _odd(f"nothing speaks {parsed.drivername}") from None
     except ModuleNotFoundError as error:
-        raise InvalidInput(
-            "driver-missing", f"the database needs {error.name}", hint="pip install 'psycopg[binary]'"
-        ) from None
+        driver = "'psycopg[binary]'" if error.name == "psycopg" else f"what has {error.name}, or name another driver"
+        raise InvalidInput("driver-missing", f"the database needs {error.name}", hint=f"pip install {driver}") from None
 
 
 def _table(names: list[str], columns: list[tuple[Any, ...]]) -> pa.Table:

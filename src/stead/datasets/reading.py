@@ -79,7 +79,7 @@ def status(store: Store, ref: str, folder: Path) -> Status:
         raise NotFound("source-missing", f"there is no folder {folder}")
     parts = {part.path: part.digest for part in manifests.get(store, version.manifest).parts}
     index = Index(store, version.dataset, folder)
-    return compare(index, folder, parts, part_path if version.schema else str)._replace(ref=version.ref)
+    return compare(index, folder, store.root, parts, part_path if version.schema else str)._replace(ref=version.ref)
 
 
 def check_columns(version: DatasetVersion, columns: Sequence[str]) -> None:

@@ -64,19 +64,19 @@ def _is_plain(path: str) -> bool:
     return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in path)
 
 
-def walk(folder: Path) -> Iterator[tuple[str, str, Stamp]]:
-    """The files of a folder and of those in it: path in it, path, stamp. Links to files inside are followed.
+def walk(folder: Path, apart_from: Path) -> Iterator[tuple[str, str, Stamp]]:
+    """The files of a folder and of those in it, but for one: path in it, path, stamp. Links to files inside are followed.
 
     Raises InvalidInput (`path-escapes`, `path-invalid`, `file-unreadable`).
     """
     try:
         root = folder.resolve()
-        yield from _walk(folder, "", root)
+        yield from _walk(folder, "", root, os.path.realpath(apart_from))
     except OSError as error:
         raise InvalidInput("file-unreadable", f"{error.filename or folder} cannot be read: {error.strerror}") from None
 
 
-def _walk(folder: Path | str, above: str, root: Path) -> Iterator[tuple[str, str, Stamp]]:
+def _walk(folder: Path | str, above: str, root: Path, apart_from: str) -> Iterator[tuple[str, str, Stamp]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             path = checked_path(above + entry.name)
@@ -84,7 +84,8 @@ def _walk(folder: Path | str, above: str, root: Path) -> Iterator[tuple[str, str
             if stat.S_ISLNK(found.st_mode):
                 found = _linked(path, entry, root)
             if stat.S_ISDIR(found.st_mode):
-                yield from _walk(entry.path, f"{path}/", root)
+                if os.path.basename(apart_from) != entry.name or os.path.realpath(entry.path) != apart_from:
+                    yield from _walk(entry.path, f"{path}/", root, apart_from)
             elif stat.S_ISREG(found.st_mode):
                 yield path, entry.path, Stamp.from_stat(found)
             else:
@@ -167,11 +168,13 @@ class Status(NamedTuple):
     """So many had to be read: they were not added from here, or were touched since."""
 
 
-def compare(index: Index, folder: Path, parts: dict[str, str], part_of: Callable[[str], str]) -> Status:
+def compare(
+    index: Index, folder: Path, apart_from: Path, parts: dict[str, str], part_of: Callable[[str], str]
+) -> Status:
     """How a folder differs from parts, by path their digests; `part_of` tells what part a file becomes. The ref is to be filled in."""
     new, changed, same, read = [], [], 0, 0
     left = dict(parts)
-    for path, file, stamp in walk(folder):
+    for path, file, stamp in walk(folder, apart_from):
         wanted = left.pop(part_of(path), None)
         if wanted is None:
             new.append(path)

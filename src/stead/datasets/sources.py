@@ -49,7 +49,7 @@ class Given(NamedTuple):
     """Of the file when it was found."""
 
 
-def given(source: Any) -> list[Given]:
+def given(source: Any, apart_from: Path) -> list[Given]:
     """What a source holds, in order of name.
 
     Raises NotFound (`source-missing`), InvalidInput (`path-invalid`, `path-escapes`, `path-twice`, `dataset-empty`, `source-unknown`).
@@ -57,7 +57,7 @@ def given(source: Any) -> list[Given]:
     if isinstance(source, (str, Path)):
         path = Path(source)
         found = (
-            sorted((Given(p, Path(f), None, s) for p, f, s in walk(path)), key=_name)
+            sorted((Given(p, Path(f), None, s) for p, f, s in walk(path, apart_from)), key=_name)
             if path.is_dir()
             else [_given(path)]
         )
@@ -104,7 +104,7 @@ def _rows(source: Any) -> pa.Table | pa.RecordBatchReader:
     raise InvalidInput(
         "source-unknown",
         f"{type(source).__name__} is nothing that can be added",
-        hint="a path, several paths, a frame (pandas, polars, Arrow), a stream of record batches, or datasets.Query(url, sql)",
+        hint="a path, several paths, a frame (pandas, polars, Arrow), a stream of record batches, or stead.datasets.Query(url, sql); of a LazyFrame what .collect() gives",
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stead.errors import InvalidInput
+from stead.errors import Failed, InvalidInput
 from stead.sdk import connection, tracking
 
 if TYPE_CHECKING:
@@ -58,23 +60,45 @@ def dataset_files(ref: str, folder: str | Path) -> list[Path]:
 
 
 def files_into(caller: Caller, ref: str, folder: Path) -> tuple[DatasetVersion, list[Path]]:
-    """A version, and copies of its files. Raises InvalidInput (`path-escapes`)."""
+    """A version, and copies of its files, each whole or not at all. Raises InvalidInput (`path-escapes`, `dataset-referenced`), Failed (`disk-full`)."""
     from stead.api import Embedded
     from stead.runtime.journal import clean_path
 
     version: DatasetVersion = caller.call("datasets.get_version", ref=ref, with_parts=True)
+    if version.source.get("kind") == "delta":
+        raise InvalidInput(
+            "dataset-referenced",
+            f"{version.ref} is a table that is kept elsewhere",
+            hint=f"stead.dataset('{version.ref}') reads its rows; the table itself is {version.source['url']}",
+        )
     written: list[Path] = []
     for part in version.part_list:
         target = folder / clean_path(part.path)
         if not target.resolve().is_relative_to(folder.resolve()):
             raise InvalidInput("path-escapes", f"{part.path!r} would leave the folder {folder}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(caller, Embedded):
-            caller.store.blobs.fetch(part.digest, target)
-        else:
-            target.write_bytes(caller.get_blob(part.digest))
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(caller, Embedded):
+                caller.store.blobs.fetch(part.digest, target)
+            else:
+                _write(target, caller.get_blob(part.digest))
+        except OSError as error:
+            said = f"could not write {target}: {error.strerror}"
+            raise Failed("disk-full", said, hint="free space, or name another folder") from None
         written.append(target)
     return version, written
+
+
+def _write(target: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def add(name: str, source: Any, *, append: bool = False, time_column: str | None = None) -> DatasetVersion:

@@ -144,7 +144,9 @@ def column_of(column: ColumnDiff) -> Compared:
         else:
             names = ["less", *(number(value) for value in edges[:-1] or edges), "more"]
             counts = [binned(each) for each in (column.before, column.after)]
-            shown = [at for at, name in enumerate(names) if name not in ("less", "more") or counts[0][at] + counts[1][at]]
+            shown = [
+                at for at, name in enumerate(names) if name not in ("less", "more") or counts[0][at] + counts[1][at]
+            ]
             counts = [[each[at] for at in shown] for each in counts]
             picture = matrix.levels([names[at] for at in shown], *counts, label=label, height=HEIGHT)
     elif column.change is None and "top" in column.before and "top" in column.after:
