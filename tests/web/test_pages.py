@@ -19,17 +19,18 @@ from bs4 import BeautifulSoup
 from click.testing import CliRunner
 from world import DAY, EVIL, START, World
 
-from stead import datasets, deployments, gates, jobs, ledger, models, monitors, policies, serving
+from stead import datasets, deployments, gates, jobs, ledger, models, monitors, policies, runs, serving
 from stead.api import tokens
 from stead.cli import cli
 from stead.gates.tables import verdicts
-from stead.jobs.operations import beat, claim, give_up
+from stead.jobs.operations import beat, claim, finish, give_up
 from stead.models.tables import logged_models
 from stead.monitors.tables import incidents
 from stead.monitors.types import Kind
 from stead.pipelines.tables import reproductions
 from stead.policies.tables import retrainings
 from stead.predictions import DayLoss
+from stead.runs.tables import runs as run_table
 from stead.web import frame
 from stead.web.deployments import near
 from stead.web.fleet import DAY_MS
@@ -323,6 +324,36 @@ def test_a_version_tells_how_it_came_out_when_it_was_made_again(own: Site) -> No
     assert "2 times, the same 1" in page.get_text() and len(rows) == 2
     assert rows[1].startswith("identical") and "explains" not in rows[1]
     assert "seed explains it" in rows[0] and "other bytes: model.pkl" in rows[0] and "seed: 0 , now 7" in rows[0]
+
+
+def test_a_rerun_tells_of_what_it_is_one_how_it_came_out_and_why(own: Site) -> None:
+    run, of = (each.id for each in runs.list_runs(own.store, limit=2).runs)
+    made = jobs.enqueue(own.store, "rerun", {"of": of}, model="vans")
+    job = claim(own.store, "h-1", ["rerun"])
+    assert job is not None and job.id == made.id
+    apart = {
+        "of": of,
+        "run_id": run,
+        "model": "m-1",
+        "replaced": {"seed": ["0", "7"]},
+        "metrics": {"wape": [0.1, 0.25]},
+    }
+    result = {
+        "verdict": "different",
+        "difference": 0.5,
+        "tolerance": 1e-12,
+        "evidence": {},
+        "explained": {"said": "seed did"},
+    }
+    finish(own.store, job, apart | result)
+    with own.store.db.write("runs.deliver") as tx:
+        tx.execute(run_table.update().where(run_table.c.id == run).values(job_id=made.id))
+    page = own.page(f"/runs/{run}")
+    again = page.find("h2", string="Run again").find_parent("section")  # type: ignore[union-attr]
+    text = " ".join(again.get_text(" ", strip=True).split())  # type: ignore[union-attr]
+    assert "seed: 0 → 7" in text and "different in golden rows and losses, apart by 0.5 relative" in text
+    assert "Seed did ." in text and "wape 0.1 0.25" in text
+    assert again.select_one(f"a[href='/runs/{of}']")  # type: ignore[union-attr]
 
 
 def test_an_approval_tells_the_champion_as_it_was_and_evidence_in_words(own: Site, world: World) -> None:

@@ -14,12 +14,14 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from stead import environments, jobs, models, runs
 from stead.config.units import number
 from stead.errors import NotFound
+from stead.pipelines import Rerun
 from stead.runs import Run
 from stead.runtime.clock import now_ms
 from stead.store import Store
 from stead.web import curves, live
 from stead.web.frame import fragment, render, store_of
 from stead.web.runs import CHIPS
+from stead.web.version import AGAIN
 
 MOST_CURVES = 30
 CONSOLE_CHARS = 12_000
@@ -69,6 +71,8 @@ def one(request: Request) -> Response:
         parent=run.parent_id,
         console=text,
         job=job,
+        rerun=msgspec.convert(job.result, Rerun) if job and job.kind == "rerun" and job.result else None,
+        verdict_chips=AGAIN,
         log="".join(piece for _, _, piece in log)[-CONSOLE_CHARS:],
     )
 
