@@ -14,7 +14,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from huggingface_hub import ModelCard
 from openlineage.client import event_v2
 
-from stead import datasets, environments, gates, lineage, models, predictions, runs
+from stead import datasets, environments, gates, lineage, models, pipelines, predictions, runs
 from stead.errors import NotFound
 from stead.gates import Verdict
 from stead.store import Store
@@ -91,6 +91,17 @@ def test_a_model_card_is_read_by_the_hub(store: Store, made: str) -> None:
     assert "It holds a pickle" in card.text and "stead deploy bikes@2" in card.text
     assert "a \\| b # not a head" in card.text, "what people write stays in its cell"
     assert "in service" not in card.text and "in service" in lineage.model_card(store, "bikes@1").lower()
+
+
+def test_what_stead_did_not_train_is_not_said_to_be_made_again(store: Store, made: str, tmp_path: Path) -> None:
+    lock = models.get_logged_model(store, models.get_version(store, made).logged_model).environment
+    logged = models.log_model(store, folder(tmp_path, b"3"), name="bikes", environment=lock)
+    ref = models.register(store, "bikes", logged.id).ref
+    assert f"stead reproduce {made}" in lineage.model_card(store, made)
+    assert "stead reproduce" not in lineage.model_card(store, ref)
+    with pytest.raises(NotFound) as raised:
+        pipelines.reproduce(store, ref)
+    assert "its recipe is not recorded" in raised.value.message and "stead init" in raised.value.hint
 
 
 def test_runs_are_openlineage_events(store: Store, made: str) -> None:

@@ -137,7 +137,7 @@ def _origin(found: Evaluated) -> Iterator[str]:
         yield f"- run `{found.version.run_id}`"
     if found.again:
         yield f"- made again on {_day(found.again[0].at)}: {found.again[0].said}"
-    else:
+    elif "trained_on" in found.logged.info:
         yield f"- not made again yet: `stead reproduce {found.version.ref}`"
 
 

@@ -50,6 +50,9 @@ class Change:
     """What it consists of, where that can be restored piece by piece: the packages of an environment, the files of the code."""
 
 
+TRAIN = "what stead trains can be made again: stead init NAME, then stead train NAME"
+
+
 def recorded(store: Store, logged: models.LoggedModel) -> Recipe:
     """What a model was made from. Raises NotFound (`recipe-missing`)."""
     job, learned = training_of(store, logged), logged.info["trained_on"]
@@ -58,7 +61,7 @@ def recorded(store: Store, logged: models.LoggedModel) -> Recipe:
 
 def training_of(store: Store, logged: models.LoggedModel) -> jobs.Job:
     """The job that made a model, whose payload is its recipe. Raises NotFound (`recipe-missing`)."""
-    said = NotFound("recipe-missing", "stead did not train it, so its recipe is not recorded", hint="stead train MODEL")
+    said = NotFound("recipe-missing", "stead did not train it, so its recipe is not recorded", hint=TRAIN)
     if logged.run_id is None:
         raise said
     try:
@@ -76,10 +79,11 @@ def spec_of(training: jobs.Job) -> Spec:
 
 def must_be_there(store: Store, what: str, logged: models.LoggedModel, recipe: Recipe | None = None) -> None:
     """Raises NotFound (`reproduce-missing`) naming all that a training needs, by default the recorded one, and that is not there."""
+    hint = "restore what is missing from a backup: stead restore"
     try:
         missing = list(_missing(store, recipe or recorded(store, logged)))
     except NotFound as error:
-        missing = [error.message]
+        missing, hint = [error.message], error.hint or hint
     except KeyError:
         missing = ["its data was not recorded"]
     if GOLDEN not in logged.files:
@@ -88,7 +92,7 @@ def must_be_there(store: Store, what: str, logged: models.LoggedModel, recipe: R
         raise NotFound(
             "reproduce-missing",
             f"{what} cannot be made again: {'; '.join(missing)}",
-            hint="restore what is missing from a backup: stead restore",
+            hint=hint,
         )
 
 
