@@ -30,8 +30,24 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 collect_ignore = [] if importlib.util.find_spec("torch") else ["pytorch"]
 """`make test-torch` runs them, in an environment that has it."""
+LONGEST = [
+    "acceptance/test_hosts.py",
+    "docs/test_examples.py",
+    "acceptance/test_explained.py",
+    "contract/images/test_containers.py",
+    "acceptance/test_life.py",
+    "contract/test_pipelines.py",
+    "contract/test_again.py",
+    "contract/serving/test_killed.py",
+]
+"""Files that take longest begin first: what begins last, one worker does while the others have nothing to do."""
 BLOBS = ["local", "s3"]
 DATABASES = ["sqlite", "postgres"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
 
 
 def new_store(root: Path, database: str = "") -> Store:
@@ -79,6 +95,20 @@ def store(tmp_path: Path) -> Iterator[Store]:
     made = new_store(tmp_path / "store")
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def share(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Store], Store]:
+    """Gives a store the environments that are made once for all that are given to it."""
+    folder = tmp_path_factory.mktemp("shared")
+
+    def linked(store: Store) -> Store:
+        for name in ("environments", "runtime"):
+            (folder / name).mkdir(exist_ok=True)
+            (store.root / name).symlink_to(folder / name)
+        return store
+
+    return linked
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pytest
 
 from stead import datasets, environments, jobs, models, pipelines, runs
-from stead.config import load_project, load_settings
+from stead.config import load_project
 from stead.errors import InvalidInput, NotFound
-from stead.processes.handlers import handlers
 from tests.conftest import new_store
 from tests.contract.test_again import other_kernel
+from tests.support.working import work
 from tests.unit.environments.local_package import make_package
 
 TOML = """[project]
@@ -115,7 +115,7 @@ class Planted:
         return msgspec.convert(done.result, pipelines.Rerun)
 
     def done(self, job: jobs.Job) -> jobs.Job:
-        done = jobs.work(self.store, handlers(load_settings()), owner="me", job_id=job.id)
+        done = work(self.store, job.id)
         assert done is not None and done.state == "succeeded", done
         return done
 

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stead import datasets, jobs, pipelines
-from stead.config import load_project, load_settings
-from stead.processes.handlers import handlers
+from stead import datasets, pipelines
+from stead.config import load_project
 from stead.store import Store
 from tests.conftest import new_store
+from tests.support.working import work
 
 MODELS = {
     "linear": "sklearn.linear_model.Ridge()",
@@ -49,7 +49,7 @@ def test_it_is_the_same_to_the_last_bit(trained: tuple[Store, Path], name: str) 
     store, root = trained
     spec = pipelines.pack(load_project(root), name, store.blobs.put)
     for asked in (lambda: pipelines.train(store, name, spec=spec), lambda: pipelines.reproduce(store, f"{name}@1")):
-        done = jobs.work(store, handlers(load_settings()), owner="me", job_id=asked().id)
+        done = work(store, asked().id)
         assert done is not None and done.state == "succeeded", done
     (found,) = pipelines.list_reproductions(store, name)
     # A forest that answers on two threads adds its trees up in whatever order they end.

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -15,13 +16,13 @@ import pytest
 import sqlalchemy as sa
 
 from stead import datasets, gates, jobs, ledger, models, pipelines, runs
-from stead.config import load_project, load_settings
+from stead.config import load_project
 from stead.errors import InvalidInput, NotFound
 from stead.jobs.tables import jobs as job_table
 from stead.pipelines.packing import local_files
-from stead.processes.handlers import handlers
 from stead.runtime.clock import now_ms
 from stead.store import Store
+from tests.support.working import work
 
 TOML = """[project]
 name = "tiny"
@@ -61,6 +62,16 @@ def train(X, y):
         stead.log({"seen": step}, step=step)
     return LinearRegression().fit(X, y)
 """
+
+
+@pytest.fixture
+def store(store: Store, share: Callable[[Store], Store]) -> Store:
+    return share(store)
+
+
+@pytest.fixture
+def any_store(any_store: Store, share: Callable[[Store], Store]) -> Store:
+    return share(any_store)
 
 
 @pytest.fixture
@@ -123,11 +134,11 @@ def test_rows_count_up_to_the_time_that_it_was_asked_for(project: Path, store: S
     jobs.cancel_job(store, first.id)
     again = jobs.retry_job(store, first.id)
     jobs.release_clock(store, "tiny", holder="replay")
-    assert jobs.work(store, handlers(load_settings()), owner="me", job_id=alone.id) is not None
+    assert work(store, alone.id) is not None
     assert datasets.get_version(store, "tiny").time_max == 99 * hour
     later = pipelines.ingest(store, "tiny", spec=spec, until=200 * hour)
-    assert jobs.work(store, handlers(load_settings()), owner="me", job_id=later.id) is not None
-    done = jobs.work(store, handlers(load_settings()), owner="me", job_id=again.id)
+    assert work(store, later.id) is not None
+    done = work(store, again.id)
     assert done is not None and done.state == "succeeded", done
     learned = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).info["trained_on"]
     assert learned["until"] == 100 * hour and datasets.get_version(store, "tiny").time_max == 199 * hour
@@ -141,9 +152,9 @@ def test_rows_of_the_future_wait(project: Path, store: Store) -> None:
     spec = pipelines.pack(load_project(project), "tiny", store.blobs.put)
     for until in (today, today + 200 * day):
         some = pipelines.ingest(store, "tiny", spec=spec, until=until, since=today - 100 * day)
-        assert jobs.work(store, handlers(load_settings()), owner="me", job_id=some.id) is not None
+        assert work(store, some.id) is not None
     pipelines.train(store, "tiny", spec=spec)
-    done = jobs.work(store, handlers(load_settings()), owner="me")
+    done = work(store)
     assert done is not None and done.state == "succeeded", done
     info = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).info
     assert info["trained_on"]["until"] == done.created_at
@@ -158,7 +169,7 @@ def test_rows_of_the_future_wait(project: Path, store: Store) -> None:
 def test_a_failing_step_is_told_in_its_own_words(project: Path, store: Store, code: str) -> None:
     (project / "tiny.py").write_text(CODE.replace("return raw[['x']]".replace("'", '"'), code))
     ask(store, project)
-    done = jobs.work(store, handlers(load_settings()), owner="me")
+    done = work(store)
     assert done is not None and done.state == "failed" and done.error is not None
     said = done.error["message"]
     assert said.startswith("features") and ("one row" in said or "row for each" in said or "KeyError: 'wind'" in said)
@@ -184,7 +195,7 @@ def test_killed_in_training_it_goes_on_and_doubles_nothing(project: Path, store:
     assert died.returncode == -signal.SIGKILL, died.stderr
     with store.db.write("jobs.beat") as tx:
         tx.execute(sa.update(job_table).where(job_table.c.id == job.id).values(lease_until=1))
-    done = jobs.work(store, handlers(load_settings()), owner="me")
+    done = work(store)
     assert done is not None and done.state == "succeeded", done
     log = "".join(text for _, _, text in jobs.job_log(store, job.id))
     assert "not run again" in log, "finished steps are taken from what they left"
@@ -213,7 +224,7 @@ def test_the_command_itself_heeds_env_allow_of_the_project(project: Path) -> Non
 def test_versions_are_compared_with_the_variables_of_their_training(project: Path, store: Store) -> None:
     (project / "tiny.py").write_text(CODE.replace('raw[["x"]]', 'raw[["x"]] + by()'))
     ask(store, project)
-    trained = jobs.work(store, handlers(load_settings()), owner="me")
+    trained = work(store)
     assert trained is not None and trained.state == "succeeded", trained
     logged = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model)
     assert logged.info["train_env"] == {"SHIFT": "2"}
@@ -221,7 +232,7 @@ def test_versions_are_compared_with_the_variables_of_their_training(project: Pat
         pipelines.compare(store, "tiny@1", "tiny")
     models.register(store, "tiny", logged.id, serving_env={"SHIFT": "3"})
     pipelines.compare(store, "tiny@1", "tiny@2")
-    done = jobs.work(store, handlers(load_settings()), owner="me")
+    done = work(store)
     assert done is not None and done.state == "succeeded", done and done.error
     assert done.result is not None and done.result["first_loss"] == pytest.approx(0, abs=1e-9)
 
@@ -230,7 +241,7 @@ def test_a_training_that_logs_nothing_is_watched(project: Path, store: Store) ->
     quiet = CODE.replace("import stead\n", "").replace('stead.log({"seen": step}, step=step)', "print('seen', step)")
     (project / "tiny.py").write_text(quiet)
     run_id = ask(store, project).id
-    trained = jobs.work(store, handlers(load_settings()), owner="me")
+    trained = work(store)
     assert trained is not None and trained.state == "succeeded", trained
     assert "seen 0\nseen 1\nseen 2\n" in runs.console(store, run_id).text
 
@@ -261,7 +272,7 @@ def test_the_window_is_chosen_on_the_last_28_days(project: Path, store: Store, c
     spec = pipelines.pack(load_project(project), "tiny", store.blobs.put)
     day = 86_400_000
     pipelines.train(store, "tiny", spec=spec, until=500 * day)
-    done = jobs.work(store, handlers(load_settings()), owner="me")
+    done = work(store)
     assert done is not None and done.state == "succeeded", done
     info = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).info
     assert info["window"]["chosen"] == chosen and set(info["window"]["losses"]) == {"all", "window"}
@@ -298,7 +309,7 @@ def test_the_twin_of_a_window_has_learned_from_as_many_days(project: Path, store
     (project / "tiny.py").write_text(ROWS)
     spec = pipelines.pack(load_project(project), "tiny", store.blobs.put)
     pipelines.train(store, "tiny", spec=spec, until=500 * 86_400_000)
-    done = jobs.work(store, handlers(load_settings()), owner="me")
+    done = work(store)
     assert done is not None and done.state == "succeeded", done
     info = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).info
     assert info["window"]["losses"] == {"all": 500 - 28 - 365, "window": 0}
@@ -311,7 +322,7 @@ def test_a_window_that_is_set_is_taken(project: Path, store: Store) -> None:
     (project / "stead.toml").write_text(TOML.replace('loss = "mae"', 'loss = "mae"\nwindow = "100d"'))
     spec = pipelines.pack(load_project(project), "tiny", store.blobs.put)
     pipelines.train(store, "tiny", spec=spec, until=500 * 86_400_000)
-    done = jobs.work(store, handlers(load_settings()), owner="me")
+    done = work(store)
     assert done is not None and done.state == "succeeded", done
     info = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).info
     assert info["trained_on"]["since"] == 400 * 86_400_000 and "window" not in info
@@ -323,7 +334,7 @@ def test_the_twin_of_a_set_window_has_learned_from_as_many_days(project: Path, s
     (project / "stead.toml").write_text(TOML.replace('loss = "mae"', 'loss = "mae"\nwindow = "40d"'))
     spec = pipelines.pack(load_project(project), "tiny", store.blobs.put)
     pipelines.train(store, "tiny", spec=spec, until=500 * 86_400_000)
-    done = jobs.work(store, handlers(load_settings()), owner="me")
+    done = work(store)
     assert done is not None and done.state == "succeeded", done
     info = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).info
     held = pq.read_table(store.blobs.path(info["judged_on"]["holdouts"])).to_pylist()
@@ -366,11 +377,11 @@ def test_a_backtest_learns_only_from_what_was_known(project: Path, store: Store)
     with pytest.raises(NotFound, match="tiny"):
         pipelines.backtest(store, "tiny", spec=spec, since=59 * day, until=100 * day)
     pipelines.ingest(store, "tiny", spec=spec, since=0, until=100 * day)
-    jobs.work(store, handlers(load_settings()), owner="me")
+    work(store)
     with pytest.raises(InvalidInput, match="more than 400"):
         pipelines.backtest(store, "tiny", spec=spec, since=59 * day, until=100 * day, every="60s")
     pipelines.backtest(store, "tiny", spec=spec, since=59 * day, until=100 * day, window="30d")
-    done = jobs.work(store, handlers(load_settings()), owner="me")
+    done = work(store)
     assert done is not None and done.state == "succeeded", done
     found = msgspec.convert(done.result, pipelines.Backtest)
     assert [(p.start // day, p.until // day, p.rows) for p in found.periods] == [(59, 90, 31), (90, 100, 10)]
@@ -411,7 +422,7 @@ def pd_time(hour: int) -> str:
 def bring(store: Store, root: Path, hours: int) -> jobs.Job:
     spec = pipelines.pack(load_project(root), "tiny", store.blobs.put)
     pipelines.ingest(store, "tiny", spec=spec, until=hours * 3_600_000, since=0)
-    done = jobs.work(store, handlers(load_settings()), owner="me")
+    done = work(store)
     assert done is not None
     return done
 
@@ -487,14 +498,14 @@ HOUR = 3_600_000
 def trained(store: Store, project: Path, code: str = CODE) -> models.Version:
     (project / "tiny.py").write_text(code)
     ask(store, project)
-    done = jobs.work(store, handlers(load_settings()), owner="me")
+    done = work(store)
     assert done is not None and done.state == "succeeded", done
     return models.list_versions(store, "tiny")[0]
 
 
 def made_again(store: Store, ref: str) -> jobs.Job:
     job = pipelines.reproduce(store, ref)
-    done = jobs.work(store, handlers(load_settings()), owner="me", job_id=job.id)
+    done = work(store, job.id)
     assert done is not None
     return done
 
@@ -550,6 +561,6 @@ def test_killed_while_it_is_made_again_there_is_one_verdict(project: Path, store
     assert died.returncode == -signal.SIGKILL, died.stderr
     with store.db.write("jobs.beat") as tx:
         tx.execute(sa.update(job_table).where(job_table.c.id == job.id).values(lease_until=1))
-    done = jobs.work(store, handlers(load_settings()), owner="me")
+    done = work(store)
     assert done is not None and done.state == "succeeded", done
     assert [each.verdict for each in pipelines.list_reproductions(store)] == ["identical"]

@@ -78,7 +78,7 @@ def runtime_path(store: Store) -> Path:
     hasher = blake3.blake3()
     for name, data in content.items():
         hasher.update(f"{name}\0{len(data)}\0".encode() + data)
-    target = store.root / "runtime" / hasher.hexdigest()[:16]
+    target = (store.root / "runtime").resolve() / hasher.hexdigest()[:16]
     if target.is_dir():
         return target
     building = target.parent / f".{target.name}-{new_id()[-12:]}"
@@ -118,7 +118,8 @@ def move(source: Path, target: Path, point: str) -> None:
 
 
 def _folder(store: Store, digest: str) -> Path:
-    return store.root / "environments" / digest[:16]
+    """The folder of environments may be a link: stores that share one share its processes, too."""
+    return (store.root / "environments").resolve() / digest[:16]
 
 
 def _interpreter(folder: Path) -> Path | None:

@@ -13,6 +13,7 @@ The project's file has these functions; all but `train` may be missing:
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -479,4 +480,6 @@ def _plain(series: Any) -> list[Any]:
 if __name__ == "__main__":
     if sys.argv[2:] == [FOLLOW]:
         os.environ["STEAD_ALIVE_FD"] = "0"
-    sys.exit(run(Path(sys.argv[1])))
+    code = run(Path(sys.argv[1]))
+    gc.freeze()  # as in `runtime.host`: what was loaded is not looked through once more
+    sys.exit(code)

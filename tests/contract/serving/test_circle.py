@@ -18,7 +18,6 @@ from stead.api.caller import Embedded
 from stead.api.undoing import undo
 from stead.config import Project, load_project, load_settings
 from stead.errors import Conflict, NotFound, Refused
-from stead.processes.handlers import handlers
 from stead.runtime.clock import to_ms
 from stead.sdk.replay import Totals, replay
 from stead.store import Store
@@ -27,6 +26,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from decided import check_decisions
 from gateway_process import Running, opened
+
+from tests.support.working import work
 
 TOML = """[project]
 name = "tiny"
@@ -120,7 +121,7 @@ class Circle:
             if self.now is not None:  # as a replay does: a holder that is silent loses the clock
                 jobs.hold_clock(self.store, "tiny", now=self.now, holder=HOLDER)
             moved = fleet.tick(self.store.acting("agent")).moved
-            while jobs.work(self.store, handlers(load_settings()), owner="agent") is not None:
+            while work(self.store, owner="agent") is not None:
                 moved += 1
             if not moved:
                 return

@@ -18,6 +18,7 @@ from stead import environments
 from stead.environments.bytecode import borrow
 from stead.errors import Failed, Unreachable
 from stead.store import Store
+from tests.conftest import new_store
 
 TAG = sys.implementation.cache_tag
 
@@ -49,12 +50,21 @@ def test_ensure_builds_what_is_locked(store: Store, tmp_path: Path) -> None:
     assert run.stdout == "42\n", run.stderr
     absent = subprocess.run([python, "-c", "import stead.store"], env=variables, capture_output=True, text=True)
     assert "No module named 'stead.store'" in absent.stderr
-    started = time.monotonic()
-    assert environments.ensure(store, digest) == python
-    assert time.monotonic() - started < 0.1
+    said.clear()
+    assert environments.ensure(store, digest, progress=said.append) == python and said == []
     assert environments.runtime_path(store) == environments.runtime_path(store)
     hidden = [path.name for path in (store.root / "environments").iterdir() if path.name.startswith(".")]
     assert hidden == []
+
+
+def test_stores_may_share_their_environments_by_a_link(store: Store, tmp_path: Path) -> None:
+    python = environments.ensure(store, environments.lock(store, ["colorama"]).digest)
+    other = new_store(tmp_path / "other")
+    (other.root / "environments").symlink_to(store.root / "environments")
+    said: list[str] = []
+    assert environments.ensure(other, environments.lock(other, ["colorama"]).digest, progress=said.append) == python
+    assert said == []
+    other.close()
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
