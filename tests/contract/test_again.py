@@ -244,7 +244,7 @@ def test_torch_is_seeded_when_only_train_imports_it(tmp_path: Path, made: tuple[
     drawn = []
     for number in (3, 4):
         (tmp_path / "stead.toml").write_text(
-            TOML.replace("seed = 3", f"seed = {number}").replace("tiny", "net").replace('"net.py"', '"tiny.py"')
+            QUICK.replace("seed = 3", f"seed = {number}").replace("tiny", "net").replace('"net.py"', '"tiny.py"')
         )
         spec = pipelines.pack(load_project(tmp_path), "net", store.blobs.put)
         job = pipelines.train(store, "net", spec=spec, since=0, until=200 * 3_600_000)
