@@ -12,6 +12,7 @@ from typing import get_args
 from urllib.parse import urlsplit
 
 import click
+import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 from asking import Site
@@ -696,6 +697,19 @@ def test_drift_shows_the_distributions_behind_a_cell(site: Site) -> None:
     assert data["cell"]["references"][0]["version"] == 1 and len(data["drift"]["days"]) == 46
     assert "nothing to compare yet" in site.page("/models/trips/drift").get_text()
     assert site.ask("/models/none/drift").status_code == 404
+
+
+def test_data_of_a_thousand_columns_has_a_light_page(own: Site) -> None:
+    for value in (0.0, 1.0):
+        columns = {f"c{number}": [value, 2.0, 3.0] for number in range(1000)} | {"last": [value * 5, 1.0, 2.0]}
+        datasets.add(own.store, "wide", pa.table(columns))
+    for path in ("/data/wide/2", "/data/wide/2/diff?with=1"):
+        answer = own.ask(path)
+        assert answer.status_code == 200 and len(gzip.compress(answer.content)) < 60 * KB
+        assert len(own.page(path).select("[aria-label=Columns] tbody tr")) == 100
+        assert (
+            "901 more" in answer.text and len(own.ask(f"{path}{'&' if '?' in path else '?'}format=json").text) > 100_000
+        )
 
 
 def test_a_dataset_tells_its_batches_in_quarantine(own: Site, world: World) -> None:

@@ -20,6 +20,8 @@ from stead.web.lineage import href
 
 ASIDE = 20
 """Batches in quarantine that the page lists."""
+COLUMNS = 100
+"""Columns that a page draws; JSON and the command line have all of them."""
 EXAMPLES = 10
 HEIGHT = 64
 
@@ -60,7 +62,9 @@ def one(request: Request) -> Response:
         data=version,
         version=version,
         versions=versions,
-        lines=[line(column.name, column.type, version.profile.get(column.name, {})) for column in version.schema],
+        lines=[
+            line(column.name, column.type, version.profile.get(column.name, {})) for column in version.schema[:COLUMNS]
+        ],
         source=source(version),
         verdict=verdict(version),
         used_by=used_by(store, version.ref),
@@ -98,7 +102,7 @@ def compared(request: Request) -> Response:
         data=found,
         found=found,
         versions=versions,
-        columns=[column_of(each) for each in found.by_change],
+        columns=[column_of(each) for each in found.by_change[:COLUMNS]],
         key=", ".join(key),
         verdict=changes(found),
     )
