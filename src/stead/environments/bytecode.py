@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -28,41 +28,77 @@ def borrow(site: Path, lenders: Iterable[Path]) -> int:
 
 
 def _borrow(site: str, lender: str, top: str) -> int:
-    """From one package of a lender. Paths are texts here: there are thousands."""
+    """From one package of a lender and those in it."""
     borrowed = 0
-    for folder, _, files in os.walk(f"{lender}/{top}"):
-        parent, _, last = folder[len(lender) + 1 :].rpartition("/")
-        if last != "__pycache__" or not os.path.isdir(f"{site}/{parent}"):
-            continue
-        cache = f"{site}/{parent}/__pycache__"
+    waiting = [top]
+    while waiting:
+        parent = waiting.pop()
         with suppress(OSError):
-            os.makedirs(cache, exist_ok=True)
-            there = set(os.listdir(cache))
-            for name in files:
-                if name.endswith(_SUFFIX) and name not in there:
-                    source = f"{parent}/{name[: -len(_SUFFIX)]}.py"
-                    with suppress(OSError):
-                        borrowed += _take(f"{folder}/{name}", f"{lender}/{source}", f"{site}/{source}", cache)
+            theirs, ours = _named(f"{lender}/{parent}"), _named(f"{site}/{parent}")
+            waiting += [
+                f"{parent}/{name}" for name in theirs.keys() & ours.keys() if ours[name].is_dir(follow_symlinks=False)
+            ]
+            if "__pycache__" in theirs:
+                borrowed += _lent(f"{lender}/{parent}/__pycache__", f"{site}/{parent}/__pycache__", theirs, ours)
     return borrowed
 
 
-def _take(compiled: str, lent: str, source: str, cache: str) -> bool:
-    theirs, ours = os.stat(lent), os.stat(source)
-    if theirs.st_size != ours.st_size:
-        return False
-    same_file = (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
-    if not same_file and Path(lent).read_bytes() != Path(source).read_bytes():
-        return False
-    with open(compiled, "rb") as file:
-        if file.read(16) != _HEAD + _stamp(theirs):
-            return False
-        rest = b"" if same_file else file.read()
-    target = f"{cache}/{os.path.basename(compiled)}"
-    if same_file:
-        os.link(compiled, target)
-    else:
-        Path(target).write_bytes(_HEAD + _stamp(ours) + rest)
-    return True
+Entries = dict[str, "os.DirEntry[str]"]
+
+
+def _named(folder: str) -> Entries:
+    """Packages and modules in a folder."""
+    with os.scandir(folder) as entries:
+        return {entry.name: entry for entry in entries if "." not in entry.name or entry.name.endswith(".py")}
+
+
+def _lent(lender: str, cache: str, theirs: Entries, ours: Entries) -> int:
+    """From one folder of compiled modules; `theirs` and `ours` lie beside it. There are thousands: names are looked up from their folder."""
+    borrowed = 0
+    with suppress(FileExistsError):
+        os.mkdir(cache)
+    there = set(os.listdir(cache))
+    with _opened(lender) as source_folder, _opened(cache) as target_folder:
+        one_device = os.fstat(source_folder).st_dev == os.fstat(target_folder).st_dev
+        for name in os.listdir(source_folder):
+            source = name.removesuffix(_SUFFIX) + ".py"
+            if name.endswith(_SUFFIX) and name not in there and source in theirs and source in ours:
+                with suppress(OSError):
+                    lent = one_device and theirs[source].inode() == ours[source].inode()
+                    content = _content(name, source_folder, theirs[source], None if lent else ours[source])
+                    if content is None:
+                        continue
+                    if lent:
+                        os.link(name, name, src_dir_fd=source_folder, dst_dir_fd=target_folder)
+                    else:
+                        Path(cache, name).write_bytes(content)
+                    borrowed += 1
+    return borrowed
+
+
+@contextmanager
+def _opened(folder: str) -> Iterator[int]:
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+def _content(name: str, folder: int, theirs: os.DirEntry[str], ours: os.DirEntry[str] | None) -> bytes | None:
+    """A compiled module for our source, where it is one of theirs as it stands and ours is the same; `ours` is None for one file."""
+    if ours is not None and Path(theirs.path).read_bytes() != Path(ours.path).read_bytes():
+        return None
+    number = os.open(name, os.O_RDONLY, dir_fd=folder)
+    try:
+        if os.read(number, 16) != _HEAD + _stamp(theirs.stat()):
+            return None
+        if ours is None:
+            return b""
+        with open(number, "rb", closefd=False) as file:
+            return _HEAD + _stamp(ours.stat()) + file.read()
+    finally:
+        os.close(number)
 
 
 def _stamp(stat: os.stat_result) -> bytes:

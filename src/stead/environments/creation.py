@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import blake3
@@ -52,15 +53,11 @@ def ensure(store: Store, digest: str, *, progress: Progress | None = None) -> Pa
         if ready := _interpreter(target):
             return ready
         say(f"creating environment {environment.digest[:12]} ({len(environment.packages)} packages)")
-        _clear(target)
-        building = target.parent / f".{target.name}-{new_id()[-12:]}"
-        try:
+        with _place(target.parent, environment.python) as building:
             _build(store, environment, building, progress)
             if target.exists():  # its base interpreter is gone
                 shutil.rmtree(target)
             move(building, target, "environments.ensure")
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
     made = _interpreter(target)
     if made is None:
         raise Failed("environment-failed", f"the environment {environment.digest[:12]} has no interpreter")
@@ -127,16 +124,28 @@ def _interpreter(folder: Path) -> Path | None:
     return path if path.exists() else None  # a link to an interpreter that is gone does not exist
 
 
-def _clear(target: Path) -> None:
-    """Remove what killed builds left behind: of `target`, whose lock is held, and of others that no process builds now."""
-    for left in target.parent.glob(".*-*"):
-        name = left.name[1:].rpartition("-")[0]
-        if name == target.name:
-            shutil.rmtree(left, ignore_errors=True)
-            continue
-        with _lock_file(target.parent / name) as file, suppress(BlockingIOError):
+@contextmanager
+def _place(folder: Path, python: str) -> Iterator[Path]:
+    """A folder to build in that is this process's own as long; what killed builds left in it and in others is removed.
+
+    Places are few and used again: uv starts an interpreter that lies where it has seen none, which takes a third of a build.
+    """
+    for left in folder.glob(".3.*"):
+        with _lock_file(folder / left.name[1:]) as file, suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left, ignore_errors=True)
+    for number in count():
+        with _lock_file(folder / f"{python}-{number}") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            building = folder / f".{python}-{number}"
+            try:
+                yield building
+            finally:
+                shutil.rmtree(building, ignore_errors=True)
+            return
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def test_kill_while_uv_works(store: Store) -> None:
     digest = environments.lock(store, ["colorama"]).digest
     process = ensure_elsewhere(store, digest)
     deadline = time.monotonic() + 30
-    while not list((store.root / "environments").glob(f".{digest[:16]}-*")):
+    while not list((store.root / "environments").glob(".3.*")):
         assert time.monotonic() < deadline
         assert process.poll() is None
     process.kill()
@@ -97,15 +97,28 @@ def test_the_next_build_removes_what_killed_ones_left(store: Store) -> None:
     process = ensure_elsewhere(store, left, STEAD_FAILPOINT="environments.ensure:before")
     process.communicate(timeout=60)
     folder = store.root / "environments"
-    assert list(folder.glob(f".{left[:16]}-*"))
-    held = folder / f".{'0' * 16}-building"
+    assert list(folder.glob(".3.*-0"))
+    held = folder / ".3.99-0"
     held.mkdir()
-    with open(folder / f"{'0' * 16}.lock", "w") as lock:
+    with open(folder / "3.99-0.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         environments.ensure(store, other)
         assert list(folder.glob(".*")) == [held], "its builder lives"
     python = environments.ensure(store, left)
     assert python.exists() and not list(folder.glob(".*"))
+
+
+def test_two_environments_are_built_at_once_each_in_a_place_of_its_own(store: Store) -> None:
+    first, second = (environments.lock(store, [name]).digest for name in ("colorama", "six"))
+    folder = store.root / "environments"
+    folder.mkdir(exist_ok=True)
+    python = environments.get(store, first).python
+    with open(folder / f"{python}-0.lock", "w") as lock:  # as one that builds there
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = ensure_elsewhere(store, second, STEAD_FAILPOINT="environments.ensure:before")
+        process.communicate(timeout=60)
+        assert [path.name for path in folder.glob(".*")] == [f".{python}-1"]
+    assert environments.ensure(store, first).exists() and not list(folder.glob(".*"))
 
 
 def test_two_at_once_share_one_build(store: Store) -> None:
@@ -123,7 +136,7 @@ def test_no_network_leaves_nothing(store: Store, request: pytest.FixtureRequest)
     with pytest.raises(Unreachable) as raised:
         environments.ensure(store, digest)
     assert raised.value.code == "index-unreachable"
-    assert [path.name for path in (store.root / "environments").iterdir()] == [f"{digest[:16]}.lock"]
+    assert {path.suffix for path in (store.root / "environments").iterdir()} == {".lock"}
 
 
 def test_another_platform_is_refused(store: Store) -> None:
