@@ -173,6 +173,7 @@ def python() -> str:
     """The calls of `import stead`."""
     import stead
     from stead.runtime.sdk import Run as InJob
+    from stead.sdk import data
     from stead.sdk.tracking import Run
 
     lines = [
@@ -189,6 +190,13 @@ def python() -> str:
     for name, method in inspect.getmembers(Run, inspect.isfunction):
         if not name.startswith("_"):
             lines += described(f"run.{name}", method, drop="self", level=3)
+    lines += [
+        "## Data versions\n",
+        "`from stead.sdk import data`. What is not here is called by name as any operation is:",
+        '`stead.api.connect().call("datasets.list_datasets")`, `datasets.list_versions`, `datasets.get_version`, `datasets.diff`.\n',
+    ]
+    for name in ("add", "dataset_files", "status", "verify", "gc"):
+        lines += described(f"data.{name}", getattr(data, name), level=3)
     return MADE + "\n".join(lines)
 
 

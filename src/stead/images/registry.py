@@ -161,6 +161,7 @@ class Registry:
         import httpx
 
         self._place = place
+        self._pushes = "push" in actions
         self._also = also
         """A repository that blobs may be taken over from."""
         self._scopes = [f"repository:{place.name}:{actions}", *([f"repository:{also}:pull"] if also else [])]
@@ -308,7 +309,9 @@ class Registry:
         raise Unreachable(
             "registry-unreachable",
             f"the registry {self._place.host} does not answer as it should: {said}",
-            hint="nothing half is visible there: try again; what was sent stays",
+            hint="nothing half is visible there: try again; what was sent stays"
+            if self._pushes
+            else "try again; what was read stays. A base in a folder is named by its path: --base ./FOLDER",
         )
 
     def authorised(self, challenge: str) -> None:

@@ -127,11 +127,12 @@ def test_a_registry_that_stays_broken_is_told_and_shows_nothing_half(
     trouble.plan += [("PATCH", *how)] * 50
     with pytest.raises(Unreachable) as raised:
         images.push(image, f"{trouble.address}/{name}:1")
-    assert raised.value.code == "registry-unreachable"
+    assert raised.value.code == "registry-unreachable" and "what was sent stays" in raised.value.hint
     assert httpx.get(f"http://{hub}/v2/{name}/manifests/1", headers={"Accept": MANIFEST}).status_code == 404
     trouble.plan[:] = [("GET", *how)] * 50
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable) as raised:
         protocol.pull(Layout(tmp_path / "pool"), f"{trouble.address}/team/demand@{image.digest}", AMD64)
+    assert "what was read stays" in raised.value.hint and "./FOLDER" in raised.value.hint
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
