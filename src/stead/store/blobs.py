@@ -100,13 +100,29 @@ class Blobs:
 
         With `again` it is written whether it is there or not: what is there may be damaged.
         """
-        digest = digest_of(data)
+        return self._put(digest_of(data), lambda key: obstore.put(self._remote, key, data), again)
+
+    def put_pieces(self, pieces: Sequence[bytes | memoryview]) -> str:
+        """Store bytes that lie in several places of memory; where they become a file they are not brought together before."""
+        hasher = blake3.blake3()
+        for piece in pieces:
+            hasher.update(piece)
+
+        def write(key: str) -> None:
+            if self.local is None:
+                obstore.put(self._remote, key, b"".join(pieces))
+            else:
+                obstore.put(self._remote, key, iter(pieces), use_multipart=False)
+
+        return self._put(hasher.hexdigest(), write)
+
+    def _put(self, digest: str, write: Callable[[str], Any], again: bool = False) -> str:
         key = _key(digest)
         if not again and self._has(key, renew=True):
             return digest
         failpoint("blobs.put:before")
         try:
-            obstore.put(self._remote, key, data)
+            write(key)
         except Exception as error:
             raise _translated(error, f"store {digest[:12]}") from error
         failpoint("blobs.put:after")

@@ -6,35 +6,30 @@ bytes would be cut elsewhere and stored again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 LEAST, USUAL, MOST = 16 << 10, 64 << 10, 256 << 10
-WINDOW = 32 << 20
-"""So much is held at once."""
 
 
-def cut(pieces: Iterable[bytes]) -> Iterator[memoryview]:
-    """The chunks of bytes that come in pieces of any size; where they are cut depends on the bytes alone.
+def cut(data: bytes | memoryview, *, end: bool = True) -> Iterator[memoryview]:
+    """The chunks of bytes as views of them; where they are cut depends on the bytes alone.
 
-    A chunk is a view of all that was read with it: keep a copy.
+    Where the bytes are not the `end` of what is cut, the last chunk is left out: put before what comes next, it may go on there.
 
     >>> data = bytes(range(256)) * 4000
-    >>> chunks = [bytes(chunk) for chunk in cut([data])]
-    >>> b"".join(chunks) == data, chunks == [bytes(chunk) for chunk in cut([data[:70_000], data[70_000:]])]
+    >>> some = list(cut(data[:700_000], end=False))
+    >>> done = sum(map(len, some))
+    >>> [*some, *cut(data[done:])] == list(cut(data)), b"".join(cut(data)) == data
     (True, True)
     """
     from pyfastcdc import FastCDC
 
     cutter: Any = FastCDC(USUAL, min_size=LEAST, max_size=MOST, seed=0)
-    held = b""
-    for piece in pieces:
-        held = held + piece if held else piece
-        if len(held) < WINDOW:
-            continue
-        *whole, last = cutter.cut_buf(held)
-        for chunk in whole:
-            yield chunk.data
-        held = held[last.offset :]  # it may go on in what comes next
-    for chunk in cutter.cut_buf(held) if held else ():
-        yield chunk.data
+    last: memoryview | None = None
+    for chunk in cutter.cut_buf(data):
+        if last is not None:
+            yield last
+        last = chunk.data
+    if last is not None and end:
+        yield last

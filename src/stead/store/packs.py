@@ -12,16 +12,17 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 import blake3
 import sqlalchemy as sa
 
 from stead.errors import Failed, InvalidInput, NotFound
 from stead.runtime.clock import now_ms
-from stead.store.chunks import WINDOW, cut
+from stead.store.chunks import cut
 from stead.store.database import Database
 from stead.store.tables import chunks, files, packs
 
@@ -31,12 +32,18 @@ if TYPE_CHECKING:
     from stead.store.blobs import Blobs, Thing
 
 WHOLE = 8 << 20
+WINDOW = 16 << 20
+"""So much is read before it is asked which of it is there."""
 PACK = 64 << 20
 AT_ONCE = 500
 FRESH_MS = 12 * 3_600_000
 _LEVEL = 1
 _SAMPLE = 8 << 10
-"""A chunk of which so much from its middle does not compress is stored as it is."""
+"""A chunk of which so much from its middle does not compress is stored as it is,"""
+_ALIKE = 7
+"""and so are as many after it of the same file, or small files that are called alike."""
+_WORTH = 7 / 8
+"""What takes no less than this when it is compressed does not compress: the rule of ZFS, for reading it costs time as well."""
 _RECIPE, _PACK = b"stead recipe 1\n", b"stead pack 1\n"
 """What recipes and packs begin with, so that none has the name of a file that is kept."""
 _ENTRY = struct.Struct("<32sI")
@@ -255,7 +262,7 @@ class Pack:
 
     def put(self, blobs: Blobs) -> bytes:
         """Store it as a blob."""
-        return bytes.fromhex(blobs.put(b"".join(self.pieces)))
+        return bytes.fromhex(blobs.put_pieces(self.pieces))
 
 
 def insert_pack(tx: sa.Connection, db: Database, digest: bytes, size: int) -> int:
@@ -271,80 +278,156 @@ class _File:
     place: int
     digest: bytes
     size: int
-    parts: list[tuple[bytes, int]] | None
-    """None where it is one chunk."""
-    behind: int
+    parts: list[tuple[bytes, int]]
+    """Empty where it is one chunk."""
+    behind: int = -1
     """The last pack that may have some of it."""
 
 
+class _Piece(NamedTuple):
+    """The bytes of a chunk before it is packed."""
+
+    data: bytes | memoryview
+    like: int | str
+    """The file that it is of, by place, or how the name of a small file ends."""
+
+
+class _Writing(NamedTuple):
+    """A pack that is being written."""
+
+    number: int
+    written: Future[set[bytes]]
+    windows: list[bytearray]
+    """What it is written from."""
+
+
 class _Keeping:
-    """One call of `keep`. Reading, cutting and hashing happen here, compressing and writing in two threads beside."""
+    """One call of `keep`. Reading, cutting and hashing happen here, compressing and writing in two threads beside.
+
+    Files are read into windows and written into packs from there: what is new is not copied in between, and a few windows, each
+    used again when its pack is written, serve for all.
+    """
 
     def __init__(self, owner: Packs, workers: ThreadPoolExecutor, progress: Callable[[int], None]) -> None:
         self.owner = owner
         self.progress = progress
         self.seen = 0
         self.workers = workers
-        self.filling: dict[bytes, bytes] = {}
+        self.filling: dict[bytes, _Piece] = {}
         """Chunks of the next pack."""
         self.filled = 0
-        self.looked_at: list[tuple[bytes, bytes]] = []
+        self.looked_at: list[tuple[bytes, _Piece]] = []
         """Chunks of which it is not known yet whether they are there."""
         self.looked_size = 0
         self.under_way: set[bytes] = set()
-        self.writing: list[tuple[int, Future[set[bytes]]]] = []
+        self.writing: list[_Writing] = []
         self.files: list[_File] = []
         self.number = 0
         """Of the pack that is being filled."""
+        self.window = bytearray()
+        self.taken = 0
+        """Bytes of the window that chunks are made of which were not looked at yet."""
+        self.full: list[bytearray] = []
+        """Windows that the next pack has something of."""
+        self.free: list[bytearray] = []
 
     def run(self, things: Sequence[Thing]) -> Iterator[Kept]:
         for place, thing in enumerate(things):
-            for chunk in self._file(place, thing):
-                self._offer(*chunk)
-                if self.looked_size >= WINDOW or len(self.looked_at) >= 4 * AT_ONCE:
-                    self._look()
-                if self.filled >= PACK:
-                    yield from self._send(2)
-        self._look()
+            if isinstance(thing, bytes):
+                yield from self._bytes(place, thing)
+            else:
+                with _opened(thing) as source:
+                    if source.size >= WHOLE or not self._small(place, source):
+                        yield from self._large(place, source)
+            if len(self.looked_at) >= 4 * AT_ONCE:
+                yield from self._look()
+        yield from self._look()
         yield from self._send(0)
 
-    def _file(self, place: int, thing: Thing) -> Iterator[tuple[bytes, bytes]]:
-        """The chunks of one thing with their digests; at their end it waits for its packs."""
-        pieces = _pieces(thing)
-        first = next(pieces, b"")
-        if len(first) < WHOLE:
-            digest = blake3.blake3(first).digest()
-            self.files.append(_File(place, digest, len(first), None, -1))
-            yield digest, first
-            return
-        hasher: Any = blake3.blake3(max_threads=2)
+    def _bytes(self, place: int, data: bytes) -> Iterator[Kept]:
+        digest = blake3.blake3(data).digest()
         parts: list[tuple[bytes, int]] = []
+        if len(data) < WHOLE:
+            self._offer(digest, data, "")
+        else:
+            for chunk in cut(data):
+                parts.append(self._part(place, chunk))
+                if self.looked_size >= WINDOW:
+                    yield from self._look()
+        self.files.append(_File(place, digest, len(data), parts))
 
-        def heard() -> Iterator[bytes]:
-            piece: bytes | None = first
-            while piece is not None:
-                hasher.update(piece)
-                yield piece
-                piece = next(pieces, None)
+    def _small(self, place: int, source: _Source) -> bool:
+        """Take a file as one chunk; not where it has grown."""
+        if WINDOW - self.taken <= source.size:
+            self._sort()
+        room = self._window()[self.taken : self.taken + source.size + 1]
+        came = source.read(room, 0)
+        if came > source.size:
+            return False
+        self.taken += came
+        digest = blake3.blake3(room[:came]).digest()
+        self._offer(digest, room[:came], source.like)
+        self.files.append(_File(place, digest, came, []))
+        return True
 
-        for view in cut(heard()):
-            digest = blake3.blake3(view).digest()
-            parts.append((digest, len(view)))
-            yield digest, view  # type: ignore[misc]  # copied where it is new
-        self.files.append(_File(place, hasher.digest(), sum(size for _, size in parts), parts, -1))
+    def _large(self, place: int, source: _Source) -> Iterator[Kept]:
+        """Take a file in chunks; at their end it waits for its packs."""
+        hasher = blake3.blake3()
+        parts: list[tuple[bytes, int]] = []
+        size, tail, end = 0, b"", False
+        """Bytes read, and what of them may go on in what comes next."""
+        yield from self._look()
+        while not end:
+            window = self._window()
+            window[: len(tail)] = tail
+            came = source.read(window[len(tail) :], size)
+            hasher.update(window[len(tail) : len(tail) + came])
+            self.taken, size, end = len(tail) + came, size + came, len(tail) + came < WINDOW
+            done = 0
+            for chunk in cut(window[: self.taken], end=end):
+                parts.append(self._part(place, chunk))
+                done += len(chunk)
+            tail = bytes(window[done : self.taken])
+            yield from self._look()
+        if not size:
+            self._offer(hasher.digest(), b"", place)
+        self.files.append(_File(place, hasher.digest(), size, parts))
 
-    def _offer(self, digest: bytes, data: bytes) -> None:
-        self.looked_at.append((digest, data))
+    def _window(self) -> memoryview:
+        if not self.window:
+            self.window = self.free.pop() if self.free else bytearray(WINDOW)
+        return memoryview(self.window)
+
+    def _part(self, place: int, chunk: memoryview) -> tuple[bytes, int]:
+        digest = blake3.blake3(chunk).digest()
+        self._offer(digest, chunk, place)
+        return digest, len(chunk)
+
+    def _offer(self, digest: bytes, data: bytes | memoryview, like: int | str) -> None:
+        self.looked_at.append((digest, _Piece(data, like)))
         self.looked_size += len(data)
 
-    def _look(self) -> None:
-        """Sort what came into what is there and what has to be packed."""
+    def _look(self) -> Iterator[Kept]:
+        """Sort what came, and send a pack off where that fills one."""
+        self._sort()
+        if self.filled >= PACK:
+            yield from self._send(2)
+
+    def _sort(self) -> None:
+        """Sort what came into what is there and what has to be packed. Then the window is free, or goes with the pack."""
         asked = list(dict.fromkeys(d for d, _ in self.looked_at if d not in self.filling and d not in self.under_way))
         known = self.owner.known(asked) if asked else set()
-        for digest, data in self.looked_at:
-            if digest not in known and digest not in self.filling and digest not in self.under_way:
-                self.filling[digest] = bytes(data)
-                self.filled += len(data)
+        new = {digest: piece for digest, piece in self.looked_at if digest not in known}
+        new = {d: piece for d, piece in new.items() if d not in self.filling and d not in self.under_way}
+        size = sum(len(piece.data) for piece in new.values())
+        if size < self.looked_size / 2:  # a window would be held for little
+            new = {digest: _Piece(bytes(piece.data), piece.like) for digest, piece in new.items()}
+        elif self.taken:
+            self.full.append(self.window)
+            self.window = bytearray()
+        self.filling |= new
+        self.filled += size
+        self.taken = 0
         self.seen += self.looked_size
         self.progress(self.seen)
         self.looked_at, self.looked_size = [], 0
@@ -356,13 +439,15 @@ class _Keeping:
         """Give what is filled to the writers, and wait until at most so many packs are being written."""
         if self.filling:
             self.under_way |= self.filling.keys()
-            self.writing.append((self.number, self.workers.submit(_written, self.owner, self.filling)))
-            self.filling, self.filled = {}, 0
+            written = self.workers.submit(_written, self.owner, self.filling)
+            self.writing.append(_Writing(self.number, written, self.full))
+            self.filling, self.filled, self.full = {}, 0, []
             self.number += 1
-        while self.writing and (len(self.writing) > most or self.writing[0][1].done()):
-            number, future = self.writing.pop(0)
-            self.under_way -= future.result()
-            yield from self._commit(number)
+        while self.writing and (len(self.writing) > most or self.writing[0].written.done()):
+            pack = self.writing.pop(0)
+            self.under_way -= pack.written.result()
+            self.free += pack.windows
+            yield from self._commit(pack.number)
         if most == 0:
             yield from self._commit(self.number)
 
@@ -371,7 +456,7 @@ class _Keeping:
         ready = [file for file in self.files if 0 <= file.behind <= number]
         whole = {}
         for file in ready:
-            if file.parts is not None:
+            if file.parts:
                 recipe = bytes.fromhex(self.owner.blobs.put(packed_recipe(file.parts)))
                 whole[file.digest] = {"digest": file.digest, "recipe": recipe, "bytes": file.size, "at": now_ms()}
         if whole:
@@ -381,18 +466,12 @@ class _Keeping:
         yield from (Kept(file.place, file.digest.hex(), file.size) for file in ready)
 
 
-def _written(owner: Packs, filling: dict[bytes, bytes]) -> set[bytes]:
+def _written(owner: Packs, filling: dict[bytes, _Piece]) -> set[bytes]:
     """Store a pack of chunks, and let others know of them."""
-    import pyarrow as pa
-
-    codec: Any = pa.Codec("zstd", _LEVEL)
     pack = Pack()
-    for digest, data in filling.items():
-        stored, middle = data, data[len(data) // 2 :][:_SAMPLE]
-        if len(codec.compress(middle, asbytes=True)) < 0.97 * len(middle):
-            smaller = codec.compress(data, asbytes=True)
-            stored = smaller if len(smaller) < len(data) else data
-        pack.add(digest, stored, len(data))
+    packer = _Packer()
+    for digest, piece in filling.items():
+        pack.add(digest, packer.packed(piece), len(piece.data))
     name, now = pack.put(owner.blobs), now_ms()
     with owner.db.write("packs.keep") as tx:
         mine = insert_pack(tx, owner.db, name, pack.size)
@@ -404,24 +483,77 @@ def _written(owner: Packs, filling: dict[bytes, bytes]) -> set[bytes]:
     return set(filling)
 
 
-def _pieces(thing: Thing) -> Iterator[bytes]:
+class _Packer:
+    """Compresses what is worth it, by a sample; after one that is not, the next ones like it are not looked at."""
+
+    def __init__(self) -> None:
+        import pyarrow as pa
+
+        self._codec: Any = pa.Codec("zstd", _LEVEL)
+        self._passed: dict[int | str, int] = {}
+
+    def packed(self, piece: _Piece) -> bytes | memoryview:
+        data = piece.data
+        if left := self._passed.get(piece.like):
+            self._passed[piece.like] = left - 1
+            return data
+        if self._smaller(data[len(data) // 2 :][:_SAMPLE]) is None:
+            self._passed[piece.like] = _ALIKE
+            return data
+        return self._smaller(data) or data
+
+    def _smaller(self, data: bytes | memoryview) -> bytes | None:
+        made: bytes = self._codec.compress(data, asbytes=True)
+        return made if len(made) < _WORTH * len(data) else None
+
+
+class _Source(NamedTuple):
+    """A file that is open."""
+
+    number: int
+    size: int
+    """When it was opened."""
+    name: str
+
+    @property
+    def like(self) -> str:
+        return os.path.splitext(self.name)[1]
+
+    def read(self, room: memoryview, offset: int) -> int:
+        """Read from an offset on until there is no more room, or nothing more comes; how many bytes came.
+
+        Raises InvalidInput (`file-unreadable`).
+        """
+        came = 0
+        while came < len(room) and (not came or offset + came != self.size):
+            try:
+                more = os.preadv(self.number, [room[came:]], offset + came)
+            except OSError as error:
+                raise _unreadable(self.name, error) from None
+            if not more:
+                break
+            came += more
+        return came
+
+
+@contextmanager
+def _opened(thing: Path | BinaryIO) -> Iterator[_Source]:
     """Raises InvalidInput (`file-unreadable`)."""
-    if isinstance(thing, bytes):
-        yield thing
-        return
     if not isinstance(thing, Path):  # others may be reading it, too
-        offset = 0
-        while piece := os.pread(thing.fileno(), WINDOW, offset):
-            offset += len(piece)
-            yield piece
+        yield _Source(thing.fileno(), os.fstat(thing.fileno()).st_size, "")
         return
     try:
-        with open(thing, "rb") as file:
-            most = min(WINDOW, os.fstat(file.fileno()).st_size + 1)  # as much as is asked for is set aside
-            while piece := file.read(most):
-                yield piece
+        number = os.open(thing, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise InvalidInput("file-unreadable", f"{thing} cannot be read: {error.strerror}") from None
+        raise _unreadable(str(thing), error) from None
+    try:
+        yield _Source(number, os.fstat(number).st_size, str(thing))
+    finally:
+        os.close(number)
+
+
+def _unreadable(name: str, error: OSError) -> InvalidInput:
+    return InvalidInput("file-unreadable", f"{name} cannot be read: {error.strerror}")
 
 
 def first_run(wanted: Sequence[Chunk], first: int, end: int, most: int = WHOLE) -> Sequence[Chunk]:
