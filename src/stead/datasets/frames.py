@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LARGE = 8 << 20
 """A table of so many bytes is written cut by content."""
 MOST_HELD = 2 << 30
+_VALUE = 32
+"""Bytes that a value of a column may well take in memory, though a dictionary made it short in the file."""
 ROW_GROUP, LARGE_GROUP, GROUP_BYTES = 262_144, 1 << 20, 256 << 20
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _BLOCK = 16 << 20
@@ -37,6 +39,7 @@ def streamed() -> int:
 
 
 Pieces = Callable[[], Iterator["pa.Table"]]
+Columns = Callable[[], Iterator[tuple[str, "pa.ChunkedArray[Any]"]]]
 Thing = bytes | Path | BinaryIO
 """Where the bytes of a part are before they are stored."""
 
@@ -53,6 +56,8 @@ class Frame:
     """Parquet that has just this schema; None where it has to be written."""
     large: bool = False
     """Whether it comes in many pieces."""
+    columns: Columns | None = None
+    """Its columns one after the other, where each of them fits into memory: then nothing is read twice for a profile."""
 
     def fitted(self, wanted: pa.Schema, whose: str) -> Frame:
         """The same table with the wanted columns. Raises InvalidInput (`schema-column`, `schema-type`)."""
@@ -63,7 +68,11 @@ class Frame:
                 yield schemas.fitted(piece, wanted, self.path, whose)
 
         same = schema.equals(self.schema)
-        return replace(self, schema=schema) if same else replace(self, schema=schema, pieces=pieces, thing=None)
+        return (
+            replace(self, schema=schema)
+            if same
+            else replace(self, schema=schema, pieces=pieces, thing=None, columns=None)
+        )
 
 
 class Scratch:
@@ -138,7 +147,15 @@ def _of_table(path: str, table: pa.Table) -> Frame:
         if not many:
             yield table
 
-    return Frame(path, table.schema, pieces, table.num_rows, None, many)
+    return Frame(
+        path,
+        table.schema,
+        pieces,
+        table.num_rows,
+        None,
+        many,
+        lambda: zip(table.column_names, table.columns, strict=True),
+    )
 
 
 def _of_parquet(path: str, file: Path | BinaryIO, large: bool) -> Frame:
@@ -162,7 +179,24 @@ def _of_parquet(path: str, file: Path | BinaryIO, large: bool) -> Frame:
             for batch in pq.ParquetFile(source).iter_batches(batch_size=PIECE):
                 yield plain(pa.Table.from_batches([batch]))
 
-    return Frame(path, schema, pieces, rows, thing, large or rows > 2 * PIECE)
+    def columns() -> Iterator[tuple[str, pa.ChunkedArray[Any]]]:
+        with _readable(path):
+            reader = pq.ParquetFile(source)
+            for name in schema.names:
+                yield name, plain(reader.read([name], use_threads=False).select([name]))[name]
+
+    many = large or rows > 2 * PIECE
+    return Frame(path, schema, pieces, rows, thing, many, columns if many and _narrow(reader.metadata) else None)
+
+
+def _narrow(metadata: Any) -> bool:
+    """Whether each column of a Parquet file fits into memory, whatever its values are."""
+    sizes = [0] * metadata.num_columns
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for column in range(group.num_columns):
+            sizes[column] += group.column(column).total_uncompressed_size
+    return max(int(metadata.num_rows) * _VALUE, *sizes) < streamed()
 
 
 def _of_arrow(path: str, file: Path) -> Frame:
@@ -345,7 +379,7 @@ def profiled(pieces: Pieces, rows: int) -> dict[str, Profile]:
 
 
 class Ends:
-    """Least and greatest time of a column, milliseconds, as its pieces pass by. Raises InvalidInput (`time-null`, `time-unreadable`)."""
+    """Least and greatest time of a column, milliseconds, as its pieces or columns pass by. Raises InvalidInput (`time-null`, `time-unreadable`)."""
 
     def __init__(self, frame: Frame, column: str | None) -> None:
         self.frame = frame
@@ -355,12 +389,26 @@ class Ends:
 
     def pieces(self) -> Iterator[pa.Table]:
         """The pieces of the frame."""
+        for piece in self.frame.pieces():
+            if self.column is not None:
+                self._see(piece[self.column], self.column)
+            yield piece
+
+    def columns(self) -> Iterator[tuple[str, pa.ChunkedArray[Any]]] | None:
+        """The columns of the frame, where they are to be had one after the other."""
+        return None if self.frame.columns is None else self._seen(self.frame.columns())
+
+    def _seen(self, columns: Iterator[tuple[str, pa.ChunkedArray[Any]]]) -> Iterator[tuple[str, pa.ChunkedArray[Any]]]:
+        for name, column in columns:
+            if name == self.column:
+                self._see(column, name)
+            yield name, column
+
+    def _see(self, times: pa.ChunkedArray[Any], name: str) -> None:
         import pyarrow.compute as pc
 
-        for piece in self.frame.pieces():
-            if self.column is not None and piece.num_rows:
-                ends: Any = pc.min_max(sources.times_ms(piece[self.column], self.column, self.frame.path))
-                low, high = ends["min"].as_py(), ends["max"].as_py()
-                self.low = low if self.low is None else min(self.low, low)
-                self.high = high if self.high is None else max(self.high, high)
-            yield piece
+        if len(times):
+            ends: Any = pc.min_max(sources.times_ms(times, name, self.frame.path))
+            low, high = ends["min"].as_py(), ends["max"].as_py()
+            self.low = low if self.low is None else min(self.low, low)
+            self.high = high if self.high is None else max(self.high, high)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -342,14 +342,21 @@ def _prepared_tables(
             ]
             at_once = any(frame.large for frame in frames)
             storing = beside.submit(stored, store, drafts, things, adding) if at_once else None
-            figures = _figures(lambda: chain.from_iterable(end.pieces() for end in ends), rows, upon)
+            figures = _figures(ends, rows, upon)
             parts = storing.result() if storing is not None else stored(store, drafts, things, adding)
         parts = [replace(part, time_min=end.low, time_max=end.high) for part, end in zip(parts, ends, strict=True)]
         return _News(parts, figures, frames[0].schema, time_column)
 
 
-def _figures(pieces: Callable[[], Iterator[pa.Table]], rows: int, upon: DatasetVersion | None) -> dict[str, Any] | None:
+def _figures(ends: Sequence[Ends], rows: int, upon: DatasetVersion | None) -> dict[str, Any] | None:
     """The profile of new rows and those of the version that they are added to; None where it has to be made of all rows anew."""
+
+    def pieces() -> Iterator[pa.Table]:
+        return chain.from_iterable(end.pieces() for end in ends)
+
+    columns = ends[0].columns() if upon is None and len(ends) == 1 else None
+    if columns is not None:
+        return {name: profile.profile_of_column(column) for name, column in columns}
     if upon is None:
         return profiled(pieces, rows)
     if profile.worn(upon.profile, (upon.rows or 0) + rows):

@@ -14,7 +14,7 @@ Statistician 37). Edges and levels stay those of the first part until a version 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ PIECE = 1 << 18
 """Rows are looked at so many at a time."""
 _LONGEST = 200
 _CELLS = 1 << 12
+_BLOCK = 1 << 15
+"""Numbers are looked at so many at a time: what is made of them meanwhile stays near the processor."""
 
 Profile = dict[str, Any]
 
@@ -42,7 +44,7 @@ def profile_of(table: pa.Table, base: Mapping[str, Profile] | None = None) -> di
     >>> made["x"]["mean"], made["x"]["null"], made["who"]["top"]
     (1.5, 1, [['ann', 2], ['bob', 1]])
     """
-    return {name: _column(table[name], (base or {}).get(name)) for name in table.column_names}
+    return {name: profile_of_column(table[name], (base or {}).get(name)) for name in table.column_names}
 
 
 def profile_pieces(
@@ -123,14 +125,15 @@ def worn(profile: Mapping[str, Profile], rows: int) -> bool:
     return any(rows >= RENEW * max(1, column.get("edges_rows", rows)) for column in profile.values())
 
 
-def _column(column: pa.ChunkedArray[Any], base: Profile | None) -> Profile:
+def profile_of_column(column: pa.ChunkedArray[Any], base: Profile | None = None) -> Profile:
+    """Profile one column; with `base` in that profile's edges or levels."""
     import pyarrow as pa
 
     kind = column.type
     made: Profile = {"n": len(column), "null": column.null_count}
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        values = column.cast(pa.float64(), safe=False).drop_null().to_numpy()
-        return _numbers(made, values, base)
+        chunks: Any = (chunk.cast(pa.float64(), safe=False).drop_null().to_numpy() for chunk in column.chunks)
+        return _numbers(made, chunks, base)
     if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return _levels(made, column.cast(pa.string()), base)
     if pa.types.is_temporal(kind) and not (pa.types.is_duration(kind) or pa.types.is_time(kind)):
@@ -138,35 +141,47 @@ def _column(column: pa.ChunkedArray[Any], base: Profile | None) -> Profile:
     return made
 
 
-def _numbers(made: Profile, values: np.ndarray[Any, Any], base: Profile | None) -> Profile:
+def _numbers(made: Profile, chunks: Iterable[np.ndarray[Any, Any]], base: Profile | None) -> Profile:
     import numpy as np
 
-    whole = np.isfinite(values)
-    finite = values
-    if not whole.all():
-        present = values[~np.isnan(values)]
-        finite = values[whole]
-        made["null"] += len(values) - len(present)
-        if len(present) > len(finite):
-            made["infinite"] = len(present) - len(finite)
-    if len(finite) == 0:
+    blocks: list[np.ndarray[Any, Any]] = []
+    low, high, mean, square, number = math.inf, -math.inf, 0.0, 0.0, 0
+    """`square`: the sum of squared distances from the mean."""
+    for block in (chunk[first : first + _BLOCK] for chunk in chunks for first in range(0, len(chunk), _BLOCK)):
+        least, most = float(block.min()), float(block.max())
+        finite = block
+        if not (math.isfinite(least) and math.isfinite(most)):
+            present = block[~np.isnan(block)]
+            finite = present[np.isfinite(present)]
+            made["null"] += len(block) - len(present)
+            if len(present) > len(finite):
+                made["infinite"] = made.get("infinite", 0) + len(present) - len(finite)
+            if not len(finite):
+                continue
+            least, most = float(finite.min()), float(finite.max())
+        blocks.append(finite)
+        low, high, number = min(low, least), max(high, most), number + len(finite)
+        middle = float(finite.mean())
+        gap = middle - mean
+        mean += gap * len(finite) / number
+        apart = finite - middle
+        square += float(np.square(apart, out=apart).sum()) + gap**2 * len(finite) * (number - len(finite)) / number
+    if not blocks:
         return made
     known = (base or {}).get("histogram")
     if known:
         edges, made["edges_rows"] = np.array(known["edges"]), (base or {})["edges_rows"]
     else:
-        sample = finite[:: max(1, len(finite) // SAMPLE)]
-        edges, made["edges_rows"] = _edges(sample), made["n"]
-    counts = _counted(finite, edges[1:-1])
-    beyond = [int((finite < edges[0]).sum()), int((finite > edges[-1]).sum())]
-    if any(beyond):
-        made["beyond"] = beyond
+        edges, made["edges_rows"] = _edges(_spread(blocks)), made["n"]
+    if low < edges[0] or high > edges[-1]:
+        ends = [((block < edges[0]).sum(), (block > edges[-1]).sum()) for block in blocks]
+        made["beyond"] = [int(sum(beyond)) for beyond in zip(*ends, strict=True)]
     return made | {
-        "min": float(finite.min()),
-        "max": float(finite.max()),
-        "mean": float(finite.mean()),
-        "sd": float(finite.std()),
-        "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+        "min": low,
+        "max": high,
+        "mean": mean,
+        "sd": math.sqrt(square / number),
+        "histogram": {"edges": edges.tolist(), "counts": _counted(blocks, edges[1:-1]).tolist()},
     }
 
 
@@ -180,7 +195,19 @@ def _edges(sample: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.append(values, values[-1]) if len(values) <= BINS else edges
 
 
-def _counted(values: np.ndarray[Any, Any], inner: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _spread(blocks: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """Every so many of the values, `SAMPLE` to twice as many of them, or all."""
+    import numpy as np
+
+    step = max(1, sum(map(len, blocks)) // SAMPLE)
+    taken, seen = [], 0
+    for block in blocks:
+        taken.append(block[-seen % step :: step])
+        seen += len(block)
+    return np.concatenate(taken)
+
+
+def _counted(blocks: Sequence[np.ndarray[Any, Any]], inner: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """How many values lie in each bin between inner edges, an edge in the bin above it.
 
     A value's cell in an even grid tells its bin where the cell has no edge in it, five times as fast as a search; only the others
@@ -188,20 +215,40 @@ def _counted(values: np.ndarray[Any, Any], inner: np.ndarray[Any, Any]) -> np.nd
     """
     import numpy as np
 
+    def searched(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.bincount(np.searchsorted(inner, values, side="right"), minlength=len(inner) + 1)
+
     low, high = (float(inner[0]), float(inner[-1])) if len(inner) else (0.0, 0.0)
     scale = (_CELLS - 2) / (high - low) if high > low else math.inf
-    if len(values) < 4 * _CELLS or not 0 < scale < math.inf:
-        return np.bincount(np.searchsorted(inner, values, side="right"), minlength=len(inner) + 1)
-    cells = np.clip((np.clip(values, low, high) - low) * scale + 1, 0, _CELLS - 1).astype(np.int16)
-    of_edges = np.clip((inner - low) * scale + 1, 0, _CELLS - 1).astype(np.int16)
-    counts = np.bincount(cells, minlength=_CELLS)
-    torn = np.zeros(_CELLS, dtype=bool)
-    torn[of_edges] = True
-    counted = np.bincount(
-        np.searchsorted(of_edges, np.arange(_CELLS), side="right")[~torn], counts[~torn], minlength=len(inner) + 1
-    ).astype(np.int64)
-    rest = values[torn[cells]]
-    return counted + np.bincount(np.searchsorted(inner, rest, side="right"), minlength=len(inner) + 1)
+    counts = np.zeros(len(inner) + 1, dtype=np.int64)
+    if sum(map(len, blocks)) < 4 * _CELLS or not 0 < scale < math.inf:
+        for block in blocks:
+            counts += searched(block)
+        return counts
+    grid, whole = np.empty(_BLOCK), np.empty(_BLOCK, dtype=np.intp)
+
+    def cells(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Cell 0 lies below the edges, the last one above."""
+        places, made = grid[: len(values)], whole[: len(values)]
+        np.subtract(values, low, out=places)
+        np.multiply(places, scale, out=places)
+        np.clip(places, -1, _CELLS - 1, out=places)
+        np.add(places, 1, out=places)
+        np.copyto(made, places, casting="unsafe")
+        return made
+
+    with np.errstate(over="ignore"):
+        of_edges = cells(inner).copy()
+        torn = np.zeros(_CELLS + 1, dtype=bool)
+        torn[of_edges] = True
+        full = np.zeros(_CELLS + 1, dtype=np.int64)
+        for block in blocks:
+            places = cells(block)
+            full += np.bincount(places, minlength=_CELLS + 1)
+            counts += searched(block[torn[places]])
+    bins = np.searchsorted(of_edges, np.arange(_CELLS + 1), side="right")[~torn]
+    np.add.at(counts, bins, full[~torn])
+    return counts
 
 
 def _levels(made: Profile, column: pa.ChunkedArray[Any], base: Profile | None) -> Profile:

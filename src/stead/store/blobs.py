@@ -33,6 +33,8 @@ CACHE = 8 << 30
 """Copies of what is not a file here take about so many bytes; those that were used least recently go first."""
 _LOOK = 256 << 20
 _USED_S = 600
+_WRITE = 256 << 10
+"""A file is written so many bytes at a time: for more Linux looks for large stretches of free memory, which costs more than it saves."""
 
 
 Thing = bytes | Path | BinaryIO
@@ -112,7 +114,8 @@ class Blobs:
             if self.local is None:
                 obstore.put(self._remote, key, b"".join(pieces))
             else:
-                obstore.put(self._remote, key, iter(pieces), use_multipart=False)
+                some = (memoryview(piece)[at : at + _WRITE] for piece in pieces for at in range(0, len(piece), _WRITE))
+                obstore.put(self._remote, key, some, use_multipart=False)
 
         return self._put(hasher.hexdigest(), write)
 

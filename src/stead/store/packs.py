@@ -22,7 +22,7 @@ import sqlalchemy as sa
 
 from stead.errors import Failed, InvalidInput, NotFound
 from stead.runtime.clock import now_ms
-from stead.store.chunks import cut
+from stead.store.chunks import MOST, cut
 from stead.store.database import Database
 from stead.store.tables import chunks, files, packs
 
@@ -91,7 +91,7 @@ class Packs:
         """
         from concurrent.futures import ThreadPoolExecutor  # not at the end of a process, when a run is delivered
 
-        with ThreadPoolExecutor(2, "packing") as workers:
+        with ThreadPoolExecutor(4, "packing") as workers:
             yield from _Keeping(self, workers, progress).run(things)
 
     def known(self, digests: Sequence[bytes]) -> set[bytes]:
@@ -254,11 +254,27 @@ class Pack:
         """Digest, offset, bytes in the pack, bytes."""
         self.size = 0
         """Bytes of its chunks."""
+        self._run: tuple[bytearray | None, int, int] = None, 0, 0
+        """The window of the last piece, and from where to where in it."""
 
-    def add(self, digest: bytes, stored: bytes | memoryview, size: int) -> None:
+    def add(
+        self,
+        digest: bytes,
+        stored: bytes | memoryview,
+        size: int,
+        window: bytearray | None = None,
+        start: int = 0,
+    ) -> None:
+        """Add a chunk as it is stored. Of a window those that lie side by side are written as one piece."""
         self.entries.append((digest, len(_PACK) + self.size, len(stored), size))
-        self.pieces.append(stored)
         self.size += len(stored)
+        last, first, end = self._run
+        if window is not None and window is last and start == end:
+            start, self.pieces[-1] = first, memoryview(window)[first : end + size]
+        else:
+            self.pieces.append(stored)
+            end = start
+        self._run = window, start, end + size
 
     def put(self, blobs: Blobs) -> bytes:
         """Store it as a blob."""
@@ -290,6 +306,9 @@ class _Piece(NamedTuple):
     data: bytes | memoryview
     like: int | str
     """The file that it is of, by place, or how the name of a small file ends."""
+    window: bytearray | None = None
+    start: int = 0
+    """Where in the window it lies."""
 
 
 class _Writing(NamedTuple):
@@ -301,8 +320,15 @@ class _Writing(NamedTuple):
     """What it is written from."""
 
 
+class _Ahead(NamedTuple):
+    """A window that is being read into, after room for what is put before it."""
+
+    window: bytearray
+    came: Future[int]
+
+
 class _Keeping:
-    """One call of `keep`. Reading, cutting and hashing happen here, compressing and writing in two threads beside.
+    """One call of `keep`. Cutting and hashing of chunks happen here; reading ahead, hashing of whole files and writing in threads beside.
 
     Files are read into windows and written into packs from there: what is new is not copied in between, and a few windows, each
     used again when its pack is written, serve for all.
@@ -348,10 +374,10 @@ class _Keeping:
         digest = blake3.blake3(data).digest()
         parts: list[tuple[bytes, int]] = []
         if len(data) < WHOLE:
-            self._offer(digest, data, "")
+            self._offer(digest, _Piece(data, ""))
         else:
             for chunk in cut(data):
-                parts.append(self._part(place, chunk))
+                parts.append(self._part(_Piece(chunk, place)))
                 if self.looked_size >= WINDOW:
                     yield from self._look()
         self.files.append(_File(place, digest, len(data), parts))
@@ -360,13 +386,14 @@ class _Keeping:
         """Take a file as one chunk; not where it has grown."""
         if WINDOW - self.taken <= source.size:
             self._sort()
-        room = self._window()[self.taken : self.taken + source.size + 1]
+        self.window = self.window or self._fresh()
+        room = memoryview(self.window)[self.taken : self.taken + source.size + 1]
         came = source.read(room, 0)
         if came > source.size:
             return False
-        self.taken += came
         digest = blake3.blake3(room[:came]).digest()
-        self._offer(digest, room[:came], source.like)
+        self._offer(digest, _Piece(room[:came], source.like, self.window, self.taken))
+        self.taken += came
         self.files.append(_File(place, digest, came, []))
         return True
 
@@ -375,37 +402,42 @@ class _Keeping:
         hasher = blake3.blake3()
         parts: list[tuple[bytes, int]] = []
         size, tail, end = 0, b"", False
-        """Bytes read, and what of them may go on in what comes next."""
+        """Bytes read, and what of them may go on in what comes next: that is put before it."""
         yield from self._look()
+        ahead = self._ahead(source, size)
         while not end:
-            window = self._window()
-            window[: len(tail)] = tail
-            came = source.read(window[len(tail) :], size)
-            hasher.update(window[len(tail) : len(tail) + came])
-            self.taken, size, end = len(tail) + came, size + came, len(tail) + came < WINDOW
-            done = 0
-            for chunk in cut(window[: self.taken], end=end):
-                parts.append(self._part(place, chunk))
-                done += len(chunk)
-            tail = bytes(window[done : self.taken])
+            self.window, came = ahead.window, ahead.came.result()
+            size, self.taken, end = size + came, MOST + came, MOST + came < WINDOW
+            if not end:
+                ahead = self._ahead(source, size)
+            view, start = memoryview(self.window), MOST - len(tail)
+            view[start:MOST] = tail
+            hashing = self.workers.submit(hasher.update, view[MOST : self.taken])
+            for chunk in cut(view[start : self.taken], end=end):
+                parts.append(self._part(_Piece(chunk, place, self.window, start)))
+                start += len(chunk)
+            tail = bytes(view[start : self.taken])
+            hashing.result()
             yield from self._look()
         if not size:
-            self._offer(hasher.digest(), b"", place)
+            self._offer(hasher.digest(), _Piece(b"", place))
         self.files.append(_File(place, hasher.digest(), size, parts))
 
-    def _window(self) -> memoryview:
-        if not self.window:
-            self.window = self.free.pop() if self.free else bytearray(WINDOW)
-        return memoryview(self.window)
+    def _ahead(self, source: _Source, offset: int) -> _Ahead:
+        window = self._fresh()
+        return _Ahead(window, self.workers.submit(source.read, memoryview(window)[MOST:], offset))
 
-    def _part(self, place: int, chunk: memoryview) -> tuple[bytes, int]:
-        digest = blake3.blake3(chunk).digest()
-        self._offer(digest, chunk, place)
-        return digest, len(chunk)
+    def _fresh(self) -> bytearray:
+        return self.free.pop() if self.free else bytearray(WINDOW)
 
-    def _offer(self, digest: bytes, data: bytes | memoryview, like: int | str) -> None:
-        self.looked_at.append((digest, _Piece(data, like)))
-        self.looked_size += len(data)
+    def _part(self, piece: _Piece) -> tuple[bytes, int]:
+        digest = blake3.blake3(piece.data).digest()
+        self._offer(digest, piece)
+        return digest, len(piece.data)
+
+    def _offer(self, digest: bytes, piece: _Piece) -> None:
+        self.looked_at.append((digest, piece))
+        self.looked_size += len(piece.data)
 
     def _look(self) -> Iterator[Kept]:
         """Sort what came, and send a pack off where that fills one."""
@@ -422,12 +454,12 @@ class _Keeping:
         size = sum(len(piece.data) for piece in new.values())
         if size < self.looked_size / 2:  # a window would be held for little
             new = {digest: _Piece(bytes(piece.data), piece.like) for digest, piece in new.items()}
-        elif self.taken:
-            self.full.append(self.window)
-            self.window = bytearray()
+            self.free += [self.window] if self.window else []
+        else:
+            self.full += [self.window] if self.window else []
         self.filling |= new
         self.filled += size
-        self.taken = 0
+        self.window, self.taken = bytearray(), 0
         self.seen += self.looked_size
         self.progress(self.seen)
         self.looked_at, self.looked_size = [], 0
@@ -471,7 +503,9 @@ def _written(owner: Packs, filling: dict[bytes, _Piece]) -> set[bytes]:
     pack = Pack()
     packer = _Packer()
     for digest, piece in filling.items():
-        pack.add(digest, packer.packed(piece), len(piece.data))
+        stored = packer.packed(piece)
+        window = piece.window if stored is piece.data else None
+        pack.add(digest, stored, len(piece.data), window, piece.start)
     name, now = pack.put(owner.blobs), now_ms()
     with owner.db.write("packs.keep") as tx:
         mine = insert_pack(tx, owner.db, name, pack.size)
