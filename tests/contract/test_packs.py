@@ -21,7 +21,9 @@ from stead.errors import Failed, NotFound
 from stead.runtime.clock import now_ms
 from stead.store import Blobs, Store, digest_of, hold_bytes
 from stead.store import blobs as blobs_module
-from stead.store.packs import PACK, Packs, unpacked_recipe
+from stead.store import packs as packs_module
+from stead.store.chunks import MOST
+from stead.store.packs import PACK, WHOLE, WINDOW, Packs, unpacked_recipe
 from stead.store.repacking import mend
 from stead.store.tables import chunks, files, packs
 from tests.conftest import BLOBS, new_store
@@ -116,6 +118,59 @@ def test_more_than_one_pack(store: Store) -> None:
     with store.db.read() as tx:
         assert tx.execute(sa.select(sa.func.count()).select_from(packs)).scalar() == 2
     assert store.blobs.get(digest) == data
+
+
+def test_windows_that_are_used_again_change_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packs_module, "PACK", 2 * WINDOW)
+    room = WINDOW - MOST
+    sizes = [room, 5, 2 * room + 1, WHOLE - 1, 0, WHOLE, room - 1, 3000, 3 * room, WHOLE - 7, 40_000]
+    for number, size in enumerate(sizes):
+        (tmp_path / f"{number}.bin").write_bytes(noise(size, number))
+    things: list[Path] = [tmp_path / f"{number}.bin" for number in range(len(sizes))]
+    told: list[int] = []
+    kept = {place: (digest, size) for place, digest, size in store.blobs.keep(things, told.append)}
+    assert told[-1] == sum(sizes)
+    for place, size in enumerate(sizes):
+        data = noise(size, place)
+        assert kept[place] == (digest_of(data), size) and store.blobs.get(kept[place][0]) == data
+    before = stored(store)
+    assert keep(store, *(thing.read_bytes() for thing in things)) == [kept[place][0] for place in range(len(sizes))]
+    assert stored(store) == before, "bytes are cut where files are"
+    (tmp_path / "2.bin").write_bytes(noise(100_000, 99) + noise(sizes[2], 2))
+    (digest,) = keep(store, tmp_path / "2.bin")
+    assert stored(store) - before < 100_000 + 600_000
+    assert store.blobs.get(digest) == (tmp_path / "2.bin").read_bytes()
+    assert not problems(store)
+
+
+def problems(store: Store) -> list[str]:
+    """The packs whose bytes are not those of their names."""
+    return [blob.digest for blob in store.blobs.all() if digest_of(store.blobs.get(blob.digest)) != blob.digest]
+
+
+def test_what_compresses_is_compressed_whatever_lies_beside_it(store: Store, tmp_path: Path) -> None:
+    for number in range(200):
+        (tmp_path / f"{number:03}.jpg").write_bytes(noise(20_000, number))
+        (tmp_path / f"{number:03}.json").write_bytes(b'{"number": %d, "text": "some text"}' % number * 500)
+    digests = keep(store, *sorted(tmp_path.glob("*.j*")))
+    assert stored(store) < 200 * 20_000 + 200 * 1500
+    assert [store.blobs.get(digest) for digest in digests] == [
+        path.read_bytes() for path in sorted(tmp_path.glob("*.j*"))
+    ]
+
+
+def test_a_file_that_grows_while_it_is_read_is_kept_whole(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(noise(9 * MB))
+
+    def grow(read: int) -> None:
+        with open(path, "ab") as file:
+            file.write(noise(1000, read))
+
+    (place,) = store.blobs.keep([path], grow)
+    assert store.blobs.get(place[1]) == path.read_bytes()[: place[2]] and place[2] >= 9 * MB
 
 
 def table(rows: int, first: int = 0) -> pa.Table:

@@ -108,6 +108,27 @@ def test_what_is_larger_than_memory_is_read_in_pieces(store: Store, tmp_path: Pa
     assert by["level"] == 0 and (by["x"] or 0) > 0.2
 
 
+def test_the_profile_of_a_large_table_is_that_of_all_its_rows(store: Store, tmp_path: Path) -> None:
+    number, random = 700_000, np.random.default_rng(5)
+    x = np.where(random.random(number) < 0.01, np.nan, random.lognormal(0, 2, number))
+    x[[3, number - 1]] = np.inf, -np.inf
+    table = rows(number).append_column("odd", pa.array(x, mask=random.random(number) < 0.1))
+    table = table.append_column("a.b", pa.array(random.integers(0, 9, number)))
+    table = table.append_column("a", pa.array(random.random(number)))
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=100_000)
+    made = datasets.add(store, "x", tmp_path / "x.parquet", time_column="t")
+    assert (made.time_min, made.time_max) == (0, (number - 1) * 60_000)
+    wanted = datasets.profile.profile_of(table)
+    for name, column in wanted.items():
+        for figure, value in column.items():
+            found = made.profile[name][figure]
+            assert found == (pytest.approx(value, rel=1e-12) if isinstance(value, float) else value), (name, figure)
+    there = x[np.isfinite(x)]
+    assert made.profile["odd"]["infinite"] <= 2 and 0.08 < made.profile["odd"]["null"] / number < 0.14
+    assert made.profile["a"]["sd"] == pytest.approx(np.asarray(table["a"]).std(), rel=1e-9)
+    assert made.profile["odd"]["max"] <= there.max()
+
+
 @pytest.mark.usefixtures("small_memory")
 def test_types_of_a_large_csv_are_those_of_all_its_rows(store: Store, tmp_path: Path) -> None:
     number = 1_500_000
