@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -42,8 +42,30 @@ def put(store: Store, manifest: Manifest) -> str:
 
 def get(store: Store, digest: str) -> Manifest:
     """Raises Failed (`manifest-unreadable`), and what `Blobs.get` raises."""
+    return _read(store, digest, Manifest)
+
+
+def digests(store: Store, digest: str) -> dict[str, str]:
+    """By path the digests of the parts, and nothing else of a manifest: there may be many. Raises what `get` raises."""
+    return {part.path: part.digest for part in _read(store, digest, _Digests).parts}
+
+
+class _Digest(msgspec.Struct, gc=False):
+    path: str
+    digest: str
+
+
+class _Digests(msgspec.Struct):
+    parts: list[_Digest]
+    format: int = FORMAT
+
+
+T = TypeVar("T", Manifest, _Digests)
+
+
+def _read(store: Store, digest: str, kind: type[T]) -> T:
     try:
-        manifest = msgspec.json.decode(store.blobs.get(digest), type=Manifest)
+        manifest = msgspec.json.decode(store.blobs.get(digest), type=kind)
     except msgspec.DecodeError as error:
         raise Failed("manifest-unreadable", f"{digest[:12]} is no manifest of a dataset: {error}") from None
     if manifest.format not in (FORMAT, WITH_REFERENCE):

@@ -77,7 +77,7 @@ def status(store: Store, ref: str, folder: Path) -> Status:
     version = get_version(store, ref)
     if not folder.is_dir():
         raise NotFound("source-missing", f"there is no folder {folder}")
-    parts = {part.path: part.digest for part in manifests.get(store, version.manifest).parts}
+    parts = manifests.digests(store, version.manifest)
     index = Index(store, version.dataset, folder)
     return compare(index, folder, store.root, parts, part_path if version.schema else str)._replace(ref=version.ref)
 

@@ -34,10 +34,7 @@ class Stamp(NamedTuple):
     @classmethod
     def of(cls, file: Path) -> Stamp:
         """Raises OSError."""
-        return cls.from_stat(file.stat())
-
-    @classmethod
-    def from_stat(cls, found: os.stat_result) -> Stamp:
+        found = file.stat()
         return cls(found.st_size, found.st_mtime_ns, found.st_ino)
 
 
@@ -65,31 +62,29 @@ def _is_plain(path: str) -> bool:
 
 
 def walk(folder: Path, apart_from: Path) -> Iterator[tuple[str, str, Stamp]]:
-    """The files of a folder and of those in it, but for one: path in it, path, stamp. Links to files inside are followed.
+    """The files of a folder and of those in it, but for one: path in it, which nobody has checked, path, stamp. Links to files inside are followed.
 
     Raises InvalidInput (`path-escapes`, `path-invalid`, `file-unreadable`).
     """
     try:
-        root = folder.resolve()
-        yield from _walk(folder, "", root, os.path.realpath(apart_from))
+        root, left_out = folder.resolve(), os.path.realpath(apart_from)
+        left = [("", os.fspath(folder))]
+        while left:
+            above, place = left.pop()
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    path = above + entry.name
+                    found = entry.stat(follow_symlinks=False)
+                    if stat.S_ISLNK(found.st_mode):
+                        found = _linked(path, entry, root)
+                    if stat.S_ISREG(found.st_mode):
+                        yield path, entry.path, Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
+                    elif not stat.S_ISDIR(found.st_mode):
+                        raise InvalidInput("path-invalid", f"{path!r} is no ordinary file")
+                    elif os.path.basename(left_out) != entry.name or os.path.realpath(entry.path) != left_out:
+                        left.append((f"{path}/", entry.path))
     except OSError as error:
         raise InvalidInput("file-unreadable", f"{error.filename or folder} cannot be read: {error.strerror}") from None
-
-
-def _walk(folder: Path | str, above: str, root: Path, apart_from: str) -> Iterator[tuple[str, str, Stamp]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            path = checked_path(above + entry.name)
-            found = entry.stat(follow_symlinks=False)
-            if stat.S_ISLNK(found.st_mode):
-                found = _linked(path, entry, root)
-            if stat.S_ISDIR(found.st_mode):
-                if os.path.basename(apart_from) != entry.name or os.path.realpath(entry.path) != apart_from:
-                    yield from _walk(entry.path, f"{path}/", root, apart_from)
-            elif stat.S_ISREG(found.st_mode):
-                yield path, entry.path, Stamp.from_stat(found)
-            else:
-                raise InvalidInput("path-invalid", f"{path!r} is no ordinary file")
 
 
 def _linked(path: str, entry: os.DirEntry[str], root: Path) -> os.stat_result:
@@ -135,6 +130,10 @@ class Index:
         found = self._files.get(path)
         return found[3] if found is not None and found[:3] == tuple(stamp) else None
 
+    def same(self, path: str, stamp: Stamp, digest: str) -> bool:
+        """Whether it is known that a file is what has this name."""
+        return self._files.get(path) == (*stamp, digest)
+
     def note(self, path: str, stamp: Stamp, digest: str) -> None:
         """Remember what a file became, by what was found of it before it was read."""
         if stamp.mtime_ns >= self._sure_before or self._files.get(path) == (*stamp, digest):
@@ -177,7 +176,10 @@ def compare(
     for path, file, stamp in walk(folder, apart_from):
         wanted = left.pop(part_of(path), None)
         if wanted is None:
-            new.append(path)
+            new.append(checked_path(path))
+            continue
+        if index.same(path, stamp, wanted):
+            same += 1
             continue
         digest = index.known(path, stamp)
         if digest is None:

@@ -57,7 +57,7 @@ def given(source: Any, apart_from: Path) -> list[Given]:
     if isinstance(source, (str, Path)):
         path = Path(source)
         found = (
-            sorted((Given(p, Path(f), None, s) for p, f, s in walk(path, apart_from)), key=_name)
+            sorted((Given(checked_path(p), Path(f), None, s) for p, f, s in walk(path, apart_from)), key=_name)
             if path.is_dir()
             else [_given(path)]
         )

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
@@ -365,7 +364,7 @@ class _Keeping:
                 with _opened(thing) as source:
                     if source.size >= WHOLE or not self._small(place, source):
                         yield from self._large(place, source)
-            if len(self.looked_at) >= 4 * AT_ONCE:
+            if len(self.looked_at) >= 8 * AT_ONCE:
                 yield from self._look()
         yield from self._look()
         yield from self._send(0)
@@ -452,7 +451,7 @@ class _Keeping:
         new = {digest: piece for digest, piece in self.looked_at if digest not in known}
         new = {d: piece for d, piece in new.items() if d not in self.filling and d not in self.under_way}
         size = sum(len(piece.data) for piece in new.values())
-        if size < self.looked_size / 2:  # a window would be held for little
+        if size < WINDOW / 2:  # a window would be held for little
             new = {digest: _Piece(bytes(piece.data), piece.like) for digest, piece in new.items()}
             self.free += [self.window] if self.window else []
         else:
@@ -548,6 +547,14 @@ class _Source(NamedTuple):
     size: int
     """When it was opened."""
     name: str
+    """Empty where it was open before, and stays so."""
+
+    def __enter__(self) -> _Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.name:
+            os.close(self.number)
 
     @property
     def like(self) -> str:
@@ -570,20 +577,16 @@ class _Source(NamedTuple):
         return came
 
 
-@contextmanager
-def _opened(thing: Path | BinaryIO) -> Iterator[_Source]:
+def _opened(thing: Path | BinaryIO) -> _Source:
     """Raises InvalidInput (`file-unreadable`)."""
     if not isinstance(thing, Path):  # others may be reading it, too
-        yield _Source(thing.fileno(), os.fstat(thing.fileno()).st_size, "")
-        return
+        return _Source(thing.fileno(), os.fstat(thing.fileno()).st_size, "")
+    name = str(thing)
     try:
-        number = os.open(thing, os.O_RDONLY | os.O_CLOEXEC)
+        number = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise _unreadable(str(thing), error) from None
-    try:
-        yield _Source(number, os.fstat(number).st_size, str(thing))
-    finally:
-        os.close(number)
+        raise _unreadable(name, error) from None
+    return _Source(number, os.fstat(number).st_size, name)
 
 
 def _unreadable(name: str, error: OSError) -> InvalidInput:
