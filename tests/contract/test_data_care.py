@@ -41,17 +41,17 @@ def settle(folder: Path) -> None:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were read to be stored or compared."""
     seen: list[str] = []
-    pieces, digest_of = packs._pieces, datasets.scanning.digest_of
+    opened, digest_of = packs._opened, datasets.scanning.digest_of
 
     def watched(thing: Any) -> Any:
         seen.append(str(thing) if isinstance(thing, Path) else "")
-        return pieces(thing)
+        return opened(thing)
 
     def hashed(path: Path) -> str:
         seen.append(str(path))
         return digest_of(path)
 
-    monkeypatch.setattr(packs, "_pieces", watched)
+    monkeypatch.setattr(packs, "_opened", watched)
     monkeypatch.setattr(datasets.scanning, "digest_of", hashed)
     return seen
 
@@ -129,15 +129,15 @@ def test_one_that_was_broken_off_goes_on(
     monkeypatch.setattr(packs, "PACK", 10 * MB)
     monkeypatch.setattr(packs, "WINDOW", packs.WHOLE)
     monkeypatch.setattr(datasets.scanning, "SAVE_S", 0.0)
-    pieces = packs._pieces
+    opened = packs._opened
 
     def broken(thing: Any) -> Any:
         if thing.name == "8.bin":
             raise KeyboardInterrupt
-        return pieces(thing)
+        return opened(thing)
 
     with monkeypatch.context() as patched:
-        patched.setattr(packs, "_pieces", broken)
+        patched.setattr(packs, "_opened", broken)
         with pytest.raises(KeyboardInterrupt):
             datasets.add(store, "d", folder)
     assert datasets.list_datasets(store) == []
