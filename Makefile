@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-torch check bench docs lock
+.PHONY: demo test test-torch ray check bench docs lock
 .DEFAULT_GOAL := demo
 
 demo:  ## the whole way on real data; UP=1 leaves the pages running
@@ -25,6 +25,13 @@ test-torch:  ## models of PyTorch, in .venv-torch
 		$(BIN)/uv pip install --quiet --python .venv-torch/bin/python --no-deps --editable . && \
 		touch .venv-torch/.ready )
 	@OMP_NUM_THREADS=1 .venv-torch/bin/python -m pytest tests/pytorch $(ARGS)
+
+ray:  ## Ray for the tests that train on a cluster, in .venv-ray
+	@$(PYTHON) tools/prepare.py test
+	@test -f .venv-ray/.ready || ( \
+		$(PYTHON) -m venv --without-pip .venv-ray && \
+		$(BIN)/uv pip install --quiet --python .venv-ray/bin/python --require-hashes -r requirements-ray.lock && \
+		touch .venv-ray/.ready )
 
 check:
 	@$(PYTHON) tools/prepare.py test
@@ -49,3 +56,4 @@ docs:
 lock:  ## versions and hashes only, no index addresses
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml --extra postgres --extra delta --group dev -c requirements.lock -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --group ray -o requirements-ray.lock

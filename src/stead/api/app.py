@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
 import blake3
 import msgspec
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stead import __version__, jobs
 from stead.api import hot, tokens
+from stead.api.steps import MAX_BYTES, STEP, add_steps
 from stead.api.table import Operation, operation, operations
 from stead.config import Settings
 from stead.errors import Forbidden, InvalidInput, NotFound, SteadError
@@ -60,6 +62,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     for each in operations().values():
         _add(app, each)
     app.add_route(BLOBS + "{digest}", _blob, methods=["GET", "PUT"])
+    add_steps(app)
     app.add_route("/health", _health)
     app.add_route("/version", _version)
     return app
@@ -76,6 +79,8 @@ class Guard:
             settings.host,
             *settings.names("allowed_hosts"),
         }
+        if own := urlsplit(str(settings.server_url)).hostname:
+            self.hosts.add(own)
         self.limit = int(settings.max_body_bytes)
         self._deliveries = hot.Deliveries(store)
         # A store without tokens is asked for them once a second and when this process makes one, not at each request.
@@ -106,6 +111,8 @@ class Guard:
     def _limit(self, path: str) -> int:
         if path == hot.DELIVER:
             return hot.MAX_BODY
+        if path == f"{STEP}/blobs":
+            return MAX_BYTES
         return max(self.limit, MAX_BLOB) if path.startswith(BLOBS) else self.limit
 
     def _check(self, scope: Scope, limit: int) -> None:
@@ -137,7 +144,8 @@ class Guard:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             secret = request.cookies.get("stead_token", "")
-        if scope["path"] in ("/health", "/version", "/login") or scope["path"].startswith("/static/"):
+        open_to_all = scope["path"] in ("/health", "/version", "/login") or scope["path"].startswith("/static/")
+        if open_to_all or scope["path"].startswith(STEP):  # a step has a pass instead
             return "read", "nobody"
         if not secret:
             raise Forbidden(

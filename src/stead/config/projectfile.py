@@ -13,6 +13,7 @@ import msgspec
 
 from stead.config.settings import SETTINGS
 from stead.config.types import (
+    EXECUTORS,
     FILE,
     LOSSES,
     ORDERS,
@@ -280,7 +281,7 @@ class _Reader:
             self._fail(key, error.message, hint=error.hint)
 
     def _train(self, table: dict[str, Any], where: str) -> TrainConfig:
-        stage = self._stage(table, "train", where, also=("threads", "seed", "order"))
+        stage = self._stage(table, "train", where, also=("threads", "seed", "order", "executor", "resources"))
         given = self._table(table, "train", where)
         numbers = {}
         for name, least, most in (("threads", 1, 1024), ("seed", 0, 2**32 - 1)):
@@ -294,7 +295,26 @@ class _Reader:
             self._fail(f"{where}.train.order", f"is {order!r}", hint=hint)
         if given.get("order") == "time" and not table.get("time"):
             self._fail(f"{where}.train.order", "is 'time', and no column is named as it", hint='time = "…"')
-        return TrainConfig(stage.env, stage.requirements, stage.image, **numbers, order=order)
+        executor = self._string(given, "executor", f"{where}.train", TrainConfig.executor)
+        if executor not in EXECUTORS:
+            hint = did_you_mean(executor, EXECUTORS) or f"one of {', '.join(EXECUTORS)}"
+            self._fail(f"{where}.train.executor", f"is {executor!r}", hint=hint)
+        resources = self._table(given, "resources", f"{where}.train")
+        for name, amount in resources.items():
+            if type(amount) not in (int, float) or not 0 <= amount < 1 << 40:
+                problem = f"must be a number, not {amount!r}"
+                self._fail(f"{where}.train.resources.{name}", problem, hint="resources = { cpu = 4, gpu = 1 }")
+        if resources and executor == "local":
+            self._fail(f"{where}.train.resources", "says what a step takes of a cluster", hint='executor = "ray"')
+        return TrainConfig(
+            stage.env,
+            stage.requirements,
+            stage.image,
+            **numbers,
+            order=order,
+            executor=executor,
+            resources=dict(resources),
+        )
 
     def _serve(self, table: dict[str, Any], where: str) -> ServeConfig:
         stage = self._stage(table, "serve", where, also=("fast",))

@@ -75,6 +75,18 @@ SETTINGS: dict[str, Setting] = {
         Setting(
             "allowed_hosts", str, "", "Further host names, by commas, that requests to server and gateway may carry."
         ),
+        Setting(
+            "server_url",
+            str,
+            "",
+            "Address at which other machines reach this server, such as https://stead.example; default host and port.",
+        ),
+        Setting(
+            "ray_address",
+            str,
+            "",
+            'Address of a Ray cluster\'s dashboard, such as http://127.0.0.1:8265, for models with `executor = "ray"`.',
+        ),
         Setting("workers", int, 2, "Worker processes for each environment that serves.", most=256),
         Setting(
             "max_body_bytes",

@@ -30,7 +30,7 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class TrainConfig(StageConfig):
-    """`[models.NAME.train]`: on how many threads, from which seed, and how its environment differs from the rest."""
+    """`[models.NAME.train]`: on how many threads, from which seed, on what, and how its environment differs from the rest."""
 
     threads: int = 1
     """Threads on which arithmetic libraries compute: some sums come out another way on another number."""
@@ -38,6 +38,10 @@ class TrainConfig(StageConfig):
     """What `random`, numpy and torch are seeded with before each call of `train`."""
     order: str = "time"
     """In which order `train` gets its rows: that of their `time`, as they are `stored`, or `shuffled` by the seed."""
+    executor: str = "local"
+    """Where features, evaluation and training run: `local`, beside the agent, or `ray`, on a Ray cluster."""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """What a step takes of the cluster: `cpu` (by default `threads`), `gpu`, `memory_mb`, and any resource of its own."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class ServeConfig(StageConfig):
     """Whether a version goes its fast path, a model in ONNX, where that answers the same and sooner."""
 
 
+EXECUTORS = ("local", "ray")
 SIGNALS = ("schedule", "data", "age", "incident", "loss", "proxy")
 """What may make stead train again, by name."""
 ROLLOUTS = ("swap", "canary", "shadow", "ab")

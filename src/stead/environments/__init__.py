@@ -6,7 +6,7 @@ a second. stead itself is never in it: `runtime_path` is put on the path of the 
 
 from stead.environments.checking import COLUMNS as CHECKED
 from stead.environments.checking import check
-from stead.environments.comparison import compare, variables
+from stead.environments.comparison import compare
 from stead.environments.creation import ensure, made, runtime_files, runtime_path
 from stead.environments.locking import Draft, lock
 from stead.environments.operations import add, get, list_environments, mixed
@@ -14,6 +14,7 @@ from stead.environments.requirements import Requirements, read_requirements
 from stead.environments.running import draft_running, lock_running
 from stead.environments.types import Difference, Environment, Wheel
 from stead.environments.vendoring import fetch_all, run_vendor, unobtainable, vendor, vendored
+from stead.runtime.variables import variables
 
 OPERATIONS = {"read": ("compare", "get", "list_environments"), "write": ("add", "vendor")}
 

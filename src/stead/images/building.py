@@ -16,7 +16,6 @@ import msgspec
 
 from stead import __version__
 from stead.environments import Environment
-from stead.environments.comparison import THREADS
 from stead.environments.uv import Progress
 from stead.images import bases, bom, packages
 from stead.images.layers import CODEC, EPOCH, LEVEL, Entry, tree, write_layer
@@ -27,6 +26,7 @@ from stead.images.types import CONFIG, MANIFEST, Base, Image, Kind, Layer, Platf
 from stead.models.logging import checked_path
 from stead.runtime import secrets
 from stead.runtime.ids import new_id
+from stead.runtime.variables import THREADS
 from stead.store import Store
 
 PORT = 8080

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from stead import environments
 from stead.config import Settings
 from stead.environments.uv import Progress
 from stead.images import building
-from stead.images.engines import Engine, engine
+from stead.images.engines import KNOWN, Engine, engine, own_name
+from stead.images.layout import spare, write_archive
 from stead.images.reading import OfStore
-from stead.images.types import this_platform
+from stead.images.types import Image, this_platform
 from stead.jobs import Limits
+from stead.runtime.node import FOLDER
+from stead.runtime.step import FOLLOW
 from stead.store import Store
 
 _OUTSIDE = {
@@ -90,10 +96,53 @@ class Containers:
         """What a training step runs in."""
         return self._made(store, building.of_environment(environments.get(store, digest)), say)
 
+    def for_cluster(self, store: Store, digest: str, limits: Limits, say: Progress | None = None) -> dict[str, Any]:
+        """What a training step runs in on a machine of a cluster, which has an engine of its own: the image as a blob.
+
+        The command has places for what only that machine knows: `stead.runtime.node` names and fills them.
+        """
+        image = self._built(store, building.of_environment(environments.get(store, digest)), say)
+        name = own_name(image)
+        with tempfile.TemporaryDirectory(prefix="stead-image-") as folder, spare(Path(folder)):
+            file = Path(folder) / "image.tar"
+            with open(file, "wb") as out:
+                write_archive(replace(image, name=name), out)
+            archive = store.blobs.put(file)
+        there = _There(("@engine@",), tuple(shlex.split(str(self._settings.container_options))))
+        command = there.run(
+            name,
+            ["-m", "stead.runtime.step", f"{FOLDER}/spec.json", FOLLOW],
+            name="@container@",
+            env=["@env@"],
+            mounts=[f"{FOLDER}:{FOLDER}:rw"],
+            network="host",
+            limits={"data": limits.memory_mb << 20, "nofile": limits.open_files},
+            workdir=Path(FOLDER),
+        )
+        named = shlex.split(str(self._settings.container_engine))
+        return {
+            "digest": image.digest,
+            "name": name,
+            "archive": archive,
+            "engines": [named] if named else [[each] for each in KNOWN],
+            "command": command,
+            "user": int(building.USER.partition(":")[0]),
+            "outside": sorted(_OUTSIDE),
+        }
+
+    def _built(self, store: Store, contents: building.Contents, say: Progress | None) -> Image:
+        base, layout = str(self._settings.image_base), building.pool(store)
+        return building.build(store, contents, layout=layout, base=base, platform=this_platform(), say=say)
+
     def _made(self, store: Store, contents: building.Contents, say: Progress | None) -> Container:
-        chosen, platform = self._engine, this_platform()
-        base = str(self._settings.image_base)
-        image = building.build(store, contents, layout=building.pool(store), base=base, platform=platform, say=say)
+        chosen, image = self._engine, self._built(store, contents, say)
         if say:
             say(f"running in {image.name}, {image.digest[:19]}…")
         return Container(chosen, chosen.load(image), image.digest)
+
+
+class _There(Engine):
+    """The engine of a machine that is not this one."""
+
+    def _user(self) -> list[str]:
+        return ["@user@"]

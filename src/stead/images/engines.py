@@ -35,7 +35,7 @@ class Engine:
 
         Raises Failed (`engine-failed`).
         """
-        name = f"{image.name}-{image.digest.partition(':')[2][:12]}"
+        name = own_name(image)
         if self._has(name):
             return name
         self._take(image, name)
@@ -106,6 +106,11 @@ class Engine:
         if uid == 0:
             return []
         return [f"--user={uid}:{gid}", *(["--userns=keep-id"] if self.name == "podman" else [])]
+
+
+def own_name(image: Image) -> str:
+    """The name of an image that is its content's alone."""
+    return f"{image.name}-{image.digest.partition(':')[2][:12]}"
 
 
 def engine(settings: Settings) -> Engine:

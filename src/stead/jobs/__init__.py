@@ -40,6 +40,19 @@ from stead.jobs.operations import (
     open_jobs,
     retry_job,
 )
+from stead.jobs.ray import Ray
+from stead.jobs.ray import State as RayState
+from stead.jobs.remote import (
+    Message,
+    Session,
+    ask_session,
+    begin_session,
+    earlier_sessions,
+    end_session,
+    heard,
+    opened,
+    tell,
+)
 from stead.jobs.types import ENDED, Agent, Job, Progress
 
 OPERATIONS = {
@@ -69,18 +82,27 @@ __all__ = [
     "Keeper",
     "LeaseLost",
     "Limits",
+    "Message",
     "Progress",
+    "Ray",
+    "RayState",
+    "Session",
     "Wish",
     "agent_alive",
     "agent_beat",
     "agent_gone",
+    "ask_session",
+    "begin_session",
     "cancel_job",
     "clock_holders",
     "clocks_asked",
+    "earlier_sessions",
+    "end_session",
     "enqueue",
     "enqueue_in",
     "finish_in",
     "get_job",
+    "heard",
     "held_at",
     "held_clocks",
     "held_in",
@@ -93,10 +115,12 @@ __all__ = [
     "move_clock",
     "open_in",
     "open_jobs",
+    "opened",
     "release_clock",
     "retry_job",
     "settle_clock",
     "settled_in",
     "take_up_clocks",
+    "tell",
     "work",
 ]

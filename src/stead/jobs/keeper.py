@@ -18,6 +18,7 @@ from stead.jobs import operations
 from stead.jobs.children import Child, Hear, Hosts
 from stead.jobs.limits import KILLED, Limits
 from stead.jobs.operations import JobCancelled, LeaseLost
+from stead.jobs.ray import Ray
 from stead.jobs.types import Job, Progress
 from stead.runtime.secrets import hidden_text
 from stead.store import Store
@@ -50,6 +51,7 @@ class Inside(Protocol):
 
 
 Contain = Callable[[Store, str, Callable[[str], None]], Inside]
+Archive = Callable[[Store, str, Limits, Callable[[str], None]], dict[str, Any]]
 
 
 class Keeper:
@@ -72,6 +74,10 @@ class Keeper:
         """Values that its processes were given; no log and no error of the job has them."""
         self.contain: Contain | None = None
         """Gives what a step runs in, by the digest of its environment, where the owner of this keeper can."""
+        self.archive: Archive | None = None
+        """Gives the same for a machine of a cluster: the image as a blob, and the command that runs it there."""
+        self.cluster: Callable[[], Ray] | None = None
+        """Gives the cluster for steps that do not run here."""
         self._echo = echo
         self._hosts = hosts or Hosts()
         self._hosts_end = hosts is None
@@ -89,7 +95,7 @@ class Keeper:
     def write(self, name: str) -> Iterator[sa.Connection]:
         """A transaction that commits only while this claim of the job holds."""
         with self.store.db.write(name) as tx:
-            operations.check_fence(tx, self.job)
+            operations.check_fence(tx, self.job.id, self.job.fence)
             yield tx
 
     def report(self, doing: str, done: float = 0, total: float | None = None) -> None:
@@ -166,7 +172,7 @@ class Keeper:
         """
         child = Child(self.limits.around(command) if limited else command, cwd=cwd, env=env, stdin=stdin)
         try:
-            self._follow(name, child.wait, on_tick)
+            self.follow(name, child.wait, on_tick)
         finally:
             child.close()
 
@@ -184,9 +190,10 @@ class Keeper:
         Raises what `run` raises.
         """
         limited = self.limits.around(command)
-        self._follow(name, lambda hear: self._hosts.step(limited, env, request, hear), on_tick)
+        self.follow(name, lambda hear: self._hosts.step(limited, env, request, hear), on_tick)
 
-    def _follow(self, name: str, finish: Callable[[Hear], int], on_tick: Callable[[], None] | None) -> None:
+    def follow(self, name: str, finish: Callable[[Hear], int], on_tick: Callable[[], None] | None) -> None:
+        """Follow what `finish` lets be heard to its end, which it gives as an exit code. Raises what `run` raises."""
         tail = ""
 
         def hear(text: str) -> None:

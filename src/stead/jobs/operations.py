@@ -220,20 +220,20 @@ class JobCancelled(Exception):
     """Somebody asked for the job to stop."""
 
 
-def check_fence(tx: sa.Connection, job: Job) -> None:
+def check_fence(tx: sa.Connection, job_id: str, fence: int) -> None:
     """In a transaction: raise LeaseLost unless this claim of the job still holds. Locks the job's row."""
-    query = sa.select(jobs.c.fence, jobs.c.state).where(jobs.c.id == job.id)
+    query = sa.select(jobs.c.fence, jobs.c.state).where(jobs.c.id == job_id)
     if tx.dialect.name != "sqlite":
         query = query.with_for_update()
     row = tx.execute(query).first()
-    if row is None or row.fence != job.fence or row.state != "running":
-        raise LeaseLost(f"job {job.id} is kept by another process now")
+    if row is None or row.fence != fence or row.state != "running":
+        raise LeaseLost(f"job {job_id} is kept by another process now")
 
 
 def beat(store: Store, job: Job, *, progress: Progress | None = None, text: str = "", lease_ms: int = LEASE_MS) -> bool:
     """Prolong the lease, tell progress, add to the log; returns whether somebody asked to cancel. Raises LeaseLost."""
     with store.db.write("jobs.beat") as tx:
-        check_fence(tx, job)
+        check_fence(tx, job.id, job.fence)
         values: dict[str, Any] = {"lease_until": now_ms() + lease_ms}
         if progress is not None:
             values["progress"] = {"doing": progress.doing, "done": progress.done, "total": progress.total}
@@ -246,7 +246,7 @@ def beat(store: Store, job: Job, *, progress: Progress | None = None, text: str 
 def finish(store: Store, job: Job, result: dict[str, Any]) -> None:
     """End a job well. Raises LeaseLost."""
     with store.db.write("jobs.finish") as tx:
-        check_fence(tx, job)
+        check_fence(tx, job.id, job.fence)
         finish_in(tx, job, result)
 
 
@@ -265,7 +265,7 @@ def finish_in(tx: sa.Connection, job: Job, result: dict[str, Any]) -> None:
 def give_up(store: Store, job: Job, error: dict[str, Any], *, retry: bool, cancelled: bool = False) -> None:
     """End a job badly, or queue it again after a while where `retry` and its attempts allow. Raises LeaseLost."""
     with store.db.write("jobs.give_up") as tx:
-        check_fence(tx, job)
+        check_fence(tx, job.id, job.fence)
         now = now_ms()
         values: dict[str, Any] = {"error": error, "lease_owner": None, "lease_until": None}
         text = error.get("message", "")

@@ -69,3 +69,25 @@ model_clocks = sa.Table(
     sa.Column("holder", sa.Text, nullable=False),
     sa.Column("beat_at", sa.BigInteger, nullable=False),
 )
+
+# Another machine that does steps of a job one by one: the one that it is asked for now, and what it said. Gone when it is let go.
+remote_sessions = sa.Table(
+    "remote_sessions",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),  # the cluster knows it by this, too
+    sa.Column("job_id", sa.String(32), sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),  # of its pass
+    sa.Column("runtime", sa.Text, nullable=False),
+    sa.Column("request", sa.JSON, nullable=True),  # null until the first
+    sa.Column("asked", sa.Integer, nullable=False, default=0),  # steps so far, this one included
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+)
+
+remote_messages = sa.Table(
+    "remote_messages",
+    metadata,
+    sa.Column("session_id", sa.String(32), sa.ForeignKey("remote_sessions.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("body", sa.JSON, nullable=False),
+)

@@ -45,6 +45,8 @@ def pack(project: Project, model: str, put_blob: Callable[[bytes | Path], str]) 
         threads=config.train.threads,
         seed=config.train.seed,
         order=config.train.order,
+        executor=config.train.executor,
+        resources=dict(config.train.resources),
         serve_env=dict(config.serve.env),
         serve_requirements=list(config.serve.requirements),
         serve_fast=config.serve.fast,

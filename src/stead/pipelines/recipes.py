@@ -206,7 +206,7 @@ def _data(then: Recipe, now: Recipe, facts_then: Mapping[str, str], facts_now: M
 
 
 def _settings(then: Recipe, now: Recipe) -> Iterator[Change]:
-    for name in ("seed", "threads", "order", "target", "time", "loss", "window", "train_image"):
+    for name in ("seed", "threads", "order", "target", "time", "loss", "window", "train_image", "executor"):
         a, b = getattr(then.spec, name), getattr(now.spec, name)
         if a != b:
 

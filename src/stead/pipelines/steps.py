@@ -20,16 +20,22 @@ import sqlalchemy as sa
 from stead import __version__, environments, runs
 from stead.errors import Failed
 from stead.jobs import Inside, Keeper
+from stead.pipelines.remote import Elsewhere
 from stead.pipelines.tables import step_results
 from stead.pipelines.types import Subject
 from stead.runtime import secrets
 from stead.runtime.clock import now_ms
 from stead.runtime.ids import new_id
 from stead.runtime.journal import Courier, Record
+from stead.runtime.node import FOLDER
 from stead.runtime.step import FOLLOW
 from stead.store import Store
 
-FOLDERS = ("model",)
+ON_CLUSTER = ("features", "evaluate", "train", "backtest")
+"""Steps that compute, and need nothing but blobs. The others are short, or read from where only the agent reaches."""
+
+
+FIXED = {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0", "PYTHONSAFEPATH": "1"}
 
 
 @dataclass
@@ -44,7 +50,8 @@ class Workshop:
     """A folder of its own for the steps of one job; gone when the job ends.
 
     Its processes see the variables that `allow` names besides the basic ones, and `variables`. With `image` they run in
-    containers of the environment's image.
+    containers of the environment's image. With `executor` "ray" those that compute run on a Ray cluster, each with
+    `resources` of it, in the environment or its image.
     """
 
     def __init__(
@@ -58,12 +65,14 @@ class Workshop:
         allow: Sequence[str],
         run_id: str | None,
         image: bool = False,
+        executor: str = "local",
+        resources: Mapping[str, float] | None = None,
     ) -> None:
         self.store = store
         self.keeper = keeper
         self.subject = subject
         self.environment = environment
-        self.inside = self._inside() if image else None
+        self.inside = self._inside() if image and executor == "local" else None
         if self.inside is None:
             self.python = environments.ensure(store, environment, progress=self._say)
         self.run_id = run_id
@@ -71,10 +80,12 @@ class Workshop:
         self.code = self.folder / "code"
         for name, digest in subject.files.items():
             self.store.blobs.fetch(digest, self.code / name)
+        self.allow = tuple(allow)
         self.set_variables = dict(variables)
         self.variables = environments.variables(allow=allow, extra=variables, threads=subject.threads)
         hide = self.variables.get(secrets.NAMES, "").split(",")
         keeper.secrets = tuple({*keeper.secrets, *(self.variables[name] for name in hide if name)})
+        self.elsewhere = self._elsewhere(resources or {}, image) if executor == "ray" else None
 
     def __enter__(self) -> Workshop:
         return self
@@ -82,6 +93,8 @@ class Workshop:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.elsewhere is not None:
+            self.elsewhere.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _say(self, text: str) -> None:
@@ -91,6 +104,22 @@ class Workshop:
         if self.keeper.contain is None:
             raise Failed("no-containers", "this process runs no containers", hint="stead up --background")
         return self.keeper.contain(self.store, self.environment, self._say)
+
+    def _elsewhere(self, resources: Mapping[str, float], image: bool) -> Elsewhere:
+        keeper = self.keeper
+        if keeper.cluster is None or keeper.archive is None:
+            raise Failed("no-cluster", "this process gives no steps to a cluster", hint="stead up --background")
+        threads = self.subject.threads
+        archive = keeper.archive(self.store, self.environment, keeper.limits, self._say) if image else None
+        return Elsewhere(
+            self.store,
+            keeper,
+            keeper.cluster(),
+            environment=self.environment,
+            image=archive,
+            resources={"cpu": threads, **resources},
+            variables={"allow": list(self.allow), "set": self.set_variables, "threads": threads},
+        )
 
     def run(
         self,
@@ -113,51 +142,20 @@ class Workshop:
         place = self.folder / step
         place.mkdir()
         started = time.monotonic()
-        paths = {name: str(place / name) for name in outputs}
-        read_from = {name: str(self.store.blobs.path(digest)) for name, digest in (inputs or {}).items()}
-        read_from |= {name: str(path) for name, path in (folders or {}).items()}
-        described = {
-            "step": step,
-            "entry": self.subject.entry,
-            "module": self.subject.module,
-            "code": str(self.code),
-            "files": sorted(self.subject.files),
-            "target": self.subject.target,
-            "time": self.subject.time,
-            "loss": self.subject.loss,
-            "seed": self.subject.seed,
-            "order": self.subject.order,
-            "inputs": read_from,
-            "outputs": paths,
-            "params": dict(params or {}),
-        }
-        (place / "spec.json").write_text(json.dumps(described))
         journal = place / "journal"
-        environ = self.variables | {
-            "PYTHONPATH": str(environments.runtime_path(self.store)),
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONHASHSEED": "0",
-            "PYTHONSAFEPATH": "1",
-        }
-        request = {
-            "spec": str(place / "spec.json"),
-            "cwd": str(cwd or place),
-            "env": {"STEAD_STEP": step, "STEAD_JOURNAL": str(journal)},
-        }
         courier = self._courier(step, journal) if logs else None
 
         def carry() -> None:
             if courier is not None and journal.is_dir():
                 courier.carry()
 
-        if self.inside is None:
-            command = [str(self.python), "-m", "stead.runtime.host"]
-            self.keeper.step(step, command, request, env=environ, on_tick=carry)
+        if self.elsewhere is not None and step in ON_CLUSTER:
+            digests = self._run_elsewhere(self.elsewhere, step, inputs or {}, outputs, params or {}, journal, carry)
         else:
-            read = [Path(path) for path in read_from.values()]
-            self._run_inside(self.inside, step, request, environ, [*read, *([cwd] if cwd else [])], carry)
+            digests = self._run_here(
+                step, place, inputs or {}, outputs, params or {}, folders or {}, journal, carry, cwd
+            )
         carry()
-        digests = {name: self._keep(Path(path)) for name, path in paths.items()}
         if logs and journal.is_dir() and any(journal.iterdir()):
             digests["journal"] = self._keep(journal)
         with self.keeper.write("pipelines.step") as tx:
@@ -170,6 +168,82 @@ class Workshop:
             }
             self.store.db.upsert(tx, step_results, {"key": key} | values, ["key"])
         return Outputs(digests, cached=False)
+
+    def _run_here(
+        self,
+        step: str,
+        place: Path,
+        inputs: Mapping[str, str],
+        outputs: Sequence[str],
+        params: Mapping[str, Any],
+        folders: Mapping[str, Path],
+        journal: Path,
+        carry: Callable[[], None],
+        cwd: Path | None,
+    ) -> dict[str, str]:
+        """Run a step on this machine; its outputs as blobs."""
+        paths = {name: str(place / name) for name in outputs}
+        read_from = {name: str(self.store.blobs.path(digest)) for name, digest in inputs.items()}
+        read_from |= {name: str(path) for name, path in folders.items()}
+        spec = self._spec(step, params) | {"code": str(self.code), "inputs": read_from, "outputs": paths}
+        (place / "spec.json").write_text(json.dumps(spec))
+        environ = self.variables | {"PYTHONPATH": str(environments.runtime_path(self.store)), **FIXED}
+        request = {
+            "spec": str(place / "spec.json"),
+            "cwd": str(cwd or place),
+            "env": {"STEAD_STEP": step, "STEAD_JOURNAL": str(journal)},
+        }
+        if self.inside is None:
+            command = [str(self.python), "-m", "stead.runtime.host"]
+            self.keeper.step(step, command, request, env=environ, on_tick=carry)
+        else:
+            read = [Path(path) for path in read_from.values()]
+            self._run_inside(self.inside, step, request, environ, [*read, *([cwd] if cwd else [])], carry)
+        return {name: self._keep(Path(path)) for name, path in paths.items()}
+
+    def _run_elsewhere(
+        self,
+        elsewhere: Elsewhere,
+        step: str,
+        inputs: Mapping[str, str],
+        outputs: Sequence[str],
+        params: Mapping[str, Any],
+        journal: Path,
+        carry: Callable[[], None],
+    ) -> dict[str, str]:
+        """Run a step on the cluster; its outputs as blobs."""
+        paths = {name: f"{FOLDER}/out/{name}" for name in outputs}
+        read_from = {name: f"{FOLDER}/in/{name}" for name in inputs}
+        made = elsewhere.step(
+            step,
+            code=self.subject.files,
+            inputs=inputs,
+            outputs=outputs,
+            spec=self._spec(step, params) | {"code": f"{FOLDER}/code", "inputs": read_from, "outputs": paths},
+            env={**FIXED, "STEAD_STEP": step, "STEAD_JOURNAL": f"{FOLDER}/journal"},
+            journal=journal,
+            on_tick=carry,
+        )
+        return {
+            name: self.store.blobs.put(msgspec.json.encode(files)) if isinstance(files, dict) else files
+            for name, files in made.items()
+        }
+
+    def _spec(self, step: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What a step is told, wherever it runs."""
+        subject = self.subject
+        return {
+            "step": step,
+            "entry": subject.entry,
+            "module": subject.module,
+            "files": sorted(subject.files),
+            "target": subject.target,
+            "time": subject.time,
+            "loss": subject.loss,
+            "seed": subject.seed,
+            "order": subject.order,
+            "params": dict(params),
+        }
 
     def _run_inside(
         self,
@@ -217,7 +291,11 @@ class Workshop:
             "order": self.subject.order,
             "inputs": dict(inputs),
             "params": dict(params),
-        } | ({"image": self.inside.digest} if self.inside else {})
+        }
+        if self.inside:
+            facts["image"] = self.inside.digest
+        elif self.elsewhere and step in ON_CLUSTER:
+            facts |= self.elsewhere.facts
         return blake3.blake3(msgspec.json.encode(facts, order="sorted")).hexdigest()
 
     def _stored(self, key: str) -> dict[str, str] | None:

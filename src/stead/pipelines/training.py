@@ -422,6 +422,8 @@ def workshop(
         allow=allow,
         run_id=run_id,
         image=spec.train_image,
+        executor=spec.executor,
+        resources=spec.resources,
     )
 
 

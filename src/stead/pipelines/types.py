@@ -81,6 +81,10 @@ class Spec:
     """What `random`, numpy and torch are seeded with."""
     order: str = "time"
     """In which order `train` gets its rows: `time`, `stored`, or `shuffled` by the seed."""
+    executor: str = "local"
+    """Where features, evaluation and training run: `local` or `ray`."""
+    resources: dict[str, float] = field(default_factory=dict)
+    """What a step takes of the cluster."""
 
     @property
     def recipe(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stead import deployments, environments, gates, images, pipelines
 from stead.config import Settings
-from stead.jobs import Handler, Keeper
+from stead.jobs import Handler, Keeper, Ray
 from stead.store import Store
 
 LANES: dict[str, tuple[str, ...]] = {
@@ -22,14 +22,15 @@ LANES: dict[str, tuple[str, ...]] = {
 def handlers(settings: Settings) -> dict[str, Handler]:
     """The handler of each kind of job, as the settings in force have it."""
     allow = settings.names("env_allow")
-    contain = images.Containers(settings).of_environment
+    containers = images.Containers(settings)
 
-    def contained(handler: Handler, store: Store, keeper: Keeper) -> dict[str, Any]:
-        keeper.contain = contain
+    def equipped(handler: Handler, store: Store, keeper: Keeper) -> dict[str, Any]:
+        keeper.contain, keeper.archive = containers.of_environment, containers.for_cluster
+        keeper.cluster = partial(Ray.of, settings)
         return handler(store, keeper)
 
     made = _handlers(allow)
-    return {kind: partial(contained, handler) for kind, handler in made.items()}
+    return {kind: partial(equipped, handler) for kind, handler in made.items()}
 
 
 def _handlers(allow: Sequence[str]) -> dict[str, Handler]:

@@ -55,6 +55,8 @@ REGISTRY: dict[str, str] = {
     "jobs.enqueue": "a job is in the queue or not",
     "jobs.finish": "a job has ended well or is done again",
     "jobs.give_up": "a job has ended badly, waits for its next attempt, or is done again",
+    "jobs.session": "another machine has a pass, or a step to do, or is let go",
+    "jobs.tell": "what another machine says; it says it again until it is kept",
     "jobs.turn": "a model's clock stands where its replay asked, or the loop has done what was to be done there",
     "journal.append": "records of a run are with the operating system or not",
     "journal.file": "an artifact's copy in the journal is whole under its name or absent",

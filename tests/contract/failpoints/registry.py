@@ -101,6 +101,34 @@ queue.give_up(store, job, {"code": "c", "message": "m"}, retry=False)
 """
 
 
+_SESSION = """
+from stead.jobs import operations as queue
+jobs.begin_session(store, queue.claim(store, "me", ["x"]) or jobs.get_job(store, jobs.list_jobs(store)[0].id), runtime="r")
+"""
+_TELL = """
+from sqlalchemy import select
+from stead.jobs import operations as queue
+job = queue.claim(store, "me", ["x"]) or jobs.get_job(store, jobs.list_jobs(store)[0].id)
+session = jobs.Session("s", job.id, job.fence, "r")
+jobs.tell(store, session, jobs.Message(1, "hello"))
+"""
+
+
+def _count(store: Store, table: str) -> int:
+    with store.db.read() as tx:
+        return int(tx.exec_driver_sql(f"select count(*) from {table}").scalar_one())
+
+
+def _asked(store: Store) -> None:
+    """A job, and a session of its first claim."""
+    from stead.jobs.tables import remote_sessions
+
+    job = jobs.enqueue(store, "x", {})
+    values = {"id": "s", "job_id": job.id, "fence": 1, "digest": "d", "runtime": "r", "asked": 0, "created_at": 1}
+    with store.db.write("jobs.session") as tx:
+        tx.execute(remote_sessions.insert().values(values))
+
+
 def _expire(store: Store) -> None:
     import sqlalchemy as sa
 
@@ -182,6 +210,12 @@ POINTS: dict[str, Scenario] = {
         prepare=lambda s: jobs.enqueue(s, "x", {}) and None,
     ),
     "jobs.give_up": one_change(_GIVE_UP, _given_up, prepare=lambda s: jobs.enqueue(s, "x", {}) and None),
+    "jobs.session": one_change(
+        _SESSION,
+        lambda s: _count(s, "remote_sessions") == 1,
+        prepare=lambda s: jobs.enqueue(s, "x", {}) and None,
+    ),
+    "jobs.tell": one_change(_TELL, lambda s: _count(s, "remote_messages") == 1, prepare=_asked),
     "demo.data": _demo_data,
     "processes.state": _state,
 }

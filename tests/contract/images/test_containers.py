@@ -26,9 +26,11 @@ from stead.config import load_project, load_settings
 from stead.processes.handlers import handlers
 from stead.runtime import formats
 from stead.store import Store
-from tests.conftest import needs, new_store
+from tests.conftest import free_ports, needs, new_store
+from tests.support.ray_cluster import Cluster
 
 pytestmark = pytest.mark.timeout(900)  # images are built, loaded and run: minutes where the machine is busy
+SERVER = str(Path(__file__).parents[2] / "support" / "api_server.py")
 COLUMNS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 PINS = [f"{name}=={version(name)}" for name in ("scikit-learn", "numpy", "skops", "pandas", "pyarrow")]
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 5.6, 2.4], [5.9, 3.0, 4.2, 1.5]]
@@ -334,6 +336,31 @@ def test_training_steps_run_in_the_image_of_their_environment(flowers: Store, re
     assert logged.metrics["holdout_random"] < 1e-6
     assert trained.run_id and runs.get_run(flowers, trained.run_id).metrics["rows"].last == 200
     assert names("stead-step-") == []
+
+
+def test_training_steps_run_in_the_image_on_a_cluster(
+    flowers: Store, real_base: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml = (project / "stead.toml").read_text().replace("image = true", 'image = true\nexecutor = "ray"', 1)
+    (project / "stead.toml").write_text(toml.replace('name = "tiny"', 'name = "elsewhere"'))
+    (port,) = free_ports(1)
+    environ = {f"STEAD_{name.upper()}": value for name, value in settings(real_base).items()}
+    environ |= {"STEAD_STORE": str(flowers.root), "STEAD_SERVER_URL": f"http://127.0.0.1:{port}"}
+    server = subprocess.Popen([sys.executable, SERVER, str(port)], env={**os.environ, **environ})
+    cluster = Cluster()
+    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
+    try:
+        mine = handlers(load_settings(environ=environ | {"STEAD_RAY_ADDRESS": cluster.address}))
+        job = ask(flowers, project)
+        said: list[str] = []
+        done = jobs.work(flowers, mine, owner="test", job_id=job.id, echo=said.append)
+        assert done is not None and done.state == "succeeded", (done, said)
+        assert runs.get_run(flowers, job.id).metrics["rows"].last == 200
+        assert names("stead-step-") == []
+    finally:
+        cluster.close()
+        server.kill()
+        server.wait()
 
 
 @pytest.mark.parametrize("how", ["cancel", "kill"])
