@@ -35,6 +35,8 @@ class Explanation:
     """What explains a difference, as far as restoring it restores the result."""
 
     causes: list[Cause] = field(default_factory=list)
+    needed: list[Cause] = field(default_factory=list)
+    """What the causes do not run without once they are restored, such as a library that a restored one imports."""
     difference: float | None = None
     """The largest relative difference that is left with the causes restored; None where no number tells it."""
     verdict: str = "different"
@@ -51,15 +53,20 @@ class Explanation:
     def said(self) -> str:
         """The explanation in words.
 
-        >>> Explanation([Cause("seed", "0", "7")], 0.0, "identical", runs=2).said
+        >>> Explanation([Cause("seed", "0", "7")], verdict="identical", runs=2).said
         'seed (0 → 7) explains it: with it as it was recorded the result is identical'
         """
         if self.causes:
-            named = [f"{c.name} ({c.then or 'none'} → {c.now or 'none'})" for c in self.causes]
+            named, needed = (
+                [f"{c.name} ({c.then or 'none'} → {c.now or 'none'})" for c in some]
+                for some in (self.causes, self.needed)
+            )
             what = "identical" if self.verdict == "identical" else "within tolerance"
+            if needed:
+                what += f"; {', '.join(needed)} was restored with it, since else it does not run"
             if len(named) == 1:
                 return f"{named[0]} explains it: with it as it was recorded the result is {what}"
-            return f"{', '.join(named[:-1])} and {named[-1]} together explain it: with all of them as recorded the result is {what}, without any one of them it is not"
+            return f"{', '.join(named[:-1])} and {named[-1]} together explain it: without any one of them as recorded the result is another, with all of them it is {what}"
         if self.chance:
             return "it is left to chance: two runs of the same recipe differ from one another, so something draws numbers that no seed fixes"
         told = f"; not to be restored here: {', '.join(self.beyond)}" if self.beyond else ""
@@ -82,6 +89,7 @@ def explain(
     # Where the golden rows show the difference, hold-outs need not be made for each trial.
     judge = not any(value for name, value in held_against(store, logged, replayed).items() if "golden" in name)
     trials = 0
+    stopped: set[frozenset[str]] = set()
 
     def trial(recipe: Recipe, told_as: str) -> tuple[float, Replayed | None]:
         nonlocal trials
@@ -106,8 +114,11 @@ def explain(
     least = tolerance if whole else 0.0
 
     def enough(some: Sequence[Change], kept: Sequence[Change] = ()) -> bool:
-        names = ", ".join(change.name for change in (*kept, *some)) or "nothing"
-        return trial(restored(now, [*kept, *some]), f"{names} as recorded")[0] <= least
+        names = [change.name for change in (*kept, *some)]
+        difference, again = trial(restored(now, [*kept, *some]), f"{', '.join(names) or 'nothing'} as recorded")
+        if again is None:
+            stopped.add(frozenset(names))
+        return difference <= least
 
     causes = minimal(found, enough)
     for cause in tuple(causes):
@@ -116,8 +127,15 @@ def explain(
         if len(parts) > 1 and enough(parts, rest):
             causes = [*rest, *minimal(parts, partial(enough, kept=rest))]
     names = {cause.name for cause in causes}
+    needed = [
+        cause for cause in causes if any(names - {cause.name} <= tried and cause.name not in tried for tried in stopped)
+    ]
+    if len(needed) == len(causes):
+        needed = []
+    as_causes = {cause.name: Cause(cause.name, cause.then, cause.now) for cause in causes}
     return Explanation(
-        causes=[Cause(cause.name, cause.then, cause.now) for cause in causes],
+        causes=[as_causes[cause.name] for cause in causes if cause not in needed],
+        needed=[as_causes[cause.name] for cause in needed],
         difference=told(whole),
         verdict=verdict_of(whole, tolerance),
         innocent=[change.name for change in found if change.name not in names and not _within(change, names)],
