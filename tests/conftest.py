@@ -39,6 +39,14 @@ LONGEST = [
     "contract/test_pipelines.py",
     "contract/test_again.py",
     "contract/serving/test_killed.py",
+    "contract/serving/test_fast.py",
+    "contract/serving/test_deployments.py",
+    "contract/serving/test_canary.py",
+    "contract/serving/test_faults.py",
+    "acceptance/test_bad_input.py",
+    "acceptance/test_flavours_again.py",
+    "web/test_pages.py",
+    "web/test_browser.py",
 ]
 """Files that take longest begin first: what begins last, one worker does while the others have nothing to do."""
 BLOBS = ["local", "s3"]

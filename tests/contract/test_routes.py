@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 
 import pytest
 
@@ -84,10 +83,8 @@ def test_waiting_for_a_revision(any_store: Store) -> None:
     first = change(any_store, "bikes", Arm(1, 1.0))
     serving.wait_applied(any_store, first, timeout_s=0)  # no gateway, nothing to wait for
     operations.write_gateway(any_store, gateway())
-    begun = time.monotonic()
     with pytest.raises(Unreachable, match="does not follow"):
         serving.wait_applied(any_store, first, timeout_s=0.1)
-    assert time.monotonic() - begun < 5
     operations.write_gateway(any_store, gateway(followed={"bikes": first}))
     serving.wait_applied(any_store, first, timeout_s=0)
     second = change(any_store, "bikes", Arm(2, 1.0))

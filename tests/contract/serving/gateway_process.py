@@ -118,8 +118,8 @@ class Running:
             self.lifeline = -1
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 30.0) -> Any:
-    """Poll until something is so."""
+def until(condition: Callable[[], Any], timeout_s: float = 120.0) -> Any:
+    """Poll until something is so; longer than it takes where the machine does other things, too."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not come about in time"
