@@ -38,6 +38,14 @@ BEAT_S = 5.0
 PATIENCE_S = 600.0
 """So long the outcome of a step waits for a server that is away."""
 PIECE = 1 << 20
+DEVICES = (
+    "CUDA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "NEURON_RT_VISIBLE_CORES",
+    "TPU_VISIBLE_CHIPS",
+)
+"""By these Ray says which devices of its machine are the job's."""
 FOLDER = "@folder@"
 """Stands in a command of the executor's for the step's folder here."""
 
@@ -273,10 +281,11 @@ class _Step:
         """Those of this machine that a step may see, and the step's own. Secrets are looked up here: they travel by name."""
         given = self.request["variables"]
         try:
-            return variables(allow=given["allow"], extra=given["set"], threads=given["threads"])
+            seen = variables(allow=given["allow"], extra=given["set"], threads=given["threads"])
         except Failed as error:
             hint = "a secret is looked up on the machine of the step: it must be there when `ray start` is run"
             raise Failed(error.code, f"on {platform.node()}: {error.message}", hint=hint) from None
+        return {name: os.environ[name] for name in DEVICES if name in os.environ} | seen
 
     def _kept(self, path: Path) -> Any:
         """A file as its blob, a folder as path → blob and bytes. Raises what `put` raises."""
