@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -188,9 +187,8 @@ def test_it_runs_as_nobody_and_can_write_nowhere(flower: str) -> None:
 def test_it_ends_when_it_is_told_to(flower: str) -> None:
     name = f"stead-test-{uuid.uuid4().hex[:8]}"
     with container(flower, name=name):
-        begun = time.monotonic()
-        subprocess.run([*podman().command, "stop", "--time", "60", name], check=True, capture_output=True)
-        assert time.monotonic() - begun < 30  # not by force
+        done = subprocess.run([*podman().command, "stop", "--time", "60", name], capture_output=True, text=True)
+        assert done.returncode == 0 and "SIGKILL" not in done.stderr, done.stderr
 
 
 def test_the_base_is_the_same_bytes_twice_and_knows_its_packages(real_base: Path, tmp_path: Path) -> None:

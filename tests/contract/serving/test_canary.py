@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -287,10 +286,8 @@ def test_a_version_that_hangs_is_taken_back_and_the_present_one_answers_meanwhil
     assert done.evidence["latency"]["estimate"] > 900_000 > done.evidence["other_latency"]["estimate"]
     told = {guard.name: guard.verdict for guard in telling.guards(done)}
     assert told["Answers too late"] == "broken" and told["Failed aside"] == "broken"
-    begun = time.monotonic()
     until(lambda: "times@3" not in gateway.row().loaded)
     assert gateway.http.post("/predict/times", json={"row": {"x": -7.0}}).status_code == 200
-    assert time.monotonic() - begun < 10
 
 
 def test_a_shadow_that_fails_where_the_present_version_does_not_is_taken_back(quick: World) -> None:
