@@ -146,6 +146,23 @@ def test_what_is_refused(store: Store, tmp_path: Path) -> None:
     copy.close()
 
 
+def test_a_store_with_damaged_bytes_is_told_how_it_is_migrated_all_the_same(
+    later: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = new_store(tmp_path / "s")
+    store.blobs.path(store.blobs.put(b"bad")).write_bytes(b"BAD")
+    store.close()
+    monkeypatch.setenv("STEAD_STORE", str(tmp_path / "s"))
+    monkeypatch.setattr(opening, "MIGRATIONS", later)
+    (later / "versions" / "0999_next.py").write_text(NEXT)
+    from stead.cli import cli
+
+    refused = CliRunner().invoke(cli, ["migrate"]).exception
+    assert isinstance(refused, Failed) and refused.code == "backup-damaged" and "migrate --no-backup" in refused.hint
+    assert len(care.list_backups(tmp_path / "s" / "backups")) == 1
+    assert "was old" in CliRunner().invoke(cli, ["migrate", "--no-backup"], catch_exceptions=False).output
+
+
 def test_damaged_bytes_are_told_at_backup_and_nothing_else_is_lost(store: Store, tmp_path: Path) -> None:
     good, bad = store.blobs.put(b"good"), store.blobs.put(b"bad")
     store.blobs.path(bad).write_bytes(b"BAD")

@@ -141,3 +141,7 @@ def test_commands_tell_what_changed(store: Store, monkeypatch: pytest.MonkeyPatc
     assert (told["rows"]["added"], told["rows"]["removed"], told["rows"]["same"]) == (2, 2, 1)
     with pytest.raises(NotFound, match="d@1 is the first version"):
         said("d@1")
+    for last in (60_000, 120_000):
+        datasets.add(store, "t", table(at=pa.array([0, last], pa.timestamp("ms"))), time_column="at")
+    text = said("t")
+    assert "to     1970-01-01 00:01:00 → 1970-01-01 00:02:00" in text and "from " not in text

@@ -211,7 +211,16 @@ def migrate(folder: Path | None, no_backup: bool) -> None:
         if before == "old" and not no_backup:
             place = folder or store.root / "backups"
             with output.Bar(only_bar=True) as bar:
-                made = care.back_up(store, place, progress=_shown(bar))
+                try:
+                    made = care.back_up(store, place, progress=_shown(bar))
+                except Failed as failed:
+                    if failed.code != "backup-damaged":
+                        raise
+                    raise Failed(
+                        "backup-damaged",
+                        f"{failed.message}; the tables are as they were",
+                        hint="it has all else: stead migrate --no-backup, then stead doctor --store says what names them",
+                    ) from None
             output.note(f"backup: {place / made.name}")
         run(store.db)
     finally:

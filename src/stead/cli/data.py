@@ -156,6 +156,10 @@ def data_diff(before: str, after: str | None, key: tuple[str, ...], examples: in
     if as_json:
         return found
     one, other = found.before, found.after
+    ends = [
+        ("from", one.time_min, other.time_min),
+        ("to", one.time_max, other.time_max),
+    ]
     output.facts(
         [
             ("", f"{one.ref} → {other.ref}"),
@@ -170,6 +174,7 @@ def data_diff(before: str, after: str | None, key: tuple[str, ...], examples: in
                 )
                 or "the same",
             ),
+            *((end, f"{output.when(then)} → {output.when(now)}") for end, then, now in ends if then != now),
         ]
     )
     output.table(
