@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -67,7 +68,10 @@ def train(X, y):
         stead.log({{"rows": len(X)}}, step=0)
         Path("notes.txt").write_text("a file of the step's own")
         stead.log_artifact("notes.txt")
+        said = 0
         while WAITS.exists():
+            print("waiting", said, "." * 5_000)
+            said += 1
             time.sleep(0.2)
     return Ridge(alpha=np.random.uniform()).fit(X, y)
 """
@@ -93,8 +97,8 @@ class Place:
             "STEAD_SERVER_URL": self.server,
             "STEAD_USER": "ada",
         }
-        self._process = subprocess.Popen([sys.executable, str(SERVER), str(port)], env={**os.environ, **self.environ})
-        until(lambda: answers(self.server))
+        self._port = port
+        self.serve()
 
     def fresh(self, root: Path) -> None:
         """A project of its own, whose training waits while the file `waits` is there."""
@@ -102,9 +106,17 @@ class Place:
         self.project.mkdir()
         (self.project / "tiny.py").write_text(CODE.format(waits=self.waits))
 
-    def close(self) -> None:
+    def serve(self) -> None:
+        command = [sys.executable, str(SERVER), str(self._port)]
+        self._process = subprocess.Popen(command, env={**os.environ, **self.environ})
+        until(lambda: answers(self.server))
+
+    def lose_server(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    def close(self) -> None:
+        self.lose_server()
         self.store.close()
 
     def ask(self, train: str = 'executor = "ray"') -> jobs.Job:
@@ -208,6 +220,15 @@ def test_what_runs_is_heard_of_and_ends_with_the_wish(place: Place, cluster: Clu
     process = place.begin(job)
     try:
         until(lambda: metric(place.store, job, "rows") == 200)  # while the step runs
+        until(lambda: heard(place.log(job)))
+        place.lose_server()
+        before = heard(place.log(job))
+        time.sleep(3)
+        place.serve()
+        until(lambda: len(heard(place.log(job))) > len(before) + 10)
+        assert heard(place.log(job)) == list(range(len(heard(place.log(job))))), (
+            "nothing is lost, and nothing is there twice"
+        )
         jobs.cancel_job(place.store, job.id)
         assert process.wait(60) == 0
     finally:
@@ -277,6 +298,11 @@ def test_what_is_set_wrong_is_told(place: Place, monkeypatch: pytest.MonkeyPatch
     assert code(place.work(place.ask(), STEAD_SERVER_URL=dead)) == "server-unreachable"
     monkeypatch.setenv("RAY_AUTH_TOKEN", "wrong")
     assert code(place.work(place.ask())) == "ray-refused"
+
+
+def heard(log: str) -> list[int]:
+    """What the waiting training has said: it counts."""
+    return [int(number) for number in re.findall(r"^waiting (\d+) \.", log, re.M)]
 
 
 def code(worked: tuple[jobs.Job, str]) -> str:

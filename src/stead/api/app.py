@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stead import __version__, jobs
 from stead.api import hot, tokens
-from stead.api.steps import MAX_BYTES, STEP, add_steps
+from stead.api.steps import MAX_BYTES, MAX_MESSAGE, STEP, add_steps
 from stead.api.table import Operation, operation, operations
 from stead.config import Settings
 from stead.errors import Forbidden, InvalidInput, NotFound, SteadError
@@ -113,6 +113,8 @@ class Guard:
             return hot.MAX_BODY
         if path == f"{STEP}/blobs":
             return MAX_BYTES
+        if path == f"{STEP}/messages":
+            return MAX_MESSAGE
         return max(self.limit, MAX_BLOB) if path.startswith(BLOBS) else self.limit
 
     def _check(self, scope: Scope, limit: int) -> None:

@@ -20,6 +20,8 @@ from stead.store import Store
 STEP = "/api/v1/step"
 MAX_BYTES = 1 << 40
 """Of a file that a step made: it goes to disk piece by piece."""
+MAX_MESSAGE = 64 << 20
+"""A machine tells some MB at once."""
 
 
 def add_steps(app: FastAPI) -> None:

@@ -6,6 +6,7 @@ See https://docs.ray.io/en/latest/cluster/running-applications/job-submission/ap
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,9 +38,14 @@ class State:
         return self.status in ("SUCCEEDED", "FAILED", "STOPPED")
 
     @property
-    def exited(self) -> bool:
-        """Whether its command ran to an end of its own, well or not; else its machine was lost, or it never began."""
-        return self.status == "SUCCEEDED" or "exit code" in self.message
+    def code(self) -> int | None:
+        """Exit code of its command; None where its machine was lost, or it never began.
+
+        >>> State("FAILED", "Job entrypoint command failed with exit code 1, last available logs: …").code
+        1
+        """
+        found = re.search(r"exit code (-?\d+)", self.message)
+        return 0 if self.status == "SUCCEEDED" else int(found[1]) if found else None
 
 
 class Ray:

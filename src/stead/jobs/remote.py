@@ -66,6 +66,8 @@ def begin_session(store: Store, job: Job, *, runtime: str) -> tuple[Session, str
     values = {"id": session.id, "job_id": job.id, "fence": job.fence, "runtime": runtime, "digest": _digest(secret)}
     with store.db.write("jobs.session") as tx:
         check_fence(tx, job.id, job.fence)
+        kept = sa.select(jobs.c.id).where(jobs.c.state == "running")
+        tx.execute(sa.delete(remote_sessions).where(remote_sessions.c.job_id.not_in(kept)))  # whose keeper died
         tx.execute(sa.insert(remote_sessions).values(values | {"asked": 0, "created_at": now_ms()}))
     return session, f"{session.id}.{secret}"
 
@@ -81,7 +83,6 @@ def ask_session(store: Store, session: Session, request: dict[str, Any]) -> None
 def end_session(store: Store, session_id: str) -> None:
     """Let a machine go, and forget what it said."""
     with store.db.write("jobs.session") as tx:
-        tx.execute(sa.delete(remote_messages).where(remote_messages.c.session_id == session_id))
         tx.execute(sa.delete(remote_sessions).where(remote_sessions.c.id == session_id))
 
 

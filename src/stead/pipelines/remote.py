@@ -216,8 +216,8 @@ class Elsewhere:
         if state.status == "STOPPED":
             hint = f"ray job logs {session.id}"
             raise Failed("step-stopped", "the step was stopped on the Ray cluster", hint=hint)
-        if state.exited:
-            return 1
+        if state.code is not None:
+            return state.code or 1
         raise Unreachable("step-lost", f"the cluster lost the step: {state.message.strip()[:400]}")
 
     def _stop(self, session: str) -> None:

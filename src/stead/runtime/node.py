@@ -75,6 +75,7 @@ def main(runtime: str) -> int:
     except SteadError as error:
         text = f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else "")
         print(text, end="", file=sys.stderr, flush=True)
+        teller.follow(None)
         teller.say(text)
         with suppress(_Refused):
             teller.outcome(1)
@@ -169,8 +170,8 @@ class _Teller:
         with self._lock:
             self._text.append(secrets.hidden_text(text, self.secrets))
 
-    def follow(self, journal: Path) -> None:
-        """From now on carry what is written to a journal's folder."""
+    def follow(self, journal: Path | None) -> None:
+        """From now on carry what is written to a journal's folder, or to none."""
         with self._lock:
             self._journal, self._places, self._files = journal, {}, set()
 
@@ -185,11 +186,12 @@ class _Teller:
                 raise _Refused
             if time.monotonic() > until:
                 raise Unreachable("server-unreachable", "the outcome of the step could not be told")
+        self.follow(None)
 
     def _beats(self) -> None:
         while not self.refused.is_set():
             if self._waiting is None:
-                with self._lock:
+                with self._lock, suppress(FileNotFoundError):  # a step that could not be done is cleared away
                     self._waiting = self._next()
             if self._waiting is None:
                 time.sleep(0.2)
@@ -218,7 +220,8 @@ class _Teller:
 
     def _next(self) -> dict[str, Any] | None:
         """The next message, if there is something to tell; an empty one where nothing was told for long."""
-        text, self._text = "".join(self._text), []
+        text = "".join(self._text)
+        text, self._text = text[:PIECE], [text[PIECE:]] if len(text) > PIECE else []
         said: dict[str, Any] = {"text": text} if text else {}
         if self._journal is not None and self._journal.is_dir():
             grown, room = [], 4 * PIECE
