@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -408,19 +409,23 @@ def _module(spec: dict[str, Any]) -> Any:
     return importlib.import_module(spec["module"])
 
 
-def _rows(spec: dict[str, Any], since: int | None = None) -> Any:
-    """Raw rows; with `since` those at or after that time."""
+@cache
+def _table(path: str) -> Any:
+    """An input, read once: it is nobody's to change."""
     import pandas as pd
 
-    raw = pd.read_parquet(spec["inputs"]["rows"])
+    return pd.read_parquet(path)
+
+
+def _rows(spec: dict[str, Any], since: int | None = None) -> Any:
+    """Raw rows; with `since` those at or after that time."""
+    raw = _table(spec["inputs"]["rows"])
     return raw if since is None else raw[_ms(_times(raw, spec["time"])) >= since].reset_index(drop=True)
 
 
 def _learning(spec: dict[str, Any], since: int | None = None) -> tuple[Any, Any]:
     """Features and target; with `since` those of the rows at or after that time."""
-    import pandas as pd
-
-    X, y = pd.read_parquet(spec["inputs"]["features"]), pd.read_parquet(spec["inputs"]["target"])["target"]
+    X, y = _table(spec["inputs"]["features"]), _table(spec["inputs"]["target"])["target"]
     if since is not None:
         kept = (_ms(_times(_rows(spec), spec["time"])) >= since).to_numpy()
         X, y = X[kept].reset_index(drop=True), y[kept].reset_index(drop=True)
