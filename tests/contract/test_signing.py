@@ -72,7 +72,8 @@ def test_an_altered_bundle_or_altered_bytes_do_not_verify(
     blob = store.blobs.path(models.get_logged_model(store, made.logged_model).files["model.pkl"].digest)
     blob.chmod(0o600)
     blob.write_bytes(b"evil!")
-    assert not models.verify_signatures(store, "bikes@1", keys=[public]).valid
+    told = models.verify_signatures(store, "bikes@1", keys=[public])
+    assert not told.valid and told.said == "a signature of bikes@1 does not hold: model.pkl was altered since"
 
 
 def test_the_library_of_the_specification_reads_ours(

@@ -318,6 +318,16 @@ def test_a_full_disk(store: Store, tmp_path: Path) -> None:
     assert datasets.verify(store, "x") == datasets.verify(store, "y") == 1
 
 
+def test_altered_bytes_are_written_nowhere(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "x.bin").write_bytes(b"hello")
+    datasets.add(store, "x", tmp_path / "x.bin")
+    (part,) = datasets.get_version(store, "x", with_parts=True).part_list
+    blob = store.blobs.path(part.digest)
+    blob.write_bytes(b"hellO")
+    assert code(lambda: files_into(Embedded(store, Settings({}, {})), "x", tmp_path / "out"), Failed) == "blob-corrupt"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_full_disk_where_files_are_written(store: Store, tmp_path: Path) -> None:
     data = os.urandom(300_000)
     (tmp_path / "x.bin").write_bytes(data)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from stead.config import Settings, find_project, load_project, load_settings
-from stead.errors import InvalidInput, Unreachable, from_dict
+from stead.errors import Failed, InvalidInput, Unreachable, from_dict
 from stead.store import Store, digest_of, is_made, open_store
 
 T = TypeVar("T")
@@ -137,7 +137,11 @@ class Remote:
         return digest
 
     def get_blob(self, digest: str) -> bytes:
-        return self._request("GET", f"/api/v1/blobs/{digest}", retry=True)
+        data = self._request("GET", f"/api/v1/blobs/{digest}", retry=True)
+        if digest_of(data) != digest:
+            said = f"the bytes of {digest[:12]} do not match their name"
+            raise Failed("blob-corrupt", said, hint="stead doctor --store, where the store is, says what names them")
+        return data
 
     def send(self, path: str, content: bytes, *, kind: Callable[[bytes], T]) -> T:
         """One request to a hot route that is no operation of the table."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import click
 from stead.cli import output
 from stead.cli.common import connect, follow, model_names, split_ref
 from stead.cli.signing import signers
-from stead.errors import InvalidInput
+from stead.errors import Failed, InvalidInput
+from stead.runtime.ids import new_id
 from stead.runtime.journal import clean_path
 
 
@@ -175,10 +177,19 @@ def models_get(ref: str, folder: Path) -> None:
     caller = connect()
     version = caller.call("models.get_version", ref=ref)
     logged = caller.call("models.get_logged_model", id=version.logged_model)
-    for path, file in logged.files.items():
-        target = folder / clean_path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(caller.get_blob(file.digest))
+    building = folder / f".part-{new_id()}"
+    try:
+        for path, file in logged.files.items():
+            target = building / clean_path(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(caller.get_blob(file.digest))
+        for each in sorted(building.iterdir()):
+            each.rename(folder / each.name)
+    except OSError as error:
+        said = f"could not write to {folder}: {error.strerror}"
+        raise Failed("disk-full", said, hint="free space, or name another folder") from None
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
     print(folder)
     output.note(f"{version.ref}: {len(logged.files)} files")
 

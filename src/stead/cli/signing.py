@@ -77,7 +77,10 @@ def verify(ref: str, keys: tuple[Path, ...], bundle: Path | None, as_json: bool)
         return None
     verified = caller.call("models.verify_signatures", ref=ref, keys=[_read(file) for file in keys])
     if not verified.valid:
-        raise Refused("signature-refused", verified.said, hint=f"stead sign {verified.ref} --key team.pem")
+        hint = f"stead sign {verified.ref} --key team.pem"
+        if "does not hold" in verified.said:
+            hint = "stead doctor --store tells which bytes were altered: restore them from a backup, and sign nothing before"
+        raise Refused("signature-refused", verified.said, hint=hint)
     if as_json:
         return verified
     print(f"{verified.ref}: {verified.said}")

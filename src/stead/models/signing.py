@@ -136,23 +136,26 @@ def verify_signatures(store: Store, ref: str, *, keys: Sequence[str] = ()) -> Ve
     if not found:
         return Verified(version.ref, False, "", f"{version.ref} is not signed")
     said = f"{version.ref} is signed by none of {len(trusted)} keys"
-    with _files(store, get_logged_model(store, version.logged_model).files) as folder:
-        for signature in found:
-            bundle = folder.parent / "bundle.json"
-            bundle.write_bytes(store.blobs.get(signature.bundle))
-            for place, key in enumerate(trusted):
-                public = folder.parent / f"{place}.pub"
-                public.write_text(key)
-                try:
-                    verifying.Config().use_elliptic_key_verifier(public_key=public).verify(folder, bundle)
-                except (ValueError, InvalidSignature) as error:
-                    if "Key mismatch" not in str(error):
-                        why = str(error).partition("\n")[0][:200] or "it does not fit its key"
-                        said = f"a signature of {version.ref} does not hold: {why}"
-                    continue
-                return Verified(
-                    version.ref, True, signature.key, f"signed by {signature.by} with the key {signature.key[:12]}"
-                )
+    try:
+        with _files(store, get_logged_model(store, version.logged_model).files) as folder:
+            for signature in found:
+                bundle = folder.parent / "bundle.json"
+                bundle.write_bytes(store.blobs.get(signature.bundle))
+                for place, key in enumerate(trusted):
+                    public = folder.parent / f"{place}.pub"
+                    public.write_text(key)
+                    try:
+                        verifying.Config().use_elliptic_key_verifier(public_key=public).verify(folder, bundle)
+                    except (ValueError, InvalidSignature) as error:
+                        if "Key mismatch" not in str(error) and "does not hold" not in said:
+                            why = str(error).partition("\n")[0][:200] or "it does not fit its key"
+                            said = f"a signature of {version.ref} does not hold: {why}"
+                        continue
+                    return Verified(
+                        version.ref, True, signature.key, f"signed by {signature.by} with the key {signature.key[:12]}"
+                    )
+    except _Altered as altered:
+        said = f"a signature of {version.ref} does not hold: {altered}"
     return Verified(version.ref, False, "", said)
 
 
@@ -244,13 +247,22 @@ def _differing(store: Store, files: Mapping[str, ModelFile], signed: Mapping[str
                 yield f"{path} differs"
 
 
+class _Altered(Exception):
+    """A file of a version is not as it was stored."""
+
+
 @contextmanager
 def _files(store: Store, files: Mapping[str, ModelFile]) -> Iterator[Path]:
-    """A version's files in a folder of their own for a while."""
+    """A version's files in a folder of their own for a while. Raises _Altered."""
     with tempfile.TemporaryDirectory(prefix="stead-verify-") as place:
         folder = Path(place) / "model"
         for path, file in files.items():
-            store.blobs.fetch(file.digest, folder / checked_path(path))
+            try:
+                store.blobs.fetch(file.digest, folder / checked_path(path))
+            except Failed as failed:
+                if failed.code != "blob-corrupt":
+                    raise
+                raise _Altered(f"{path} was altered since") from None
         yield folder
 
 

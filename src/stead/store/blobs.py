@@ -141,9 +141,7 @@ class Blobs:
         except Exception as error:
             raise _translated(error, f"read {digest[:12]}") from error
         if blake3.blake3(data).hexdigest() != digest:
-            raise Failed(
-                "blob-corrupt", f"the bytes of {digest[:12]} do not match their name", hint="restore them from a backup"
-            )
+            raise _altered(digest)
         return data
 
     def delete(self, digest: str) -> None:
@@ -311,13 +309,17 @@ class Blobs:
         return self.packs.size(digest) if self.packs is not None else None
 
     def fetch(self, digest: str, target: Path) -> None:
-        """Copy a blob to a file, whole or not at all."""
+        """Copy a blob to a file, whole and as its name says, or not at all. Raises NotFound (`blob-missing`), Failed (`blob-corrupt`)."""
+        hasher = blake3.blake3()
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
         try:
             with os.fdopen(handle, "wb") as out:
                 for piece in self.stream(digest):
+                    hasher.update(piece)
                     out.write(piece)
+            if hasher.hexdigest() != digest:
+                raise _altered(digest)
             os.chmod(temporary, 0o644)
             os.replace(temporary, target)
         except BaseException:
@@ -349,6 +351,11 @@ class Blobs:
         except Exception as error:
             raise _translated(error, "look into the store") from error
         return True
+
+
+def _altered(digest: str) -> Failed:
+    said = f"the bytes of {digest[:12]} do not match their name"
+    return Failed("blob-corrupt", said, hint="restore them from a backup")
 
 
 def digest_of(data: bytes | Path) -> str:

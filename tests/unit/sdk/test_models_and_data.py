@@ -115,6 +115,10 @@ def test_a_folder_becomes_a_version_and_is_got_back(used: Store, tmp_path: Path)
     assert len(json.loads(Path("got/stead/golden.json").read_text())["outputs"]) == 3
     again = subprocess.run(command, capture_output=True, text=True)
     assert (again.returncode, again.stderr.splitlines()[0]) == (2, "error: got is not empty")
+    logged = models.get_logged_model(used, models.get_version(used, "taken@1").logged_model)
+    used.blobs.path(logged.files["serving_input_example.json"].digest).write_bytes(b"altered")
+    broken = subprocess.run([*command[:-1], "half"], capture_output=True, text=True)
+    assert broken.returncode == 1 and "do not match their name" in broken.stderr and list(Path("half").iterdir()) == []
 
 
 def test_a_file_of_onnx_becomes_a_version(used: Store, tmp_path: Path) -> None:
