@@ -10,9 +10,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 _SUFFIX = f".{sys.implementation.cache_tag}.pyc"
@@ -22,9 +20,10 @@ _HEAD = importlib.util.MAGIC_NUMBER + bytes(4)
 
 def borrow(site: Path, lenders: Iterable[Path]) -> int:
     """Fill `site` (a site-packages folder) with compiled modules of the lenders'; returns how many. Never fails."""
-    tops = sorted(entry.name for entry in os.scandir(site) if entry.is_dir() and not entry.name.endswith(".dist-info"))
-    with ThreadPoolExecutor(4, "bytecode") as workers:  # the file system is waited for, mostly
-        return sum(sum(workers.map(partial(_borrow, str(site), str(lender)), tops)) for lender in lenders)
+    tops: list[str] = []
+    with suppress(OSError):
+        tops = [entry.name for entry in os.scandir(site) if entry.is_dir() and not entry.name.endswith(".dist-info")]
+    return sum(_borrow(str(site), str(lender), top) for lender in lenders for top in sorted(tops))
 
 
 def _borrow(site: str, lender: str, top: str) -> int:

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -58,6 +59,8 @@ def ensure(store: Store, digest: str, *, progress: Progress | None = None) -> Pa
             if target.exists():  # its base interpreter is gone
                 shutil.rmtree(target)
             move(building, target, "environments.ensure")
+        if environment.python == here()[0]:
+            _lend(target, environment.python)
     made = _interpreter(target)
     if made is None:
         raise Failed("environment-failed", f"the environment {environment.digest[:12]} has no interpreter")
@@ -175,7 +178,7 @@ def _build(store: Store, environment: Environment, building: Path, progress: Pro
     wheels = building / ".wheels"
     doing = f"create the environment {environment.digest[:12]}"
     try:
-        run_uv(["venv", "--quiet", "--relocatable", "--no-project", "--no-config", "--python", python, str(building)])
+        _venv(store, python, building)
         wheels.mkdir()
         for wheel in environment.wheels:
             store.blobs.fetch(wheel.digest, wheels / wheel.filename)
@@ -197,7 +200,29 @@ def _build(store: Store, environment: Environment, building: Path, progress: Pro
     except OSError as error:
         raise Failed("disk-full", f"could not {doing}: {error.strerror}", hint="free space and try again") from None
     shutil.rmtree(wheels)
-    if environment.python == here()[0]:
-        site = f"lib/python{environment.python}/site-packages"
-        earlier = sorted(path / site for path in building.parent.iterdir() if path.name[0] != "." and path.is_dir())
-        borrow(building / site, [Path(sysconfig.get_path("purelib")), *earlier[:8]])
+
+
+def _venv(store: Store, python: str, place: Path) -> None:
+    """An environment with nothing in it; that of this interpreter is copied from the first one that uv made. Raises what uv and the disk raise."""
+    command = ["venv", "--quiet", "--relocatable", "--no-project", "--no-config", "--python", python, str(place)]
+    base = os.stat(python).st_mtime_ns if python == sys.executable else 0
+    key = blake3.blake3(f"{python} {base} {sys.version} {sys.prefix}".encode()).hexdigest()[:16]
+    first = store.root / "cache" / f"venv-{key}"
+    if base and first.is_dir():
+        shutil.copytree(first, place, symlinks=True)
+        return
+    run_uv(command)
+    if base:
+        copy = first.with_name(f".{first.name}-{new_id()[-12:]}")
+        with suppress(OSError):  # another process was first, or the disk is full
+            shutil.copytree(place, copy, symlinks=True)
+            os.rename(copy, first)
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def _lend(target: Path, python: str) -> None:
+    """Have compiled modules taken over, beside what the environment is made for: who imports one before compiles it, no more."""
+    site = f"lib/python{python}/site-packages"
+    others = (path for path in target.parent.iterdir() if path.name[0] != "." and path.is_dir() and path != target)
+    lenders = [Path(sysconfig.get_path("purelib")), *sorted(path / site for path in others)[:8]]
+    threading.Thread(target=borrow, args=(target / site, lenders), name="bytecode").start()

@@ -8,6 +8,7 @@ import py_compile
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -167,6 +168,9 @@ def test_compiled_modules_are_taken_over(store: Store) -> None:
     py_compile.compile(cloudpickle.cloudpickle.__file__)  # where Python is told to write none, there is none yet
     version = cloudpickle.__version__
     python = environments.ensure(store, environments.lock(store, [f"cloudpickle=={version}", "colorama"]).digest)
+    for each in threading.enumerate():
+        if each.name == "bytecode":
+            each.join()
     (compiled,) = python.parents[1].glob(f"lib/python*/site-packages/cloudpickle/__pycache__/cloudpickle.{TAG}.pyc")
     before = compiled.stat()
     code = "import cloudpickle.cloudpickle as c; print(c.__cached__, c.dumps.__code__.co_filename)"
