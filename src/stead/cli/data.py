@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from stead import glance
 from stead.cli import output
-from stead.cli.common import MOMENT, connect, dataset_names, follow, model_names
+from stead.cli.common import MOMENT, connect, dataset_names, follow, model_names, settings
 from stead.config import load_project, size_text
 from stead.errors import Conflict, InvalidInput, NotFound
 
@@ -317,6 +318,12 @@ def data_add(
 @output.json_option
 def data_status(ref: str, folder: Path, as_json: bool) -> Any:
     """How the files in FOLDER differ from a version. Files that were added from there and not touched since are not read."""
+    if (untouched := glance.untouched(settings(), ref, folder)) is not None:
+        whole, same = untouched
+        if as_json:
+            return {"ref": whole, "new": [], "changed": [], "gone": [], "same": same, "read": 0}
+        print(f"{whole}: {same} the same, 0 new, 0 changed, 0 gone")
+        return None
     from stead import datasets
 
     found = datasets.status(_here("compared"), ref, folder)

@@ -18,12 +18,13 @@ from stead.datasets.manifests import Manifest
 from stead.datasets.marking import key_values
 from stead.datasets.querying import shown
 from stead.datasets.rows import pieces_of, read_manifest
-from stead.datasets.scanning import Index, checked_path
+from stead.datasets.scanning import Index
 from stead.datasets.storing import Adding, Progress, stored
 from stead.datasets.tables import dataset_versions as versions
 from stead.datasets.tables import datasets
 from stead.datasets.types import Column, DatasetVersion, Mark, Part, Reference
 from stead.errors import Conflict, InvalidInput, NotFound, did_you_mean
+from stead.folders import checked_path
 from stead.runtime.clock import now_ms
 from stead.store import Row, Store, from_row
 
@@ -67,7 +68,10 @@ def add(
     if isinstance(source, sources.Query):
         said = {"kind": "query", "database": shown(source.url), "query": source.sql}
     adding = Adding(found, index, progress)
-    return _add(store, name, adding, append, time_column, said | (origin or {}), replace_since, upon)
+    made = _add(store, name, adding, append, time_column, said | (origin or {}), replace_since, upon)
+    if index is not None:
+        index.settle(made.manifest, manifests.digests(store, made.manifest), sources.part_path if made.schema else str)
+    return made
 
 
 def add_stored(

@@ -14,10 +14,11 @@ import blake3
 from stead.datasets import manifests
 from stead.datasets.operations import get_version
 from stead.datasets.rows import pieces_of, read_manifest
-from stead.datasets.scanning import Index, Status, checked_path, compare
+from stead.datasets.scanning import Index, Status, compare
 from stead.datasets.sources import part_path
 from stead.datasets.types import DatasetVersion, Part
 from stead.errors import Failed, InvalidInput, NotFound, did_you_mean
+from stead.folders import checked_path
 from stead.runtime.failpoints import failpoint
 from stead.store import Store, digest_of
 
@@ -78,8 +79,8 @@ def status(store: Store, ref: str, folder: Path) -> Status:
     if not folder.is_dir():
         raise NotFound("source-missing", f"there is no folder {folder}")
     parts = manifests.digests(store, version.manifest)
-    index = Index(store, version.dataset, folder)
-    return compare(index, folder, store.root, parts, part_path if version.schema else str)._replace(ref=version.ref)
+    index, part_of = Index(store, version.dataset, folder), part_path if version.schema else str
+    return compare(index, folder, store.root, version.manifest, parts, part_of)._replace(ref=version.ref)
 
 
 def check_columns(version: DatasetVersion, columns: Sequence[str]) -> None:

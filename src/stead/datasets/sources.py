@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stead.datasets.scanning import Stamp, checked_path, walk
 from stead.errors import Conflict, InvalidInput, NotFound, did_you_mean
+from stead.folders import Stamp, checked_path, walk
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,0 +1,48 @@
+"""What can be said of a store without opening it: loading what opens one takes longer than some answers do.
+
+An answer that cannot be given so is None, and the caller asks the usual way.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from stead.config import Settings
+from stead.folders import remembered, remembered_in, walk
+
+
+def untouched(settings: Settings, ref: str, folder: Path) -> tuple[str, int] | None:
+    """The version and its number of files, where a folder has all of them as they were when they were added, and no others.
+
+    Raises InvalidInput (`path-escapes`, `path-invalid`, `file-unreadable`).
+    """
+    root = Path(str(settings.store)).expanduser()
+    name, _, number = ref.partition("@")
+    if settings.url or settings.database or not name or (number and not number.isdigit()):
+        return None
+    found = remembered(remembered_in(root, name), os.path.abspath(folder))
+    if found is None or not found.whole or not folder.is_dir():
+        return None
+    newest = _manifest(root / "stead.db", name, int(number) if number else None)
+    if newest is None or newest[1] != found.whole:
+        return None
+    files, seen = found.files, 0
+    for path, _, stamp in walk(folder, root):
+        if files.get(path, ())[:3] != stamp:
+            return None
+        seen += 1
+    return (f"{name}@{newest[0]}", seen) if seen == len(files) else None
+
+
+def _manifest(file: Path, name: str, number: int | None) -> tuple[int, str] | None:
+    """Number and manifest of a version, by default the newest; None where there is none, or the file does not tell."""
+    query = "select version, manifest from dataset_versions where dataset = ? and (? is null or version = ?) order by version desc limit 1"
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as db:
+            row = db.execute(query, (name, number, number)).fetchone()
+    except sqlite3.Error:
+        return None
+    return (int(row[0]), str(row[1])) if row else None
