@@ -19,6 +19,7 @@ import pytest
 from stead import jobs, models, pipelines, runs
 from stead.config import load_project, load_settings
 from stead.errors import NotFound
+from stead.pipelines.remote import Elsewhere
 from stead.processes.handlers import handlers
 from stead.store import Store
 from tests.conftest import free_ports, new_store
@@ -296,6 +297,9 @@ def test_what_is_set_wrong_is_told(place: Place, monkeypatch: pytest.MonkeyPatch
     dead = f"http://127.0.0.1:{port}"
     assert code(place.work(place.ask(), STEAD_RAY_ADDRESS=dead)) == "ray-unreachable"
     assert code(place.work(place.ask(), STEAD_SERVER_URL=dead)) == "server-unreachable"
+    monkeypatch.setattr(Elsewhere, "_check", lambda *_: None)  # as where the agent reaches it, and the machine does not
+    done, said = place.work(place.ask(), STEAD_SERVER_URL=dead)
+    assert code((done, said)) == "machine-unready" and "refused" in str(done.error), said
     monkeypatch.setenv("RAY_AUTH_TOKEN", "wrong")
     assert code(place.work(place.ask())) == "ray-refused"
 

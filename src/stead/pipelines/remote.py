@@ -216,6 +216,13 @@ class Elsewhere:
         if state.status == "STOPPED":
             hint = f"ray job logs {session.id}"
             raise Failed("step-stopped", "the step was stopped on the Ray cluster", hint=hint)
+        if state.code and not self._seq:
+            last = [line for line in said.splitlines() if line.strip()][-1:] or ["it says nothing"]
+            raise Failed(
+                "machine-unready",
+                f"a machine of the cluster could not begin: {last[0].strip()[:300]}",
+                hint=f"does it reach stead at {self._cluster.server} (the setting server_url), and has it python3?",
+            )
         if state.code is not None:
             return state.code or 1
         raise Unreachable("step-lost", f"the cluster lost the step: {state.message.strip()[:400]}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import http.client
 import json
 import os
 import platform
@@ -24,15 +25,16 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from stead.errors import Failed, SteadError, Unreachable
 from stead.runtime import secrets
 from stead.runtime.variables import variables
 
+T = TypeVar("T")
 BEAT_S = 5.0
 """A step that says nothing tells at least so often that it lives."""
 PATIENCE_S = 600.0
@@ -53,17 +55,10 @@ FOLDER = "@folder@"
 def main(runtime: str) -> int:
     """Do the steps that the server asks for until it lets this machine go; 0, or 1 where one could not be begun."""
     server = _Server(os.environ.pop("STEAD_STEP_URL"), os.environ.pop("STEAD_STEP_PASS"))
-    teller, done, away = _Teller(server), 0, time.monotonic()
+    teller, done = _Teller(server), 0
     try:
         while True:
-            try:
-                told = server.json("")
-                away = time.monotonic()
-            except Unreachable:
-                if time.monotonic() - away > PATIENCE_S:
-                    raise
-                time.sleep(2)
-                continue
+            told = server.asked()
             if told["asked"] == done:
                 time.sleep(0.2)
                 continue
@@ -87,42 +82,49 @@ class _Refused(Exception):
 
 
 class _Server:
-    """The routes of one step."""
+    """The routes of one session. Each raises _Refused, Failed (`server-odd`), Unreachable (`server-unreachable`)."""
 
     def __init__(self, url: str, secret: str) -> None:
         self.url = url
         self._headers = {"authorization": f"Bearer {secret}"}
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
-    def json(self, path: str) -> Any:
-        with self._ask(path) as answer:
-            return json.loads(answer.read())
+    def asked(self) -> Any:
+        """How many steps it was asked for so far, and the last of them."""
+
+        def ask() -> Any:
+            with self._ask("") as answer:
+                return json.loads(answer.read())
+
+        return _patiently(ask)
 
     def fetch(self, digest: str, target: Path) -> None:
-        """Write a blob of the step to a file, whole or not at all. Raises Unreachable (`server-unreachable`)."""
+        """Write a blob of the step to a file, whole or not at all."""
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".part-{target.name}")
-        for last in (False, False, True):
+
+        def fetch() -> None:
             try:
                 with self._ask(f"/blobs/{digest}") as answer, open(part, "wb") as out:
                     shutil.copyfileobj(answer, out, PIECE)
-                size = int(answer.headers.get("x-bytes", -1))
-                if part.stat().st_size == size:
-                    os.rename(part, target)
-                    return
-                why = f"it sent {part.stat().st_size} of {size} bytes"
-            except (OSError, ValueError) as error:
-                why = str(error)
-            if last:
-                raise Unreachable("server-unreachable", f"{digest[:12]} did not come whole from {self.url}: {why}")
-            time.sleep(1)
+                    size = int(answer.headers["x-bytes"])
+            except (OSError, http.client.HTTPException) as error:
+                raise Unreachable("server-unreachable", f"{digest[:12]} broke off: {error}") from None
+            if part.stat().st_size != size:
+                raise Unreachable("server-unreachable", f"{digest[:12]} broke off after {part.stat().st_size} bytes")
+
+        _patiently(fetch)
+        os.rename(part, target)
 
     def put(self, file: Path) -> str:
         """Store a file; the name of its bytes."""
-        with open(file, "rb") as body:
-            headers = {"content-length": str(file.stat().st_size), "content-type": "application/octet-stream"}
-            with self._ask("/blobs", body, headers) as answer:
+        headers = {"content-length": str(file.stat().st_size), "content-type": "application/octet-stream"}
+
+        def put() -> str:
+            with open(file, "rb") as body, self._ask("/blobs", body, headers) as answer:
                 return str(json.loads(answer.read())["digest"])
+
+        return _patiently(put)
 
     def tell(self, message: Mapping[str, Any]) -> None:
         body = json.dumps(message).encode()
@@ -136,13 +138,26 @@ class _Server:
             said = error.read()[:2000].decode(errors="replace")
             if error.code == 403 and '"pass-invalid"' in said:
                 raise _Refused from None
-            raise Unreachable("server-unreachable", f"{self.url}{path} answers {error.code}: {said[:300]}") from None
-        except OSError as error:
+            kind = Unreachable if error.code >= 500 else Failed
+            raise kind("server-odd", f"{self.url}{path} answers {error.code}: {said[:300]}") from None
+        except (OSError, http.client.HTTPException) as error:
             raise Unreachable(
                 "server-unreachable",
                 f"stead's server does not answer here: {self.url}: {getattr(error, 'reason', error)}",
                 hint="server_url in [settings] of stead.toml is its address for the machines of the cluster",
             ) from None
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """What a call gives, which is tried again for long while the server is away. Raises _Refused, Failed, Unreachable."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return call()
+        except Unreachable:
+            if time.monotonic() > until:
+                raise
+            time.sleep(2)
 
 
 class _Teller:
@@ -293,19 +308,9 @@ class _Step:
     def _kept(self, path: Path) -> Any:
         """A file as its blob, a folder as path → blob and bytes. Raises what `put` raises."""
         if not path.is_dir():
-            return self._put(path)
+            return self.server.put(path)
         files = sorted(each for each in path.rglob("*") if each.is_file() and "__pycache__" not in each.parts)
-        return {each.relative_to(path).as_posix(): [self._put(each), each.stat().st_size] for each in files}
-
-    def _put(self, file: Path) -> str:
-        until = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                return self.server.put(file)
-            except Unreachable:
-                if time.monotonic() > until or self.teller.refused.is_set():
-                    raise
-                time.sleep(2)
+        return {each.relative_to(path).as_posix(): [self.server.put(each), each.stat().st_size] for each in files}
 
     def _run(self, command: Sequence[str], environ: Mapping[str, str], image: Any) -> int:
         alive, hold = os.pipe()
