@@ -36,6 +36,7 @@ LONGEST = [
     "acceptance/test_hosts.py",
     "docs/test_examples.py",
     "acceptance/test_explained.py",
+    "contract/test_ray.py",
     "contract/images/test_containers.py",
     "acceptance/test_life.py",
     "contract/test_pipelines.py",
