@@ -252,7 +252,9 @@ def test_what_a_dead_keeper_left_behind_is_ended(place: Place, cluster: Cluster)
     assert done.state == "succeeded" and done.attempt == 2, (done.error, said)
     assert len(versions(place, job)) == 1
     assert "features: same code and inputs as before, not run again" in said
-    assert place.on_cluster(cluster, job)[0] == "STOPPED"
+    assert place.on_cluster(cluster, job)[0] in ("STOPPED", "SUCCEEDED"), (
+        "it was told to stop, or found its pass refused"
+    )
 
 
 def test_a_machine_that_dies_costs_one_try(place: Place, cluster: Cluster) -> None:
