@@ -17,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from stead.errors import InvalidInput
+from stead.runtime import typed
 
 _PLAIN = re.compile(r"[\w -][\w ./-]*[\w. -]", re.ASCII).fullmatch
 """Most paths, which need no closer look."""
@@ -119,6 +120,6 @@ def remembered_in(store: Path, name: str) -> Path:
 def remembered(file: Path, root: str) -> Remembered | None:
     """What a file remembers of a folder, if it is about that one."""
     with suppress(OSError, msgspec.MsgspecError):
-        found = msgspec.msgpack.decode(file.read_bytes(), type=Remembered)
+        found = msgspec.msgpack.decode(file.read_bytes(), type=typed.ready(Remembered))
         return found if found.root == root else None
     return None

@@ -12,6 +12,7 @@ import msgspec
 
 from stead.config import Settings, find_project, load_project, load_settings
 from stead.errors import Failed, InvalidInput, Unreachable, from_dict
+from stead.runtime import typed
 from stead.store import Store, digest_of, is_made, open_store
 
 T = TypeVar("T")
@@ -128,7 +129,7 @@ class Remote:
         body = msgspec.json.encode({key: value for key, value in arguments.items() if value is not None})
         answer = self._request("POST", f"/api/v1/{operation}", content=body, retry=described.reads)
         kind = described.hints.get("return", Any)
-        return None if kind is type(None) else msgspec.msgpack.decode(answer, type=kind)
+        return None if kind is type(None) else msgspec.msgpack.decode(answer, type=typed.ready(kind))
 
     def put_blob(self, data: bytes | Path) -> str:
         digest = digest_of(data)

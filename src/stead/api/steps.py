@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from stead import jobs
 from stead.errors import Forbidden, InvalidInput
 from stead.jobs import Message, Session
+from stead.runtime import typed
 from stead.store import Store
 
 STEP = "/api/v1/step"
@@ -81,7 +82,7 @@ async def _put(request: Request) -> Response:
 async def _tell(request: Request) -> Response:
     store, session = await _opened(request)
     try:
-        message = msgspec.json.decode(await request.body(), type=Message)
+        message = msgspec.json.decode(await request.body(), type=typed.ready(Message))
     except msgspec.MsgspecError as error:
         raise InvalidInput("message-invalid", f"what the step says is not understood: {error}") from None
     await run_in_threadpool(jobs.tell, store, session, message)

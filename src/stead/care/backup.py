@@ -31,6 +31,7 @@ from stead.care.rows import tables_of, write_rows
 from stead.care.types import Backup, Manifest, Progress, TableCopy
 from stead.errors import Conflict, Failed, NotFound
 from stead.predictions.segment import raw_files
+from stead.runtime import typed
 from stead.runtime.clock import now_ms
 from stead.runtime.failpoints import failpoint
 from stead.store import Store, digest_of, hold_bytes, schema_state
@@ -114,7 +115,7 @@ def read_manifest(folder: Path) -> Manifest:
         sealed = msgspec.json.decode((folder / MANIFEST).read_bytes())
         if blake3.blake3(_encoded(sealed["manifest"])).hexdigest() != sealed["digest"]:
             raise ValueError("it was altered")
-        return msgspec.convert(sealed["manifest"], Manifest)
+        return typed.convert(sealed["manifest"], Manifest)
     except (OSError, ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
         raise Failed("backup-corrupt", f"the manifest of {folder} cannot be read: {error}") from None
 

@@ -18,6 +18,7 @@ from stead.cli import output
 from stead.cli.common import connect, follow, model_names
 from stead.config import ORDERS, Project, load_project
 from stead.errors import Failed, InvalidInput, NotFound
+from stead.runtime import typed
 
 if TYPE_CHECKING:
     from stead.api import Caller
@@ -105,7 +106,6 @@ def rerun(
 
     It is a new run, which says of which one it is a rerun; no version is registered.
     """
-    import msgspec
 
     from stead.pipelines import Rerun
 
@@ -117,7 +117,7 @@ def rerun(
     if no_wait:
         output.note(f"job {job.id[-12:]} waits: stead jobs log --follow {job.id[-12:]}")
         return job
-    found = msgspec.convert(follow(caller, job).result, Rerun)
+    found = typed.convert(follow(caller, job).result, Rerun)
     if as_json:
         return found
     print(f"run {found.run_id[-12:]} is a rerun of {found.of[-12:]}")
@@ -204,14 +204,13 @@ def _environment(caller: Caller, run: str, what: str | None) -> dict[str, Any]:
 
 def _recorded(caller: Caller, run: str) -> Spec:
     """The recipe of a run's training, or of the version that it made."""
-    import msgspec
 
     from stead.pipelines import Spec
 
     if "@" in run:
         version = caller.call("models.get_version", ref=run)
         run = str(caller.call("models.get_logged_model", id=version.logged_model).run_id)
-    return msgspec.convert(caller.call("jobs.get_job", job_id=run).payload.get("spec"), Spec)
+    return typed.convert(caller.call("jobs.get_job", job_id=run).payload.get("spec"), Spec)
 
 
 @contextmanager

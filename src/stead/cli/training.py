@@ -12,6 +12,7 @@ from stead.cli import output
 from stead.cli.common import MOMENT, connect, follow, model_names, project_or_none, push_project, split_ref
 from stead.config import load_project
 from stead.errors import Failed, InvalidInput
+from stead.runtime import typed
 
 
 @click.command()
@@ -85,7 +86,6 @@ def _next(level: str, model: str, version: int, refused: Sequence[str]) -> str:
 @output.json_option
 def compare(first: str, second: str, data: str | None, since: int | None, until: int | None, as_json: bool) -> Any:
     """Two versions of a model (demand@1 demand@2) on the same rows, with the uncertainty of the difference."""
-    import msgspec
 
     from stead.pipelines import Compared
 
@@ -98,7 +98,7 @@ def compare(first: str, second: str, data: str | None, since: int | None, until:
             )
     caller = connect()
     job = caller.call("pipelines.compare", first=first, second=second, data=data, since=since, until=until)
-    found = msgspec.convert(follow(caller, job).result, Compared)
+    found = typed.convert(follow(caller, job).result, Compared)
     if as_json:
         return found
     a, b = f"{found.model}@{found.first}", f"{found.model}@{found.second}"
@@ -136,7 +136,6 @@ def backtest(model: str, since: int, until: int, every: str, window: str, data: 
 
     A yardstick without gates and canaries, on rows that the project's dataset has. Nothing is registered.
     """
-    import msgspec
 
     from stead.pipelines import Backtest
 
@@ -145,7 +144,7 @@ def backtest(model: str, since: int, until: int, every: str, window: str, data: 
     job = caller.call(
         "pipelines.backtest", model=model, spec=spec, since=since, until=until, every=every, window=window, data=data
     )
-    found = msgspec.convert(follow(caller, job).result, Backtest)
+    found = typed.convert(follow(caller, job).result, Backtest)
     if as_json:
         return found
     learned = "all rows" if found.window_days is None else f"the last {found.window_days:g} days"

@@ -16,6 +16,7 @@ import msgspec
 from stead.datasets.operations import get_version
 from stead.datasets.types import DatasetVersion
 from stead.errors import InvalidInput, did_you_mean
+from stead.runtime import typed
 from stead.store import Store
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def read_contract(text: str, where: str) -> Contract:
         _known(data, Contract, where, "")
         for name, rule in dict(data.get("columns", {})).items():
             _known(rule, ColumnRule, where, f"columns.{name}.")
-        contract = msgspec.convert(data, Contract)
+        contract = typed.convert(data, Contract)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError, TypeError) as error:
         raise InvalidInput("contract-invalid", f"{where}: {error}", hint="stead data contract MODEL --force") from None
     for name, rule in contract.columns.items():

@@ -10,6 +10,7 @@ import msgspec
 
 from stead.datasets.types import Part, Reference
 from stead.errors import Failed
+from stead.runtime import typed
 from stead.store import Store
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ T = TypeVar("T", Manifest, _Digests)
 
 def _read(store: Store, digest: str, kind: type[T]) -> T:
     try:
-        manifest = msgspec.json.decode(store.blobs.get(digest), type=kind)
+        manifest = msgspec.json.decode(store.blobs.get(digest), type=typed.ready(kind))
     except msgspec.DecodeError as error:
         raise Failed("manifest-unreadable", f"{digest[:12]} is no manifest of a dataset: {error}") from None
     if manifest.format not in (FORMAT, WITH_REFERENCE):

@@ -25,6 +25,7 @@ from stead.datasets.tables import datasets
 from stead.datasets.types import Column, DatasetVersion, Mark, Part, Reference
 from stead.errors import Conflict, InvalidInput, NotFound, did_you_mean
 from stead.folders import checked_path
+from stead.runtime import typed
 from stead.runtime.clock import now_ms
 from stead.store import Row, Store, from_row
 
@@ -454,4 +455,4 @@ def _committed(
         if (newest or 0) != (base.version if base else 0):
             return None
         tx.execute(sa.insert(versions).values(values))
-    return msgspec.convert(values, DatasetVersion)
+    return typed.convert(values, DatasetVersion)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import jinja2
-import msgspec
 
 from stead import __version__
 from stead.config import LEVELS
@@ -15,6 +14,7 @@ from stead.demo.summary import DAY, Bad, Quarter
 from stead.demo.told import Told
 from stead.deployments import Deployment
 from stead.predictions import DayLoss
+from stead.runtime import typed
 from stead.runtime.clock import to_ms
 from stead.web import canary, charts, frame, matrix
 from stead.web.deployments import buckets
@@ -36,7 +36,7 @@ def write(told: Told, path: Path) -> Path:
         trim_blocks=True,
     )
     environment.filters.update(frame.FILTERS)
-    days = msgspec.convert(told.days, list[DayLoss])
+    days = typed.convert(told.days, list[DayLoss])
     quarters, stages, bad = summary.quarters(told), summary.stages(told), summary.bad(told)
     measured = spread.load()
     steps = [(name, took) for name, took in told.seconds.items() if name != "in all"]
@@ -190,5 +190,5 @@ def bad_canary(told: Told) -> str:
     """The evidence that ended the bad version's canary, as the page of its deployment shows it."""
     if not told.bad.get("shares"):
         return ""
-    deployment = msgspec.convert(told.bad, Deployment)
+    deployment = typed.convert(told.bad, Deployment)
     return frame.fragment("_canary.html", canary=canary.view(deployment, "WAPE"), deployment=deployment)

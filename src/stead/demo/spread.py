@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from stead.runtime import typed
+
 FILE = Path(__file__).with_name("spread.json")
 
 
@@ -38,4 +40,4 @@ class Spread(msgspec.Struct):
 
 
 def load() -> Spread:
-    return msgspec.json.decode(FILE.read_bytes(), type=Spread)
+    return msgspec.json.decode(FILE.read_bytes(), type=typed.ready(Spread))

@@ -14,6 +14,7 @@ from stead.config import ROLLOUTS, RolloutConfig
 from stead.deployments.tables import deployments
 from stead.deployments.types import UNDER_WAY, WAS_LIVE, Deployment
 from stead.errors import Conflict, InvalidInput, NotFound, Refused, did_you_mean
+from stead.runtime import typed
 from stead.runtime.clock import now_ms
 from stead.store import Store, checked_limit, from_row
 
@@ -394,7 +395,7 @@ def _refused(tx: sa.Connection, model: str, version: int, overrides: Sequence[st
 def _plan(tx: sa.Connection, model: str, kind: str | None) -> RolloutConfig:
     """The model's own plan; from level `deploy` on a canary where none was chosen, else a swap."""
     settings, level = models.rollout_of(tx, model)
-    plan = msgspec.convert(settings, RolloutConfig)
+    plan = typed.convert(settings, RolloutConfig)
     return replace(plan, kind=kind or plan.kind or ("canary" if level in ("deploy", "manage") else "swap"))
 
 

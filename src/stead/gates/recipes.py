@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stead.gates.beside import DAY, Beside
 from stead.gates.tables import recipe_budgets, recipes
+from stead.runtime import typed
 from stead.runtime.clock import now_ms
 from stead.stats import promotion, sequential
 from stead.store import Store
@@ -39,7 +40,7 @@ def judge_recipe(store: Store, model: str, recipe: str, against: str, found: Bes
             state, last = sequential.Paired(), -1
         else:
             number, alpha, last = row["number"], row["alpha"], row["last_day"]
-            state = msgspec.convert(row["state"], sequential.Paired)
+            state = typed.convert(row["state"], sequential.Paired)
         state, last = _further(state, last, found, found.day > last)
         verdict = promotion.judge_change(state, alpha)
         values = {

@@ -24,7 +24,7 @@ from stead.images.packages import HOME
 from stead.images.reading import OfStore, Reader
 from stead.images.types import CONFIG, MANIFEST, Base, Image, Kind, Layer, Platform
 from stead.models.logging import checked_path
-from stead.runtime import secrets
+from stead.runtime import secrets, typed
 from stead.runtime.ids import new_id
 from stead.runtime.variables import THREADS
 from stead.store import Store
@@ -299,7 +299,7 @@ def _note(layout: Layout, key: list[Any]) -> Path:
 def _kept(layout: Layout, key: list[Any]) -> tuple[Layer, dict[str, Any]] | None:
     with suppress(FileNotFoundError, ValueError, KeyError):
         told = json.loads(_note(layout, key).read_bytes())
-        layer = msgspec.convert(told["layer"], Layer)
+        layer = typed.convert(told["layer"], Layer)
         if layout.has(layer.blob):
             return layer, told
     return None

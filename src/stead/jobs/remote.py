@@ -19,6 +19,7 @@ from stead.errors import Forbidden
 from stead.jobs.operations import LeaseLost, check_fence
 from stead.jobs.tables import jobs, remote_messages, remote_sessions
 from stead.jobs.types import Job
+from stead.runtime import typed
 from stead.runtime.clock import now_ms
 from stead.runtime.ids import new_id
 from stead.store import Store
@@ -131,7 +132,7 @@ def heard(store: Store, session: Session, *, after: int) -> list[Message]:
     )
     with store.db.read() as tx:
         rows = tx.execute(query.order_by(remote_messages.c.seq).limit(200)).scalars()
-        return [msgspec.convert(body, Message) for body in rows]
+        return [typed.convert(body, Message) for body in rows]
 
 
 def _digest(secret: str) -> str:

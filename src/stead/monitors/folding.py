@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 
 from stead.config.units import percent
@@ -20,6 +19,7 @@ from stead.monitors.packing import Columns
 from stead.monitors.references import FEATURE, NAMES, ColumnsReference, EstimateReference, LossReference
 from stead.monitors.types import Kind, Monitor, Outcome, Severity
 from stead.predictions import DayLoss
+from stead.runtime import typed
 from stead.stats.breaks import Break, breaks, volume_break
 from stead.stats.calibration import estimate
 from stead.stats.drift import Note, drift, update_note, weighted_distance
@@ -156,7 +156,7 @@ def fold_loss(held_against: Sequence[LossReference], state: State | None, day: D
 
 
 def _tested(reference: LossReference, state: State | None, day: DayLoss, alpha: float) -> _Test:
-    before = msgspec.convert(state["risk"], RiskState) if state else RiskState()
+    before = typed.convert(state["risk"], RiskState) if state else RiskState()
     risk = update_risk(reference.risk, before, day.loss_sum, day.weight_sum, alpha=alpha)
     since = None if state is None else state["since"]
     return _Test(reference, risk, day.day if risk.open and not before.open else since)
@@ -333,7 +333,7 @@ def _note(
     window: Sequence[Columns],
 ) -> Judged:
     state = state or {}
-    before = msgspec.convert(state["note"], Note) if state else Note()
+    before = typed.convert(state["note"], Note) if state else Note()
     merged = _merged(window, ())
     drifts = {name: drift(merged[name], reference.slow[name]) for name in names if name in merged}
     drifts = {name: each for name, each in drifts.items() if each.distance == each.distance}

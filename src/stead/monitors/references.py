@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import sqlalchemy as sa
 
@@ -21,6 +20,7 @@ from stead.monitors.columns import OUTPUT, answered, count, outputs, values
 from stead.monitors.packing import Columns, pack, unpack
 from stead.monitors.tables import references as table
 from stead.predictions import DayLoss
+from stead.runtime import typed
 from stead.runtime.clock import now_ms
 from stead.stats.calibration import Estimator, fit_estimator
 from stead.stats.drift import ColumnReference, column_reference
@@ -136,11 +136,11 @@ def made(known: References, rows: Sequence[Mapping[str, Any]]) -> References:
 def _made(row: Mapping[str, Any]) -> Any:
     since = row["tested_from"] or 0
     if row["kind"] in LOSSES:
-        return LossReference(msgspec.convert(row["value"]["risk"], RiskReference), row["source"], since)
+        return LossReference(typed.convert(row["value"]["risk"], RiskReference), row["source"], since)
     if row["kind"] == "estimate":
-        return EstimateReference(msgspec.convert(row["value"], Estimator), row["source"], since)
+        return EstimateReference(typed.convert(row["value"], Estimator), row["source"], since)
     plain = row["value"]
-    bins = {name: msgspec.convert(each, Bins) for name, each in plain["bins"].items()}
+    bins = {name: typed.convert(each, Bins) for name, each in plain["bins"].items()}
     units, window, quick = unpack(row["packed"]), plain["window"], plain["quick"]
 
     def blocks(days: int) -> dict[str, ColumnReference]:

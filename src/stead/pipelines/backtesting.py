@@ -15,6 +15,7 @@ from stead.errors import InvalidInput
 from stead.jobs import Keeper
 from stead.pipelines.training import laid_out, lock, workshop
 from stead.pipelines.types import Backtest, Period, Spec
+from stead.runtime import typed
 from stead.runtime.clock import to_iso
 from stead.store import Store
 
@@ -88,7 +89,7 @@ def run_backtest(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> 
     import pyarrow.parquet as pq
 
     payload = keeper.job.payload
-    spec = msgspec.convert(payload["spec"], Spec)
+    spec = typed.convert(payload["spec"], Spec)
     starts, window, until = payload["starts"], payload["window"], payload["until"]
     keeper.report("creating the environment", 0, 3)
     environment = lock(store, spec, spec.train_requirements)

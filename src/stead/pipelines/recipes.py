@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-import msgspec
-
 from stead import datasets, environments, jobs, models
 from stead.errors import NotFound, SteadError
 from stead.pipelines.types import Spec
+from stead.runtime import typed
 from stead.runtime.computing import SETTINGS
 from stead.store import Store
 
@@ -74,7 +73,7 @@ def training_of(store: Store, logged: models.LoggedModel) -> jobs.Job:
 
 
 def spec_of(training: jobs.Job) -> Spec:
-    return msgspec.convert(training.payload["spec"], Spec)
+    return typed.convert(training.payload["spec"], Spec)
 
 
 def must_be_there(store: Store, what: str, logged: models.LoggedModel, recipe: Recipe | None = None) -> None:

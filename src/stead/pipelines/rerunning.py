@@ -17,7 +17,7 @@ from stead.pipelines.recipes import Recipe, must_be_there, recorded, replaced, s
 from stead.pipelines.replaying import evidence_of, held_against, replay, told, tolerance_of, verdict_of
 from stead.pipelines.training import Training, about, lock, note
 from stead.pipelines.types import Spec
-from stead.runtime import journal
+from stead.runtime import journal, typed
 from stead.runtime.clock import now_ms
 from stead.store import Store
 
@@ -146,7 +146,7 @@ def run_rerun(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> dic
 
 def _run(store: Store, keeper: Keeper, run_id: str, allow: Sequence[str]) -> dict[str, Any]:
     payload = keeper.job.payload
-    spec = msgspec.convert(payload["spec"], Spec)
+    spec = typed.convert(payload["spec"], Spec)
     logged = made_by(store, payload["of"])
     then = recorded(store, logged)
     training = Training(store, keeper, spec, run_id, allow, ())

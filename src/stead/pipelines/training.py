@@ -21,7 +21,7 @@ from stead.pipelines.comparing import answer
 from stead.pipelines.ingesting import ingest_until
 from stead.pipelines.steps import Workshop, restore
 from stead.pipelines.types import Candidate, Judge, Spec, Subject
-from stead.runtime import journal
+from stead.runtime import journal, typed
 from stead.runtime.clock import now_ms, to_iso
 from stead.runtime.step import RECENT_MS
 from stead.store import Store
@@ -72,7 +72,7 @@ def run_training(
     when it is registered. A version that they refuse is kept, as what they say of it is.
     """
     payload = keeper.job.payload
-    spec = msgspec.convert(payload["spec"], Spec)
+    spec = typed.convert(payload["spec"], Spec)
     run_id = keeper.job.id
     try:
         training = Training(store, keeper, spec, run_id, allow, judges)
@@ -393,7 +393,7 @@ def ingest_in(tx: sa.Connection, spec: Spec, *, actor: str, until: int, event_ti
 
 def run_ingest(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> dict[str, Any]:
     """The handler of `ingest` jobs."""
-    spec = msgspec.convert(keeper.job.payload["spec"], Spec)
+    spec = typed.convert(keeper.job.payload["spec"], Spec)
     keeper.report("locking the environment", 0, 3)
     environment = lock(store, spec, spec.train_requirements)
     keeper.report("creating the environment", 1, 3)

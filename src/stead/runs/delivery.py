@@ -17,6 +17,7 @@ from stead.runs.prepared import Prepared, insert
 from stead.runs.tables import artifacts, console, journals, params, run_inputs, run_tags, runs
 from stead.runs.types import Receipt
 from stead.runtime import journal as j
+from stead.runtime import typed
 from stead.store import Store
 
 MAX_TEXT = 1 << 20
@@ -275,7 +276,7 @@ def _record(record: j.Record | list[Any]) -> j.Record:
     if isinstance(record, j.KINDS):
         return record
     try:
-        return msgspec.convert(record, j.Record)  # type: ignore[no-any-return]
+        return typed.convert(record, j.Record)  # type: ignore[arg-type]
     except msgspec.ValidationError as error:
         raise InvalidInput("record-invalid", f"a record of the journal is not understood: {error}") from None
 

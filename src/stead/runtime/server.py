@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from stead.errors import InvalidInput, NotFound, SteadError, Unreachable, from_dict
-from stead.runtime import addresses, frames, protocols
+from stead.runtime import addresses, frames, protocols, typed
 from stead.runtime.addresses import CSV, INVOCATIONS, STEAD, V2
 from stead.runtime.frames import Frame
 from stead.runtime.ids import new_id
@@ -70,7 +70,7 @@ class Model:
         frame = self.ask(frames.LOAD, part=os.fsencode(folder), timeout=None)
         if frame.kind == frames.ERROR:
             raise from_dict(msgspec.json.decode(frame.body))
-        self.facts = msgspec.json.decode(frame.body, type=Facts)
+        self.facts = msgspec.json.decode(frame.body, type=typed.ready(Facts))
 
     def ask(self, kind: int, *, timeout: float | None = ANSWER_S, **fields: Any) -> Frame:
         """Send a frame and wait for its answer. Raises Unreachable (`predict-timeout`)."""

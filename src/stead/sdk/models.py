@@ -13,6 +13,7 @@ import msgspec
 
 from stead.config import checked_name
 from stead.errors import KINDS, InvalidInput, SteadError, Unreachable, from_dict
+from stead.runtime import typed
 from stead.runtime.sdk import tell
 from stead.sdk import connection, tracking
 
@@ -179,7 +180,7 @@ def _lock(caller: Caller, requires: Sequence[str], place: Path) -> str:
 def _typed_files(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     from stead.models.types import ModelFile
 
-    return msgspec.convert(files, dict[str, ModelFile])
+    return typed.convert(files, dict[str, ModelFile])
 
 
 def _gateway(url: str, port: int) -> str:

@@ -21,7 +21,7 @@ import msgspec
 from stead.errors import Failed, SteadError, Unreachable, from_dict
 from stead.images import Container
 from stead.jobs import Limits
-from stead.runtime import frames, secrets
+from stead.runtime import frames, secrets, typed
 from stead.runtime.frames import Frame
 from stead.runtime.ids import new_id
 from stead.runtime.worker import BATCH, Facts
@@ -209,7 +209,7 @@ class Worker(asyncio.Protocol):
             raise from_dict(msgspec.json.decode(frame.body))
         self.loaded.add(name)
         self.pool.refresh()
-        return msgspec.json.decode(frame.body, type=Facts)
+        return msgspec.json.decode(frame.body, type=typed.ready(Facts))
 
     def unload(self, name: bytes) -> asyncio.Future[Frame]:
         """Forget a version; what is asked after this is answered without it."""

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from stead.errors import Conflict, Failed, InvalidInput, Unreachable
+from stead.runtime import typed
 from stead.runtime.failpoints import check_registered, failpoint
 
 metadata = sa.MetaData(
@@ -193,7 +193,7 @@ class Database:
 
 def from_row(row: Row, kind: type[T], **further: Any) -> T:
     """A row as the dataclass whose fields carry its columns' names; `further` adds or replaces fields."""
-    return msgspec.convert({str(name): value for name, value in row.items()} | further, kind)
+    return typed.convert({str(name): value for name, value in row.items()} | further, kind)
 
 
 def checked_limit(limit: int, most: int = 10_000) -> int:

@@ -16,6 +16,7 @@ from stead.config.units import number
 from stead.errors import NotFound
 from stead.pipelines import Rerun
 from stead.runs import Run
+from stead.runtime import typed
 from stead.runtime.clock import now_ms
 from stead.store import Store
 from stead.web import curves, live
@@ -71,7 +72,7 @@ def one(request: Request) -> Response:
         parent=run.parent_id,
         console=text,
         job=job,
-        rerun=msgspec.convert(job.result, Rerun) if job and job.kind == "rerun" and job.result else None,
+        rerun=typed.convert(job.result, Rerun) if job and job.kind == "rerun" and job.result else None,
         verdict_chips=AGAIN,
         log="".join(piece for _, _, piece in log)[-CONSOLE_CHARS:],
     )
