@@ -101,6 +101,18 @@ def _linked(path: str, entry: os.DirEntry[str], root: Path) -> os.stat_result:
     return found
 
 
+class Status(NamedTuple):
+    """How the files of a folder differ from a version: paths, in order."""
+
+    ref: str
+    new: list[str]
+    changed: list[str]
+    gone: list[str]
+    same: int
+    read: int
+    """So many had to be read: they were not added from here, or were touched since."""
+
+
 class Remembered(msgspec.Struct):
     """What became of the files of a folder when they were added last, on this machine."""
 

@@ -11,11 +11,11 @@ from contextlib import closing
 from pathlib import Path
 
 from stead.config import Settings
-from stead.folders import remembered, remembered_in, walk
+from stead.folders import Status, remembered, remembered_in, walk
 
 
-def untouched(settings: Settings, ref: str, folder: Path) -> tuple[str, int] | None:
-    """The version and its number of files, where a folder has all of them as they were when they were added, and no others.
+def untouched(settings: Settings, ref: str, folder: Path) -> Status | None:
+    """How a folder differs from a version, where it has all of its files as they were when they were added, and no others.
 
     Raises InvalidInput (`path-escapes`, `path-invalid`, `file-unreadable`).
     """
@@ -34,7 +34,7 @@ def untouched(settings: Settings, ref: str, folder: Path) -> tuple[str, int] | N
         if files.get(path, ())[:3] != stamp:
             return None
         seen += 1
-    return (f"{name}@{newest[0]}", seen) if seen == len(files) else None
+    return Status(f"{name}@{newest[0]}", [], [], [], seen, 0) if seen == len(files) else None
 
 
 def _manifest(file: Path, name: str, number: int | None) -> tuple[int, str] | None:

@@ -318,15 +318,11 @@ def data_add(
 @output.json_option
 def data_status(ref: str, folder: Path, as_json: bool) -> Any:
     """How the files in FOLDER differ from a version. Files that were added from there and not touched since are not read."""
-    if (untouched := glance.untouched(settings(), ref, folder)) is not None:
-        whole, same = untouched
-        if as_json:
-            return {"ref": whole, "new": [], "changed": [], "gone": [], "same": same, "read": 0}
-        print(f"{whole}: {same} the same, 0 new, 0 changed, 0 gone")
-        return None
-    from stead import datasets
+    found = glance.untouched(settings(), ref, folder)
+    if found is None:
+        from stead import datasets
 
-    found = datasets.status(_here("compared"), ref, folder)
+        found = datasets.status(_here("compared"), ref, folder)
     if as_json:
         return found._asdict()
     for word, paths in (("new", found.new), ("changed", found.changed), ("gone", found.gone)):

@@ -12,7 +12,6 @@ from stead.datasets.operations import add, add_stored, get_version, leave_out, l
 from stead.datasets.quarantine import Quarantined, held_back, list_quarantine, put_aside
 from stead.datasets.reading import batches, materialise, read, status, verify
 from stead.datasets.rows import contents, times_of
-from stead.datasets.scanning import Status
 from stead.datasets.sources import Delta, Query
 from stead.datasets.types import (
     Column,
@@ -25,6 +24,7 @@ from stead.datasets.types import (
     RowDiff,
     RowsDiff,
 )
+from stead.folders import Status
 
 OPERATIONS = {
     "read": ("diff", "get_version", "infer_contract", "list_datasets", "list_quarantine", "list_versions", "verify"),

@@ -14,11 +14,11 @@ import blake3
 from stead.datasets import manifests
 from stead.datasets.operations import get_version
 from stead.datasets.rows import pieces_of, read_manifest
-from stead.datasets.scanning import Index, Status, compare
+from stead.datasets.scanning import Index, compare
 from stead.datasets.sources import part_path
 from stead.datasets.types import DatasetVersion, Part
 from stead.errors import Failed, InvalidInput, NotFound, did_you_mean
-from stead.folders import checked_path
+from stead.folders import Status, checked_path
 from stead.runtime.failpoints import failpoint
 from stead.store import Store, digest_of
 

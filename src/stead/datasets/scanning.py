@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
-from stead.folders import Remembered, Stamp, checked_path, remembered, remembered_in, walk
+from stead.folders import Remembered, Stamp, Status, checked_path, remembered, remembered_in, walk
 from stead.store import Store, digest_of
 
 TICK_NS = 50_000_000
@@ -75,18 +74,6 @@ class Index:
             temporary.write_bytes(msgspec.msgpack.encode(Remembered(self._root, self._files, self._whole)))
             os.replace(temporary, self._file)
         self._new, self._last = False, time.monotonic()
-
-
-class Status(NamedTuple):
-    """How the files of a folder differ from a version: paths, in order."""
-
-    ref: str
-    new: list[str]
-    changed: list[str]
-    gone: list[str]
-    same: int
-    read: int
-    """So many had to be read: they were not added from here, or were touched since."""
 
 
 def compare(

@@ -29,7 +29,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def asked(store: Store, ref: str, folder: Path, **environ: str) -> tuple[str, int] | None:
-    return glance.untouched(load_settings(environ={"STEAD_STORE": str(store.root), **environ}), ref, folder)
+    found = glance.untouched(load_settings(environ={"STEAD_STORE": str(store.root), **environ}), ref, folder)
+    assert found is None or found == (found.ref, [], [], [], found.same, 0)
+    return found and (found.ref, found.same)
 
 
 def test_a_folder_that_was_added_is_known_at_a_glance(store: Store, folder: Path) -> None:
