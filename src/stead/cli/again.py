@@ -106,7 +106,6 @@ def rerun(
 
     It is a new run, which says of which one it is a rerun; no version is registered.
     """
-
     from stead.pipelines import Rerun
 
     caller = connect()
@@ -204,7 +203,6 @@ def _environment(caller: Caller, run: str, what: str | None) -> dict[str, Any]:
 
 def _recorded(caller: Caller, run: str) -> Spec:
     """The recipe of a run's training, or of the version that it made."""
-
     from stead.pipelines import Spec
 
     if "@" in run:

@@ -12,7 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ class Elsewhere:
             "variables": dict(self._variables),
             "around": self._keeper.limits.around([]),
             "image": dict(self._image) if self._image else None,
-            "environment": None if self._image else self._described(),
+            "environment": None if self._image else self._described,
         }
         reads = {*code.values(), *inputs.values()}
         if self._image:
@@ -142,6 +142,7 @@ class Elsewhere:
             reads |= {wanted["lock"], wanted["uv"], *(digest for _, digest in wanted["wheels"])}
         return given | {"reads": sorted(reads)}
 
+    @cached_property
     def _described(self) -> dict[str, Any]:
         """What a machine makes the environment from: the lock, uv, and the wheels that the store has."""
         import uv
