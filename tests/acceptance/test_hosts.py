@@ -11,7 +11,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ import pytest
 
 from stead.cli import cli  # noqa: F401  the command's modules are compiled before seven hosts load them at once
 from tests.conftest import needs
+from tests.support import power
 
 pytestmark = pytest.mark.timeout(600)
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "how-to.md").read_text()
@@ -112,15 +112,7 @@ class Hosts:
 
     def cut_power(self, name: str) -> None:
         """kill -9 of all that runs there, at once."""
-        mark = f"STEAD_TEST_HOST={self.id}-{name}".encode()
-        for _ in range(3):
-            for place in Path("/proc").glob("[0-9]*/environ"):
-                try:
-                    mine = mark in place.read_bytes().split(b"\0")
-                except OSError:
-                    continue
-                if mine:
-                    os.kill(int(place.parent.name), signal.SIGKILL)
+        power.cut(f"STEAD_TEST_HOST={self.id}-{name}")
         for process in self.running.pop(name, []):
             process.kill()
             process.wait()

@@ -7,18 +7,17 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.conftest import free_ports, needs
+from tests.support import power
 
 ROOT = Path(__file__).parents[2]
 RAY = ROOT / ".venv-ray" / "bin" / "ray"
@@ -66,16 +65,7 @@ class Cluster:
 
     def lose(self, name: str) -> None:
         """kill -9 of all that runs on a machine, at once."""
-        mark = f"STEAD_TEST_NODE={self._id}-{name}".encode()
-        for _ in range(3):
-            for place in Path("/proc").glob("[0-9]*/environ"):
-                try:
-                    mine = mark in place.read_bytes().split(b"\0")
-                except OSError:
-                    continue
-                if mine:
-                    with suppress(ProcessLookupError):
-                        os.kill(int(place.parent.name), signal.SIGKILL)
+        power.cut(f"STEAD_TEST_NODE={self._id}-{name}")
         for process in self._started.pop(name, []):
             process.wait()
 
