@@ -5,20 +5,22 @@ Nothing here needs a store that is open, so that a command which only looks load
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from stead.errors import InvalidInput
 from stead.runtime import typed
 
+R = TypeVar("R", "Remembered", "Glance")
 _PLAIN = re.compile(r"[\w -][\w ./-]*[\w. -]", re.ASCII).fullmatch
 """Most paths, which need no closer look."""
 
@@ -65,23 +67,33 @@ def walk(folder: Path, apart_from: Path) -> Iterator[tuple[str, str, Stamp]]:
 
     Raises InvalidInput (`path-escapes`, `path-invalid`, `file-unreadable`).
     """
+    for above, files in listings(folder, apart_from):
+        for name, place, found in files:
+            yield above + name, place, Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+def listings(folder: Path, apart_from: Path) -> Iterator[tuple[str, list[tuple[str, str, os.stat_result]]]]:
+    """As `walk`, a folder at a time: its path in the folder, ending in a slash, and of its files name, path and what was found."""
     try:
         root, left_out = folder.resolve(), os.path.realpath(apart_from)
         left = [("", os.fspath(folder))]
         while left:
             above, place = left.pop()
+            files = []
             with os.scandir(place) as entries:
                 for entry in entries:
-                    path = above + entry.name
                     found = entry.stat(follow_symlinks=False)
-                    if stat.S_ISLNK(found.st_mode):
-                        found = _linked(path, entry, root)
-                    if stat.S_ISREG(found.st_mode):
-                        yield path, entry.path, Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
-                    elif not stat.S_ISDIR(found.st_mode):
-                        raise InvalidInput("path-invalid", f"{path!r} is no ordinary file")
+                    kind = stat.S_IFMT(found.st_mode)
+                    if kind == stat.S_IFLNK:
+                        found = _linked(above + entry.name, entry, root)
+                        kind = stat.S_IFMT(found.st_mode)
+                    if kind == stat.S_IFREG:
+                        files.append((entry.name, entry.path, found))
+                    elif kind != stat.S_IFDIR:
+                        raise InvalidInput("path-invalid", f"{above + entry.name!r} is no ordinary file")
                     elif os.path.basename(left_out) != entry.name or os.path.realpath(entry.path) != left_out:
-                        left.append((f"{path}/", entry.path))
+                        left.append((f"{above}{entry.name}/", entry.path))
+            yield above, files
     except OSError as error:
         raise InvalidInput("file-unreadable", f"{error.filename or folder} cannot be read: {error.strerror}") from None
 
@@ -124,6 +136,31 @@ class Remembered(msgspec.Struct):
     """Manifest of the version that has these files and no others, where there is one."""
 
 
+class Glance(msgspec.Struct):
+    """As much of what is remembered as tells that nothing was touched: read in a moment, however many files there are."""
+
+    root: str
+    whole: str
+    folders: dict[str, bytes]
+    """By folder in it, ending in a slash, the seal of its files."""
+    files: int
+
+
+def seal(files: Iterable[tuple[str, int, int, int]]) -> bytes:
+    """One name for the files of a folder as they are: of each name, size, time and inode."""
+    lines = sorted(f"{name}\0{size} {mtime} {inode}" for name, size, mtime, inode in files)
+    return hashlib.blake2b("\0".join(lines).encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+def glance_of(found: Remembered) -> Glance:
+    """What of a whole version's folder is enough to tell that nothing was touched."""
+    folders: dict[str, list[tuple[str, int, int, int]]] = {}
+    for path, (size, mtime, inode, _) in found.files.items():
+        above, slash, name = path.rpartition("/")
+        folders.setdefault(above + slash, []).append((name, size, mtime, inode))
+    return Glance(found.root, found.whole, {above: seal(files) for above, files in folders.items()}, len(found.files))
+
+
 def remembered_in(store: Path, name: str) -> Path:
     """The file that remembers the folder of a dataset; one that is lost is made again."""
     return store / "cache" / "data" / f"{name}.index"
@@ -131,7 +168,20 @@ def remembered_in(store: Path, name: str) -> Path:
 
 def remembered(file: Path, root: str) -> Remembered | None:
     """What a file remembers of a folder, if it is about that one."""
+    return _read(file, root, Remembered)
+
+
+def glanced(file: Path, root: str) -> Glance | None:
+    """What is kept beside it for a glance at that folder, where it is a whole version."""
+    return _read(glance_in(file), root, Glance)
+
+
+def glance_in(file: Path) -> Path:
+    return file.with_suffix(".glance")
+
+
+def _read(file: Path, root: str, kind: type[R]) -> R | None:
     with suppress(OSError, msgspec.MsgspecError):
-        found = msgspec.msgpack.decode(file.read_bytes(), type=typed.ready(Remembered))
+        found: R = msgspec.msgpack.decode(file.read_bytes(), type=typed.ready(kind))
         return found if found.root == root else None
     return None

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from stead.config import Settings
-from stead.folders import Status, remembered, remembered_in, walk
+from stead.folders import Status, glanced, listings, remembered_in, seal
 
 
 def untouched(settings: Settings, ref: str, folder: Path) -> Status | None:
@@ -23,18 +23,18 @@ def untouched(settings: Settings, ref: str, folder: Path) -> Status | None:
     name, _, number = ref.partition("@")
     if settings.url or settings.database or not name or (number and not number.isdigit()):
         return None
-    found = remembered(remembered_in(root, name), os.path.abspath(folder))
-    if found is None or not found.whole or not folder.is_dir():
+    found = glanced(remembered_in(root, name), os.path.abspath(folder))
+    if found is None or not folder.is_dir():
         return None
     newest = _manifest(root / "stead.db", name, int(number) if number else None)
     if newest is None or newest[1] != found.whole:
         return None
-    files, seen = found.files, 0
-    for path, _, stamp in walk(folder, root):
-        if files.get(path, ())[:3] != stamp:
+    seen = 0
+    for above, files in listings(folder, root):
+        if files and found.folders.get(above) != seal((n, s.st_size, s.st_mtime_ns, s.st_ino) for n, _, s in files):
             return None
-        seen += 1
-    return Status(f"{name}@{newest[0]}", [], [], [], seen, 0) if seen == len(files) else None
+        seen += len(files)
+    return Status(f"{name}@{newest[0]}", [], [], [], seen, 0) if seen == found.files else None
 
 
 def _manifest(file: Path, name: str, number: int | None) -> tuple[int, str] | None:

@@ -23,7 +23,7 @@ POINT = re.compile(r"[a-z]+\.[a-z_]+").fullmatch
 
 ALLOWED = {
     "datasets/querying.py:read_query": "another database, which is only read",
-    "datasets/scanning.py:save": "what is known of files without reading them, which can be read again",
+    "datasets/scanning.py:_replace": "what is known of files without reading them, which can be read again",
     "environments/creation.py:_venv": "a copy of an empty environment, which is made anew where it is missing",
     "runtime/node.py:fetch": "a file in the folder of a step on another machine, gone with the step",
     "runtime/node.py:_environment": "an environment on another machine, which is made anew where it is missing",

@@ -10,7 +10,18 @@ from pathlib import Path
 
 import msgspec
 
-from stead.folders import Remembered, Stamp, Status, checked_path, remembered, remembered_in, walk
+from stead.folders import (
+    Glance,
+    Remembered,
+    Stamp,
+    Status,
+    checked_path,
+    glance_in,
+    glance_of,
+    remembered,
+    remembered_in,
+    walk,
+)
 from stead.store import Store, digest_of
 
 TICK_NS = 50_000_000
@@ -68,12 +79,20 @@ class Index:
         """Write it down; what cannot be written is not known the next time."""
         if not self._new:
             return
-        temporary = self._file.with_name(f".{self._file.name}-{os.getpid()}")
+        found = Remembered(self._root, self._files, self._whole)
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(msgspec.msgpack.encode(Remembered(self._root, self._files, self._whole)))
-            os.replace(temporary, self._file)
+            glance_in(self._file).unlink(missing_ok=True)
+            _replace(self._file, found)
+            if self._whole:
+                _replace(glance_in(self._file), glance_of(found))
         self._new, self._last = False, time.monotonic()
+
+
+def _replace(file: Path, what: Remembered | Glance) -> None:
+    temporary = file.with_name(f".{file.name}-{os.getpid()}")
+    temporary.write_bytes(msgspec.msgpack.encode(what))
+    os.replace(temporary, file)
 
 
 def compare(
