@@ -72,30 +72,62 @@ def walk(folder: Path, apart_from: Path) -> Iterator[tuple[str, str, Stamp]]:
             yield above + name, place, Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
 
 
-def listings(folder: Path, apart_from: Path) -> Iterator[tuple[str, list[tuple[str, str, os.stat_result]]]]:
-    """As `walk`, a folder at a time: its path in the folder, ending in a slash, and of its files name, path and what was found."""
-    try:
-        root, left_out = folder.resolve(), os.path.realpath(apart_from)
-        left = [("", os.fspath(folder))]
-        while left:
-            above, place = left.pop()
-            files = []
+def listings(folder: Path, apart_from: Path) -> Iterator[tuple[str, list[Found]]]:
+    """As `walk`, a folder at a time: its path in the folder, ending in a slash, and its files."""
+    within = Within.of(folder, apart_from)
+    left = [""]
+    while left:
+        above = left.pop()
+        files, below = within.listed(above)
+        left += below
+        yield above, files
+
+
+class Found(NamedTuple):
+    """A file of a folder: name, path, and what the file system says of it."""
+
+    name: str
+    place: str
+    stat: os.stat_result
+
+
+class Within(NamedTuple):
+    """A folder whose files are listed, but for one in it that is left out."""
+
+    folder: str
+    root: Path
+    left_out: str
+
+    @classmethod
+    def of(cls, folder: Path, apart_from: Path) -> Within:
+        return cls(os.fspath(folder), folder.resolve(), os.path.realpath(apart_from))
+
+    def listed(self, above: str) -> tuple[list[Found], list[str]]:
+        """The files of a folder in it, named as `walk` begins their paths, and the folders in that one.
+
+        Raises InvalidInput (`path-escapes`, `path-invalid`, `file-unreadable`).
+        """
+        files: list[Found] = []
+        below: list[str] = []
+        place = os.path.join(self.folder, above) if above else self.folder
+        try:
             with os.scandir(place) as entries:
                 for entry in entries:
                     found = entry.stat(follow_symlinks=False)
                     kind = stat.S_IFMT(found.st_mode)
                     if kind == stat.S_IFLNK:
-                        found = _linked(above + entry.name, entry, root)
+                        found = _linked(above + entry.name, entry, self.root)
                         kind = stat.S_IFMT(found.st_mode)
                     if kind == stat.S_IFREG:
-                        files.append((entry.name, entry.path, found))
+                        files.append(Found(entry.name, entry.path, found))
                     elif kind != stat.S_IFDIR:
                         raise InvalidInput("path-invalid", f"{above + entry.name!r} is no ordinary file")
-                    elif os.path.basename(left_out) != entry.name or os.path.realpath(entry.path) != left_out:
-                        left.append((f"{above}{entry.name}/", entry.path))
-            yield above, files
-    except OSError as error:
-        raise InvalidInput("file-unreadable", f"{error.filename or folder} cannot be read: {error.strerror}") from None
+                    elif os.path.basename(self.left_out) != entry.name or os.path.realpath(entry.path) != self.left_out:
+                        below.append(f"{above}{entry.name}/")
+        except OSError as error:
+            said = f"{error.filename or place} cannot be read: {error.strerror}"
+            raise InvalidInput("file-unreadable", said) from None
+        return files, below
 
 
 def _linked(path: str, entry: os.DirEntry[str], root: Path) -> os.stat_result:
@@ -148,7 +180,7 @@ class Glance(msgspec.Struct):
 
 def seal(files: Iterable[tuple[str, int, int, int]]) -> bytes:
     """One name for the files of a folder as they are: of each name, size, time and inode."""
-    lines = sorted(f"{name}\0{size} {mtime} {inode}" for name, size, mtime, inode in files)
+    lines = sorted([f"{name}\0{size} {mtime} {inode}" for name, size, mtime, inode in files])
     return hashlib.blake2b("\0".join(lines).encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 

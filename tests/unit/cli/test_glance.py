@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -53,12 +54,20 @@ TOUCHES: dict[str, Callable[[Path], object]] = {
     "gone": lambda f: (f / "b.txt").unlink(),
     "moved": lambda f: (f / "b.txt").rename(f / "deep" / "b.txt"),
     "replaced": lambda f: ((f / "n").write_text("a.txt"), os.utime(f / "n", (1_000_000, 1_000_000)), (f / "n").rename(f / "a.txt")),
+    "new folder": lambda f: ((f / "new" / "er").mkdir(parents=True), (f / "new" / "er" / "d.txt").write_text("d")),
+    "folder gone": lambda f: shutil.rmtree(f / "deep"),
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("touch", TOUCHES)
-def test_whatever_happens_to_a_file_the_store_is_asked(store: Store, folder: Path, touch: str) -> None:
+def test_whatever_happens_to_a_file_the_store_is_asked(
+    store: Store, folder: Path, touch: str, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(glance, "MANY", 0 if processes == 2 else 100)
     datasets.add(store, "f", folder)
+    (folder / "empty").mkdir()
+    assert asked(store, "f", folder) == ("f@1", 3)
     TOUCHES[touch](folder)
     assert asked(store, "f", folder) is None
     found = datasets.status(store, "f", folder)
@@ -93,8 +102,9 @@ def test_a_file_written_just_now_is_read(store: Store, folder: Path) -> None:
 def test_links_out_are_refused_as_ever(store: Store, folder: Path) -> None:
     datasets.add(store, "f", folder)
     (folder / "out").symlink_to("/etc/passwd")
+    assert asked(store, "f", folder) is None, "who looks closer says why"
     with pytest.raises(InvalidInput) as raised:
-        asked(store, "f", folder)
+        datasets.status(store, "f", folder)
     assert raised.value.code == "path-escapes"
 
 
