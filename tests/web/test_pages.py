@@ -430,6 +430,28 @@ def test_a_model_says_who_acts_and_what_comes_next(site: Site) -> None:
     assert "at record people act" in quiet.select_one(".verdict").get_text()  # type: ignore[union-attr]
 
 
+def test_whose_a_model_is_and_what_its_loss_costs_by_form(own: Site) -> None:
+    page = own.page("/models/vans")
+    assert "Nobody is named who answers for it" in page.get_text(" ")
+    form = page.select_one("form[action$=facts]")
+    assert form is not None
+    action = str(form["action"])
+    fields = {"owner": f"ada {EVIL}", "importance": "high", "loss_value": "0,5", "currency": "eur"}
+    assert own.ask(action, "POST", data=fields).status_code == 303
+    model = models.get_model(own.store, "vans")
+    assert (model.owner, model.importance, model.loss_value, model.currency) == (f"ada {EVIL}", "high", 0.5, "EUR")
+    page = own.page("/models/vans")
+    assert "Nobody is named" not in page.get_text(" ") and "0.5 EUR" in page.get_text(" ")
+    assert f"ada {EVIL}" in page.get_text() and "importance high" in own.page("/").get_text(" ")
+    sound(page)
+    for name, wrong, code in (("loss_value", "much", "number-invalid"), ("currency", "euro", "facts-invalid")):
+        answer = own.ask(action, "POST", data=fields | {name: wrong})
+        assert answer.status_code == 400 and code in answer.text
+    assert own.ask(action, "POST", data={"owner": "", "importance": "high"}).status_code == 303
+    model = models.get_model(own.store, "vans")
+    assert (model.owner, model.importance, model.loss_value) == (None, "high", None)
+
+
 def test_freeze_and_thaw_by_form(own: Site) -> None:
     answer = own.ask("/models/vans/freeze", "POST", data={"reason": "storm"})
     assert answer.status_code == 303 and answer.headers["location"] == "/models/vans"

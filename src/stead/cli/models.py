@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stead.cli import output
 from stead.cli.common import connect, follow, model_names, split_ref
 from stead.cli.signing import signers
-from stead.errors import Failed, InvalidInput
+from stead.errors import Failed, InvalidInput, NotFound
 from stead.runtime.ids import new_id
 from stead.runtime.journal import clean_path
+
+if TYPE_CHECKING:
+    from stead.api import Caller
 
 
 @click.group()
@@ -64,7 +68,10 @@ def models_show(ref: str, as_json: bool) -> Any:
             [
                 ("model", model.name),
                 ("level", model.level),
+                ("owner", model.owner or f"nobody (stead models set {name} --owner NAME)"),
+                ("importance", model.importance),
                 ("loss", model.loss),
+                ("a unit of it costs", model.loss_value and f"{model.loss_value:g} {model.currency}"),
                 ("aliases", ", ".join(f"{a} v{v}" for a, v in model.aliases.items()) or None),
             ]
         )
@@ -206,6 +213,53 @@ def models_card(ref: str) -> None:
 def models_bom(ref: str) -> None:
     """A version's bill of materials: a CycloneDX document with model card, data and packages."""
     output.print_json(connect().call("lineage.bom", ref=ref))
+
+
+@models.command("set")
+@click.argument("model", shell_complete=model_names)
+@click.option("--owner", help="Who answers for it: a person or a team; '' for nobody.")
+@click.option("--importance", help="How much it matters: low, normal or high.")
+@click.option(
+    "--loss-value",
+    type=float,
+    help="Money that one unit of its summed loss costs (of mae and wape one unit that an answer is off, of error one wrong answer); 0 where nobody knows.",
+)
+@click.option("--currency", help="What --loss-value is in, by ISO 4217: EUR.")
+@click.option("--reason", help="Kept in the ledger.")
+@output.json_option
+def models_set(
+    model: str,
+    owner: str | None,
+    importance: str | None,
+    loss_value: float | None,
+    currency: str | None,
+    reason: str | None,
+    as_json: bool,
+) -> Any:
+    """Say whose MODEL is, how much it matters, and what its loss costs.
+
+    It holds for models that no stead.toml names, too. What stead.toml says otherwise holds again from the next training or push.
+    """
+    caller = connect()
+    said = {"owner": owner, "importance": importance, "loss_value": loss_value, "currency": currency}
+    found = caller.call("models.set_facts", model=model, reason=reason, **said)
+    if as_json:
+        return found
+    costs = f"; a unit of its loss costs {found.loss_value:g} {found.currency}" if found.loss_value else ""
+    print(f"{model}: owner {found.owner or 'nobody'}, importance {found.importance}{costs}")
+    stated = _stated(caller, model)
+    for name, value in stated.items():
+        if said[name] is not None and getattr(found, name) != value:
+            output.note(f"stead.toml says {name} = {value!r}, which holds again from the next training or push")
+    return None
+
+
+def _stated(caller: Caller, model: str) -> dict[str, Any]:
+    """What the stead.toml that was handed over says of a model's owner, importance and value."""
+    with suppress(NotFound):
+        facts: dict[str, Any] = caller.call("policies.get_standing", model=model).spec.facts
+        return facts
+    return {}
 
 
 @models.command("alias")

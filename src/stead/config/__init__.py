@@ -4,6 +4,7 @@ There is little to configure. Settings come from the environment (`STEAD_…`), 
 then from the default. What belongs to a model stands in `stead.toml` under `[models.NAME]`.
 """
 
+from stead.config.facts import FACTS, IMPORTANCES, checked_facts, fact_problem
 from stead.config.projectfile import find_project, load_loosely, load_project
 from stead.config.settings import PROCESSES, SETTINGS, Setting, Settings, load_settings
 from stead.config.types import (
@@ -26,7 +27,9 @@ from stead.config.types import (
 from stead.config.units import checked_name, duration_ms, size_text
 
 __all__ = [
+    "FACTS",
     "FILE",
+    "IMPORTANCES",
     "LEVELS",
     "LOSSES",
     "ORDERS",
@@ -45,8 +48,10 @@ __all__ = [
     "Settings",
     "StageConfig",
     "TrainConfig",
+    "checked_facts",
     "checked_name",
     "duration_ms",
+    "fact_problem",
     "find_project",
     "load_loosely",
     "load_project",

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from stead.config.facts import FACTS, fact_problem
 from stead.config.settings import SETTINGS
 from stead.config.types import (
     EXECUTORS,
@@ -175,7 +176,19 @@ class _Reader:
             window=window,
             ingest_overlap=overlap,
             gates=self._gates(table, where),
+            **self._facts(table, where),
         )
+
+    def _facts(self, table: dict[str, Any], where: str) -> dict[str, Any]:
+        """Whose the model is, how much it matters, and what its loss costs; a value and its currency only together."""
+        given = {key: table[key] for key in FACTS if key in table}
+        for key, value in given.items():
+            if problem := fact_problem(key, value):
+                self._fail(f"{where}.{key}", problem[0], hint=problem[1])
+        for key, other, example in (("loss_value", "currency", '"EUR"'), ("currency", "loss_value", "0.02")):
+            if key in given and other not in given:
+                self._fail(f"{where}.{key}", f"says nothing without {other}", hint=f"{other} = {example}")
+        return given
 
     def _gates(self, parent: dict[str, Any], where: str) -> GatesConfig:
         table = self._filled(GatesConfig, parent, "gates", where)

@@ -138,6 +138,14 @@ class ModelConfig:
     """How long after the event a label is known: `24h`, `7d`."""
     timeout_s: int = 3600
     """Seconds after which a training is given up."""
+    owner: str = ""
+    """Who answers for it: a person or a team."""
+    importance: str = ""
+    """How much it matters: `low`, `normal` (where none is given) or `high`."""
+    loss_value: float | None = None
+    """Money that one unit of the summed loss costs: a day costs this times its `loss_sum`, the sum of loss × weight over its labelled rows (of `mae` and `wape` one unit that an answer is off, of `error` one wrong answer)."""
+    currency: str = ""
+    """What `loss_value` is in, by ISO 4217: `EUR`."""
     ingest_overlap: str = ""
     """How far behind the newest rows `ingest` asks again, such as `2d`: for rows that come late or are put right."""
     window: str = ""

@@ -1,5 +1,6 @@
 """The registry: logged models by content, versions with aliases and tags, and the lineage that led to them."""
 
+from stead.models.facts import set_facts_in
 from stead.models.lineage import arrows_of, link
 from stead.models.logging import get_logged_model, list_logged_models, log_files, log_model, materialise, write_folder
 from stead.models.registry import (
@@ -17,6 +18,7 @@ from stead.models.registry import (
     rollout_of,
     set_alias,
     set_alias_in,
+    set_facts,
     set_level_in,
     set_settings_in,
     set_tag,
@@ -54,6 +56,7 @@ OPERATIONS = {
         "log_files",
         "register",
         "set_alias",
+        "set_facts",
         "set_tag",
     ),
 }
@@ -93,6 +96,8 @@ __all__ = [
     "rollout_of",
     "set_alias",
     "set_alias_in",
+    "set_facts",
+    "set_facts_in",
     "set_level_in",
     "set_settings_in",
     "set_tag",

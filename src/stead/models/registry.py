@@ -9,9 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from stead import __version__, environments, ledger
-from stead.config import LEVELS, LOSSES, checked_name
+from stead.config import FACTS, LEVELS, LOSSES, checked_facts, checked_name
 from stead.errors import Conflict, InvalidInput, NotFound, did_you_mean
 from stead.ledger import Undo
+from stead.models.facts import set_facts_in
 from stead.models.lineage import link
 from stead.models.logging import get_logged_model
 from stead.models.tables import aliases, logged_models, models, tags, versions
@@ -41,16 +42,19 @@ def register(
 
     It serves in the environment it was made in, unless `serving_environment` names another; `serving_env` are variables
     for its workers; with `serving_image` these are containers of its image. `inputs` are dataset versions (`dataset:demand@3`). The same logged model with the same serving is one
-    version, however often it is registered. A new model is at level `record`. Raises NotFound, InvalidInput (`name-invalid`,
-    `loss-unknown`).
+    version, however often it is registered. A new model is at level `record`. Of the `settings`, those that are given take the
+    place of earlier ones. Raises NotFound, InvalidInput (`name-invalid`, `loss-unknown`, `facts-invalid`).
     """
     checked_name(model)
     _one_of("loss", loss, LOSSES)
     logged = get_logged_model(store, logged_model)
     serving = environments.get(store, serving_environment or logged.environment).digest
     variables = dict(serving_env or {})
+    told = dict(settings or {})
+    facts = checked_facts({name: told.pop(name) for name in FACTS if name in told})
     with store.db.write("models.register") as tx:
-        _keep_model(store, tx, model, loss, settings)
+        _keep_model(store, tx, model, loss, None if settings is None else told)
+        set_facts_in(tx, store, model, facts)
         same = sa.select(versions).where(versions.c.model == model, versions.c.logged_model == logged_model)
         for row in tx.execute(same).mappings():
             same_place = row["serving_environment"] == serving and row["serving_image"] == serving_image
@@ -282,9 +286,38 @@ def policy_of(tx: sa.Connection, model: str) -> str:
 
 def set_settings_in(tx: sa.Connection, model: str, **settings: Any) -> None:
     """Write some of a model's settings as part of a larger change; nothing where there is no such model yet."""
-    before = tx.execute(sa.select(models.c.settings).where(models.c.name == model)).scalar()
+    before = tx.execute(sa.select(models.c.settings).where(models.c.name == model).with_for_update()).scalar()
     if before is not None and before != (after := {**before, **settings}):
         tx.execute(sa.update(models).where(models.c.name == model).values(settings=after))
+
+
+def set_facts(
+    store: Store,
+    model: str,
+    *,
+    owner: str | None = None,
+    importance: str | None = None,
+    loss_value: float | None = None,
+    currency: str | None = None,
+    reason: str | None = None,
+    undoes: int | None = None,
+) -> Model:
+    """Say whose a model is, how much it matters (`low`, `normal`, `high`), and what its loss costs.
+
+    `loss_value` is money in `currency` (ISO 4217) that one unit of the summed loss costs: a day costs this times its
+    `loss_sum`, the sum of loss × weight over its labelled rows. What is None stays as it is; an empty text and a value of 0 take away
+    what was said. Where stead.toml says something else, that holds again from the next training or push. Raises NotFound
+    (`model-unknown`), InvalidInput (`facts-missing`, `facts-invalid`, `currency-missing`, `loss-value-missing`).
+    """
+    said = {"owner": owner, "importance": importance, "loss_value": loss_value, "currency": currency}
+    facts = {name: value for name, value in said.items() if value is not None}
+    if not facts:
+        hint = f"stead models set {model} --owner NAME"
+        raise InvalidInput("facts-missing", f"nothing was said about {model}", hint=hint)
+    with store.db.write("models.facts") as tx:
+        _lock(tx, model)
+        set_facts_in(tx, store, model, facts, reason=reason, undoes=undoes)
+        return _model(tx, model)
 
 
 def set_level_in(tx: sa.Connection, model: str, level: str) -> str:

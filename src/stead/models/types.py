@@ -63,12 +63,32 @@ class Model:
     level: str
     loss: str
     settings: dict[str, Any]
-    """target, time, label_delay, dataset: what stead.toml says."""
+    """target, time, label_delay, dataset: what stead.toml says; owner, importance, loss_value, currency."""
     created_at: int
     updated_at: int
     aliases: dict[str, int] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     versions: int = 0
+
+    @property
+    def owner(self) -> str | None:
+        """Who answers for it; None where nobody is named."""
+        return self.settings.get("owner")
+
+    @property
+    def importance(self) -> str:
+        """`low`, `normal` or `high`."""
+        return self.settings.get("importance") or "normal"
+
+    @property
+    def loss_value(self) -> float | None:
+        """Money that one unit of the summed loss costs: a day costs this times its `loss_sum`. None where nobody said."""
+        return self.settings.get("loss_value")
+
+    @property
+    def currency(self) -> str | None:
+        """What `loss_value` is in, by ISO 4217."""
+        return self.settings.get("currency")
 
 
 @dataclass(frozen=True)

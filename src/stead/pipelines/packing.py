@@ -55,6 +55,10 @@ def pack(project: Project, model: str, put_blob: Callable[[bytes | Path], str]) 
         window=config.window,
         gates=config.gates,
         ingest_overlap=config.ingest_overlap,
+        owner=config.owner,
+        importance=config.importance,
+        loss_value=config.loss_value,
+        currency=config.currency,
         contract=read_contract_file(project.root / f"{config.dataset}{CONTRACT}"),
         git=git | ({"diff": put_blob(diff.encode())} if diff else {}),
     )

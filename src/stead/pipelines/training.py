@@ -338,6 +338,7 @@ class Training:
                 "label_delay": spec.label_delay,
                 "dataset": spec.dataset,
                 "fast": spec.serve_fast and not spec.serve_image,  # an image is served as it is
+                **spec.facts,
             },
             serving_environment=serving,
             serving_env=spec.serve_env,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from stead.config import GatesConfig
+from stead.config import FACTS, GatesConfig
 from stead.datasets import Contract
 from stead.models import Version
 from stead.store import Store
@@ -85,6 +85,16 @@ class Spec:
     """Where features, evaluation and training run: `local` or `ray`."""
     resources: dict[str, float] = field(default_factory=dict)
     """What a step takes of the cluster."""
+    owner: str = ""
+    importance: str = ""
+    loss_value: float | None = None
+    currency: str = ""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Whose the model is, how much it matters and what its loss costs, as far as stead.toml says so."""
+        said = {name: getattr(self, name) for name in FACTS}
+        return {name: value for name, value in said.items() if value not in ("", None)}
 
     @property
     def recipe(self) -> str:

@@ -6,7 +6,7 @@ import msgspec
 import sqlalchemy as sa
 
 from stead import ledger, models
-from stead.config import PolicyConfig, RolloutConfig
+from stead.config import PolicyConfig, RolloutConfig, checked_facts
 from stead.errors import InvalidInput, NotFound
 from stead.pipelines import Spec
 from stead.policies.tables import standing
@@ -18,7 +18,8 @@ from stead.store import Store, from_row
 def push(store: Store, model: str, *, spec: Spec, policy: PolicyConfig, rollout: RolloutConfig) -> Standing:
     """Keep the code and the policy of a model, so that stead can train it without the project's folder.
 
-    Handing over the same again changes nothing. Raises InvalidInput (`model-mismatch`).
+    What stead.toml says of its owner, its importance and what its loss costs holds from now on. Handing over the same
+    again changes nothing. Raises InvalidInput (`model-mismatch`, `facts-invalid`).
     """
     if spec.model != model:
         raise InvalidInput("model-mismatch", f"the code was packed for {spec.model!r}, not {model!r}")
@@ -28,6 +29,7 @@ def push(store: Store, model: str, *, spec: Spec, policy: PolicyConfig, rollout:
         "rollout": msgspec.to_builtins(rollout),
         "recipe": spec.recipe,
     }
+    facts = checked_facts(spec.facts)
     with store.db.write("policies.push") as tx:
         before = find_standing(tx, model)
         same = before is not None and all(
@@ -36,6 +38,7 @@ def push(store: Store, model: str, *, spec: Spec, policy: PolicyConfig, rollout:
         number = (before.number if before else 0) + (not same)
         # where deployments find their plan, and decisions the policy's version
         models.set_settings_in(tx, model, rollout=given["rollout"], policy=number)
+        models.set_facts_in(tx, store, model, facts)
         if before is not None and same:
             return before
         values = {"model": model, **given, "number": number, "at": now_ms(), "by": store.actor}

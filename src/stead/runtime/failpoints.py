@@ -65,6 +65,7 @@ REGISTRY: dict[str, str] = {
     "models.alias": "an alias and its ledger entry",
     "models.archive": "a version in or out of use and its ledger entry",
     "models.describe": "a description and its ledger entry",
+    "models.facts": "whose a model is, how much it matters and what its loss costs, and the ledger entry",
     "models.log": "a logged model, whose files are in the store before",
     "models.materialise": "a model's folder is whole under its name or has none",
     "models.register": "a version with its number, lineage and ledger entry",

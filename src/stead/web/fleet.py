@@ -31,6 +31,8 @@ class Row:
     state: str
     live: int | None
     level: str
+    owner: str | None
+    important: bool
     loss_name: str
     spark: str
     loss: float | None
@@ -175,6 +177,8 @@ def row(
         state=state,
         live=live.version if live else None,
         level=model.level,
+        owner=model.owner,
+        important=model.importance == "high",
         loss_name=model.loss,
         spark=charts.spark(
             [mean_loss([d for d in days if d.day == day]) for day in sorted({d.day for d in days})],

@@ -165,6 +165,18 @@ async def form_of(request: Request) -> dict[str, str]:
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
 
 
+def amount(text: str, name: str) -> float:
+    """A number of a form's field; 0 for an empty one. Raises InvalidInput (`number-invalid`).
+
+    >>> amount(" 2,5 ", "hours"), amount("", "hours")
+    (2.5, 0.0)
+    """
+    try:
+        return float(text.strip().replace(",", ".") or 0)
+    except ValueError:
+        raise InvalidInput("number-invalid", f"{name} is {text[:50]!r}, which is no number", hint="0.02") from None
+
+
 def back(request: Request, path: str) -> Response:
     """After a form: the page that shows what it did."""
     return RedirectResponse(path, status_code=303)

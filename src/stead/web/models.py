@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stead import deployments, gates, models, monitors, policies, predictions, serving
-from stead.config import LEVELS
+from stead.config import IMPORTANCES, LEVELS
 from stead.deployments import UNDER_WAY, Deployment
 from stead.gates import Verdict
 from stead.models import LoggedModel, Version
@@ -17,7 +17,7 @@ from stead.policies import Explanation, LevelChange, Retraining
 from stead.store import Store
 from stead.web.deployments import CHIPS, coverage_chart, loss_chart
 from stead.web.fleet import deployments_of, health, mean_loss, now_of, recent
-from stead.web.frame import back, day, form_of, need, render, store_of
+from stead.web.frame import amount, back, day, form_of, need, render, store_of
 
 VERDICTS = {"passed": "ok", "failed": "bad", "overridden": "warn", "skipped": "idle"}
 RETRAININGS = {"waiting": "warn", "done": "ok", "refused": "bad", "rejected": "idle", "failed": "bad"}
@@ -93,6 +93,7 @@ def one(request: Request) -> Response:
         loss_chart=loss_chart(model.name, days, live.version if live else None) if days else "",
         coverage_chart=coverage_chart(model.name, days) if days else "",
         verdict_chips=VERDICTS,
+        importances=IMPORTANCES,
         acting=acting,
         watched=watched,
         retraining_chip=retraining_chip,
@@ -135,6 +136,25 @@ def acts_of(store: Store, model: models.Model) -> Acting:
 def retraining_chip(retraining: Retraining) -> str:
     """The status that a retraining's mark shows."""
     return RETRAININGS.get(retraining.state, "active")
+
+
+async def facts(request: Request) -> Response:
+    """`POST /models/{model}/facts`: whose it is, how much it matters, what its loss costs; an empty field takes that away."""
+    need(request, "write")
+    form = await form_of(request)
+    store, model = store_of(request), request.path_params["model"]
+    before = (await run_in_threadpool(models.get_model, store, model)).importance
+    importance, value = form.get("importance", ""), amount(form.get("loss_value", ""), "loss_value")
+    await run_in_threadpool(
+        models.set_facts,
+        store,
+        model,
+        owner=form.get("owner", "").strip(),
+        importance=None if importance == before else importance,
+        loss_value=value,
+        currency=form.get("currency", "").strip().upper() if value else "",
+    )
+    return back(request, f"/models/{model}")
 
 
 async def freeze(request: Request) -> Response:
@@ -204,6 +224,7 @@ def expected_of(logged: LoggedModel) -> float | None:
 ROUTES = [
     ("/models", listed, ["GET"]),
     ("/models/{model}", one, ["GET"]),
+    ("/models/{model}/facts", facts, ["POST"]),
     ("/models/{model}/freeze", freeze, ["POST"]),
     ("/models/{model}/thaw", thaw, ["POST"]),
 ]

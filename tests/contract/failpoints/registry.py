@@ -183,6 +183,12 @@ POINTS: dict[str, Scenario] = {
         prepare=_version,
         entries=1,
     ),
+    "models.facts": one_change(
+        "models.set_facts(store, 'm', owner='ada')",
+        lambda s: models.get_model(s, "m").owner == "ada",
+        prepare=_version,
+        entries=1,
+    ),
     "models.require": one_change(
         "models.require_signature(store, 'm', keys=[])",
         lambda s: "signers" in models.get_model(s, "m").settings,
