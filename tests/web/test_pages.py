@@ -37,7 +37,7 @@ from stead.web.deployments import near
 from stead.web.fleet import DAY_MS
 from stead.web.frame import when
 
-PAGES = range(43)
+PAGES = range(45)
 KB = 1024
 
 

@@ -105,6 +105,8 @@ class World:
             f"/incidents/{self.incident}",
             f"/incidents/{self.over}",
             f"/incidents/{self.said}",
+            "/worth",
+            "/worth?models=3&depends=yes&retrains=50&people=3&late=no",
         ]
 
 

@@ -60,6 +60,7 @@ PARTS = (
     "gates",
     "deployments",
     "policies",
+    "maturity",
     "fleet",
     "care",
     "lineage",

@@ -69,6 +69,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "label": ("stead.cli.predicting", "Tell the truth about predictions."),
     "predictions": ("stead.cli.predicting", "What was answered, and how good it was."),
     "replay": ("stead.cli.predicting", "Send a table's rows in event-time order, labels after their delay."),
+    "worth": ("stead.cli.worth", "Whether MLOps pays for this team: from records, and a short interview."),
     "tokens": ("stead.cli.tokens", "Tokens of the API: create, list, revoke."),
     "demo": ("stead.demo.command", "The whole way on real data, in a few minutes."),
 }

@@ -1,8 +1,11 @@
 """Maturity: where a team and its models stand, computed from their records; what the next step is, and whether any of it pays."""
 
+from stead.maturity.answering import worth
+from stead.maturity.questions import QUESTIONS, answer, list_answers, said
 from stead.maturity.types import (
     IMPORTANCE,
     STAGES,
+    Answer,
     Case,
     Checked,
     Condition,
@@ -10,11 +13,13 @@ from stead.maturity.types import (
     Figure,
     Fit,
     Input,
+    Known,
     Line,
     Maturity,
     Measured,
     Month,
     Question,
+    Records,
     Result,
     Row,
     Stage,
@@ -23,9 +28,14 @@ from stead.maturity.types import (
     Worth,
 )
 
+OPERATIONS = {"read": ("list_answers", "worth"), "write": ("answer",)}
+
 __all__ = [
     "IMPORTANCE",
+    "OPERATIONS",
+    "QUESTIONS",
     "STAGES",
+    "Answer",
     "Case",
     "Checked",
     "Condition",
@@ -33,15 +43,21 @@ __all__ = [
     "Figure",
     "Fit",
     "Input",
+    "Known",
     "Line",
     "Maturity",
     "Measured",
     "Month",
     "Question",
+    "Records",
     "Result",
     "Row",
     "Stage",
     "Step",
     "Work",
     "Worth",
+    "answer",
+    "list_answers",
+    "said",
+    "worth",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 Clock = Literal["model", "wall"]
 Kind = Literal["share", "most", "median", "count"]
@@ -190,17 +190,64 @@ class Work:
     """`measured` from the first look to the decision; `default` a command at the stated time; `corrected` and `said` by a person."""
 
 
+Value = bool | tuple[float, float, float]
+"""Of a yes-or-no question, or of a figure: its low end, what is likely, its high end."""
+
+
 @dataclass(frozen=True)
 class Question:
-    """A question of the interview."""
+    """A question of the interview; records answer the same questions where they can."""
 
     name: str
     text: str
     kind: Literal["yes", "number"]
     unit: str = ""
     low: float = 0.0
-    high: float = 1e9
+    high: float = 1e6
+    """Bounds of what is taken for an answer."""
     help: str = ""
+    detail: bool = False
+    """Whether it is asked only where all are: a stated default serves otherwise."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a person answered."""
+
+    question: str
+    value: Value
+    by: str
+    at: int
+    """Wall clock, milliseconds."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What records say to a question, and which ones."""
+
+    value: Value
+    said: str
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a store's records say of its team."""
+
+    facts: dict[str, Fact] = field(default_factory=dict)
+    """By question."""
+    stage: int = 1
+    """Where the team stands: everybody starts at 1."""
+    models: tuple[str, ...] = ()
+    """Those in production, the one with most records first."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The answer that counts, whoever gave it."""
+
+    value: Value
+    source: Source
+    said: str
 
 
 @dataclass(frozen=True)
@@ -215,7 +262,7 @@ class Input:
     high: float
     source: Source
     said: str
-    """From where: `12 deployments of 365 days`, `you, 3 Sep 2026`, `a stated default`."""
+    """From where: `12 deployments of 365 days`, `ada, 3 Sep 2026`, `a stated default`."""
 
 
 @dataclass(frozen=True)
@@ -244,14 +291,22 @@ class Line:
 
 @dataclass(frozen=True)
 class Effect:
-    """What the hours a year come to when one input goes from its low end to its high one."""
+    """What is won within the horizon when one input goes from its low end to its high one; the others stay at what is likely."""
 
     name: str
     label: str
     low: float
     high: float
-    decides: bool
-    """Whether the answer changes on the way."""
+    """Ends of the input: of its range, or half and double where it has none."""
+    at_low: float
+    at_high: float
+    """Hours that are won or lost within the horizon, after building."""
+    flips_at: float | None
+    """Where on the way the answer changes; None where it stays."""
+
+    @property
+    def decides(self) -> bool:
+        return self.flips_at is not None
 
 
 @dataclass(frozen=True)
@@ -259,17 +314,27 @@ class Case:
     """The business case: hours a year of work by hand beside those with stead, and when building it pays back."""
 
     inputs: list[Input]
-    lines: list[Line]
     manual: Line
+    needless: Line
+    """Part of `manual`: promotions of versions that are no better."""
     automated: list[Line]
-    """With half an hour of review a week for the fleet, and for each model."""
-    saved: Line
+    """The half hour of review a week for the fleet, and for each model."""
+    saved: list[Line]
+    """`manual` without the one and without the other."""
     fte: Line
     """Engineers that the work by hand takes, at the stated productive hours."""
     payback: tuple[float | None, float | None]
-    """Months until the hours of building are back: at best and at worst; None where they never are."""
-    effects: list[Effect]
+    """Months until the hours of building are back, at best and at worst, reviewed for the fleet; None where they never are."""
+    payback_each: tuple[float | None, float | None]
+    """The same, reviewed for each model."""
+    net: float
+    """Hours won within the horizon, after building, at what is likely."""
+    said: str
+    effects: list[Effect] = field(default_factory=list)
     """The input that moves most first."""
+
+    def input(self, name: str) -> Input:
+        return next(each for each in self.inputs if each.name == name)
 
 
 @dataclass(frozen=True)
@@ -287,16 +352,23 @@ class Worth:
 
     answer: Literal["yes", "not yet", "no"]
     said: str
-    """The answer in a sentence."""
+    """Why, in a sentence or two."""
     todo: str
     """The first step; the condition that would change it; or what to do instead."""
+    command: str
+    """What to type next; empty where there is nothing to."""
     stage: int
     """What stage to aim at."""
+    stage_said: str
+    """Why that one."""
     conditions: list[Condition]
     case: Case
-    measured: list[Measured]
-    contradictions: list[str]
-    """Answers that do not go together, or not with the records."""
+    measured: list[Measured] = field(default_factory=list)
+    contradictions: list[str] = field(default_factory=list)
+    """Answers that do not go together, or not with the records, and which of them counts."""
     questions: list[Question] = field(default_factory=list)
-    """What is not known yet."""
-    answers: dict[str, Any] = field(default_factory=dict)
+    """What is worth asking: neither records nor answers say it."""
+    known: dict[str, Known] = field(default_factory=dict)
+    """By question, the answer that counts."""
+    answers: list[Answer] = field(default_factory=list)
+    """Those that people gave."""

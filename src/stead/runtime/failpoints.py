@@ -62,6 +62,7 @@ REGISTRY: dict[str, str] = {
     "journal.file": "an artifact's copy in the journal is whole under its name or absent",
     "journal.send": "a batch of a journal is in the store and the sender knows it",
     "ledger.checkpoint": "a checkpoint of the ledger's chain",
+    "maturity.answer": "answers of the interview and their ledger entry",
     "models.alias": "an alias and its ledger entry",
     "models.archive": "a version in or out of use and its ledger entry",
     "models.describe": "a description and its ledger entry",

@@ -57,6 +57,7 @@ def create_site(store: Store, settings: Settings) -> FastAPI:
         run,
         runs,
         version,
+        worth,
     )
 
     app = create_app(store, settings)
@@ -77,6 +78,7 @@ def create_site(store: Store, settings: Settings) -> FastAPI:
         ledger,
         lineage,
         jobs,
+        worth,
         login,
     ):
         for path, endpoint, methods in module.ROUTES:

@@ -333,14 +333,22 @@ def bar_chart(bars: Sequence[Bar], *, label: str, height: int = 180, y_format: s
 
 
 def interval(
-    low: float | None, value: float | None, high: float | None, *, label: str, bound: float | None = None
+    low: float | None,
+    value: float | None,
+    high: float | None,
+    *,
+    label: str,
+    bound: float | None = None,
+    span: tuple[float, float] | None = None,
 ) -> str:
     """A value with its interval on an axis that shows zero, and its bound; an end that is None is open.
+
+    With a `span` several of them above one another share their axis.
 
     >>> interval(None, 1.0, 2.0, label="x", bound=3.0).count("<line")
     4
     """
-    known = [x for x in (low, value, high, bound, 0.0) if x is not None]
+    known = [x for x in (low, value, high, bound, 0.0, *(span or ())) if x is not None]
     room = (max(known) - min(known)) * 0.1 or 1.0
     left, span = min(known) - room, max(known) - min(known) + 2 * room
 

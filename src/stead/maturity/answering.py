@@ -1,0 +1,325 @@
+"""Whether MLOps pays for a team: one pure rule from records and answers to yes, not yet or no, and the stage to aim at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from stead.maturity.case import case_of, effects_of, hours, months, pays
+from stead.maturity.conditions import conditions_of
+from stead.maturity.inputs import Range, figure, inputs_of, known_of
+from stead.maturity.measured import measured_of
+from stead.maturity.questions import QUESTIONS, list_answers, read_answer
+from stead.maturity.recorded import history, records_of
+from stead.maturity.types import (
+    STAGES,
+    Answer,
+    Case,
+    Condition,
+    Input,
+    Known,
+    Question,
+    Records,
+    Value,
+    Worth,
+)
+from stead.store import Store
+
+Word = Literal["yes", "not yet", "no"]
+FEW = 2
+"""Models for which stage 1 is right; a check that a person wrote is enough to see one of them become worse."""
+MANY, TEAM, HUNDREDS = 10, 2, 100
+RIGHT_TIME = "The right time is while the first model goes to production"
+INSTEAD = "a cron job that trains, and a spreadsheet that says which version runs where, are fine"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rule says, and by what."""
+
+    answer: Word
+    why: str
+    todo: str
+    command: str = "stead worth --interview"
+
+
+def worth(store: Store, *, trying: Mapping[str, Any] | None = None) -> Worth:
+    """Whether MLOps pays for this team: from records where there are any, from the interview where not.
+
+    `trying` are answers that stand in for both, by question, and are not kept. Raises InvalidInput (`question-unknown`,
+    `answer-invalid`).
+    """
+    tried = {name: read_answer(name, given) for name, given in (trying or {}).items()}
+    read = history(store)
+    found = answered(records_of(read), list_answers(store), tried)
+    return replace(found, measured=measured_of(store, read, found.case))
+
+
+def answered(records: Records, answers: Sequence[Answer], trying: Mapping[str, Value] | None = None) -> Worth:
+    """The whole answer that follows from records and answers; `trying` stands in for either and is not kept."""
+    known, contradictions = known_of(records, answers, trying)
+    case = case_of(inputs_of(known))
+    conditions = conditions_of(known)
+    verdict = judge(known, case, conditions, records)
+    effects = effects_of(case, lambda inputs: _with(inputs, known, records).answer)
+    stage, stage_said = aim(verdict.answer, known, case, records.stage)
+    return Worth(
+        answer=verdict.answer,
+        said=verdict.why,
+        todo=verdict.todo,
+        command=verdict.command,
+        stage=stage,
+        stage_said=stage_said,
+        conditions=conditions,
+        case=replace(case, effects=effects),
+        contradictions=contradictions,
+        questions=unasked(known),
+        known=known,
+        answers=list(answers),
+    )
+
+
+def _with(inputs: Sequence[Input], known: Mapping[str, Known], records: Records) -> Verdict:
+    """The verdict with other inputs, for what it would take to change it."""
+    moved = dict(known)
+    for each in inputs:
+        if each.name in known:
+            value: Range = (each.low, each.likely, each.high)
+            moved[each.name] = Known(value, each.source, each.said)
+    return judge(moved, case_of(inputs), conditions_of(moved), records)
+
+
+def judge(known: Mapping[str, Known], case: Case, conditions: Sequence[Condition], records: Records) -> Verdict:
+    """Yes, not yet or no, and why: the conditions decide whether it matters, the hours whether it pays."""
+    holds = {each.name: each.holds for each in conditions}
+    if not figure(known, "models"):
+        return _before_production(known, holds)
+    if holds["poc"] and not holds["depends"]:
+        return Verdict(
+            "no",
+            "It is a proof of concept: what it will be is not decided.",
+            f"Do not build yet: {INSTEAD}. {RIGHT_TIME}.",
+            "",
+        )
+    if holds["depends"] is None:
+        return _unknown(known)
+    if not holds["depends"]:
+        return _unimportant(case, holds)
+    return _important(known, case, conditions, holds, records)
+
+
+def _before_production(known: Mapping[str, Known], holds: Mapping[str, bool | None]) -> Verdict:
+    """A team that has no model in production: its own starting point."""
+    if holds["poc"]:
+        return Verdict(
+            "no",
+            "It is a proof of concept, and no model is in production.",
+            f"Do not build yet: a notebook, git and {INSTEAD}. {RIGHT_TIME}.",
+            "",
+        )
+    if figure(known, "planned"):
+        if holds["low_impact"] and not holds["depends"]:
+            return Verdict(
+                "no",
+                "A first model goes to production, and little would come of its mistakes.",
+                f"{INSTEAD[0].upper()}{INSTEAD[1:]}, until somebody depends on it.",
+                "",
+            )
+        return Verdict(
+            "yes",
+            f"{RIGHT_TIME}, and that is now: what is recorded from the first day costs minutes, and cannot be made up for later.",
+            "First step: train, register and deploy that first model through stead, and set one monitor on it; automate nothing yet.",
+            "stead init",
+        )
+    if figure(known, "models") is None:
+        return Verdict(
+            "not yet",
+            "Nothing is known of models in production here.",
+            f"Say what there is, in six questions; nothing has to be installed or deployed for it. {RIGHT_TIME}.",
+        )
+    return Verdict(
+        "not yet",
+        "No model is in production, and none is about to be.",
+        f"It becomes a yes when the first model goes to production: {RIGHT_TIME[0].lower()}{RIGHT_TIME[1:]}.",
+        "stead worth --answer planned=1",
+    )
+
+
+def _unknown(known: Mapping[str, Known]) -> Verdict:
+    count = figure(known, "models") or 0
+    said = "A model is" if count == 1 else f"{count:,.0f} models are"
+    return Verdict(
+        "not yet",
+        f"{said} in production, and nobody has said whether a business process depends on them.",
+        "Say whether one does: that decides it, before any hours do.",
+        "stead worth --answer depends=yes",
+    )
+
+
+def _unimportant(case: Case, holds: Mapping[str, bool | None]) -> Verdict:
+    """Models on which nothing depends: hours alone may still speak for it."""
+    if pays(case) == "surely":
+        return Verdict(
+            "not yet",
+            f"No business process depends on these models, and yet {hours(case.manual)} a year go into deploying them.",
+            f"First deploy them less often: who would notice? It becomes a yes where they have to be so many deployments; then it pays back in {months(case.payback)}.",
+            "stead worth --try depends=yes",
+        )
+    why = (
+        "they stay as they are, and little comes of a mistake"
+        if holds["static"]
+        else "no business process depends on them"
+    )
+    return Verdict("no", f"The models are in production, but {why}.", f"Do not build: {INSTEAD}.", "")
+
+
+def _important(
+    known: Mapping[str, Known],
+    case: Case,
+    conditions: Sequence[Condition],
+    holds: Mapping[str, bool | None],
+    records: Records,
+) -> Verdict:
+    """Models that a business process depends on."""
+    paid, back = pays(case), months(case.payback)
+    speaking = [each for each in conditions if each.speaks == "for" and each.holds]
+    against = [each for each in conditions if each.speaks == "against" and each.holds]
+    late = holds["late"] and (holds["people"] or (figure(known, "models") or 0) > FEW)
+    if paid == "surely":
+        why = f"A business process depends on these models, and {hours(case.saved[0])} a year by hand can be saved: building pays back in {back}."
+        return Verdict("yes", why, *_first_step(known, records))
+    if late:
+        why = f"A business process depends on these models and their decay was noticed late: that costs more than the hours, which alone pay back in {back}."
+        return Verdict("yes", why, *_first_step(known, records))
+    if paid == "perhaps" and len(speaking) >= 3 and not against:
+        why = f"{len(speaking)} of the four conditions for it hold and none against; the hours pay back in {back}, so that recording comes first and building later."
+        return Verdict("yes", why, *_first_step(known, records))
+    return Verdict(
+        "not yet",
+        _why_not(case, paid, against),
+        _would_change(case, holds),
+        "stead worth --interview" if paid == "unknown" else "",
+    )
+
+
+def _why_not(case: Case, paid: str, against: Sequence[Condition]) -> str:
+    if paid == "unknown":
+        return "A business process depends on these models; how many there are, or how often they are deployed, nobody has said."
+    within = f"not surely within the {case.input('horizon').likely:,.0f} months it must"
+    reason = f"A business process depends on these models, but the hours pay back {'never' if case.payback[0] is None else f'in {months(case.payback)}, {within}'}"
+    return f"{reason}; against it: {', '.join(each.text.lower() for each in against)}." if against else f"{reason}."
+
+
+def _would_change(case: Case, holds: Mapping[str, bool | None]) -> str:
+    """The conditions that would make it a yes."""
+    if pays(case) == "unknown":
+        return "Say how many models there are and how often each is deployed; or look whether their decay is noticed late: that alone makes it a yes."
+    models, retrains = needed(case)
+    ways = []
+    if models is not None:
+        ways.append(f"with {models:,.0f} such models (now {case.input('models').likely:,.3g})")
+    if retrains is not None:
+        ways.append(f"with {retrains:,.0f} deployments of each a year (now {case.input('retrains').likely:,.3g})")
+    if not holds["late"]:
+        ways.append("when decay is noticed late and more than one person works on the models")
+    elif not holds["people"]:
+        ways.append("when a second person works on the models")
+    return f"It becomes a yes {', or '.join(ways)}. Until then: one check a day that compares the loss with last month’s, and {INSTEAD}."
+
+
+def needed(case: Case) -> tuple[float | None, float | None]:
+    """How many models, or how many deployments of each a year, it takes to pay back surely; None where no number does, or this one."""
+    models, retrains, work = (case.input(name) for name in ("models", "retrains", "hours"))
+    a_year = (
+        case.input("build").high * 12 / case.input("horizon").likely + case.automated[0].high
+        if case.input("horizon").likely > 0
+        else math.inf
+    )
+
+    def enough(one: float, now: float) -> float | None:
+        found = math.ceil(a_year / one) if one > 0 and math.isfinite(a_year) else None
+        return found if found is not None and found > now else None
+
+    return enough(retrains.low * work.low, models.low), enough(models.low * work.low, retrains.low)
+
+
+def _first_step(known: Mapping[str, Known], records: Records) -> tuple[str, str]:
+    """What a team does first, by where it stands."""
+    model = records.models[0] if records.models else "MODEL"
+    few = (figure(known, "models") or 0) <= FEW
+    if not records.models:
+        return (
+            "First step: train, register and deploy one of them through stead; record the others’ deployments until they follow.",
+            "stead init",
+        )
+    if records.stage == 1 and few:
+        return (
+            f"First step: let every version of {model} be recorded, give it labels, and let its monitor watch the loss.",
+            f"stead monitors {model}",
+        )
+    if records.stage == 1:
+        return (
+            f"First step: hand the training of {model} over; a person approves each version.",
+            f"stead level {model} train",
+        )
+    if records.stage == 2:
+        return (
+            f"First step: let gates deploy {model}, and let its monitor start the training.",
+            f"stead level {model} deploy",
+        )
+    return "First step: what the next stage lacks stands on the page of maturity.", "stead maturity"
+
+
+def aim(answer: Word, known: Mapping[str, Known], case: Case, stage: int) -> tuple[int, str]:
+    """The stage to aim at, and why: what the models justify, and never two ahead of where the team is."""
+    models, people = figure(known, "models") or 0, figure(known, "people")
+    if answer == "no":
+        return 1, "Stage 1 is enough: what is done by hand stays by hand."
+    right = justified(models, people)
+    if models and answer == "yes" and pays(case) == "surely":
+        right = max(right, 2)
+    if answer == "not yet":
+        right = min(right, stage)
+    where = {1: "one or two models", 2: "five to ten", 3: "ten to fifty with two to four engineers", 4: "hundreds"}[
+        right
+    ]
+    if stage > right:
+        return right, f"Stage {right} ({STAGES[right]}) is right for {where}; stage {stage} is overhead for these."
+    if right > stage + 1:
+        return (
+            stage + 1,
+            f"Stage {stage + 1} ({STAGES[stage + 1]}) is next; these models justify stage {right}, and none is skipped.",
+        )
+    return right, f"Stage {right} ({STAGES[right]}) is right for {where}."
+
+
+def justified(models: float, people: float | None) -> int:
+    """The stage that so many models justify; 3 takes more than one engineer.
+
+    >>> justified(2, 5), justified(10, 5), justified(20, 3), justified(20, 1), justified(300, 20)
+    (1, 2, 3, 2, 4)
+    """
+    if models <= FEW:
+        return 1
+    if models <= MANY or (people is not None and people < TEAM):
+        return 2
+    return 3 if models < HUNDREDS else 4
+
+
+def unasked(known: Mapping[str, Known]) -> list[Question]:
+    """What is worth asking still: not known, and not settled by what is."""
+    models = figure(known, "models")
+    settled = {question.name for question in QUESTIONS if question.detail}
+    if models:
+        settled |= {"planned", "poc"}
+    if figure(known, "retrains") is not None:
+        settled.add("static")
+    if "depends" in known and known["depends"].value is True:
+        settled |= {"poc", "low_impact"}
+    if models == 0:
+        settled |= {"late", "static"}
+        if figure(known, "planned") == 0:
+            settled |= {"depends", "low_impact", "retrains", "hours", "people"}
+    return [each for each in QUESTIONS if each.name not in known and each.name not in settled]
