@@ -27,10 +27,16 @@ from stead.maturity.types import (
     Work,
     Worth,
 )
+from stead.maturity.work import DEFAULT_MINUTES, begin_review, by_deployment, by_hand, correct_work, list_work
 
-OPERATIONS = {"read": ("list_answers", "worth"), "write": ("answer",)}
+OPERATIONS = {
+    "read": ("list_answers", "list_work", "worth"),
+    "write": ("answer", "correct_work"),
+    "approve": ("begin_review",),
+}
 
 __all__ = [
+    "DEFAULT_MINUTES",
     "IMPORTANCE",
     "OPERATIONS",
     "QUESTIONS",
@@ -57,7 +63,12 @@ __all__ = [
     "Work",
     "Worth",
     "answer",
+    "begin_review",
+    "by_deployment",
+    "by_hand",
+    "correct_work",
     "list_answers",
+    "list_work",
     "said",
     "worth",
 ]

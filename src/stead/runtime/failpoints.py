@@ -63,6 +63,8 @@ REGISTRY: dict[str, str] = {
     "journal.send": "a batch of a journal is in the store and the sender knows it",
     "ledger.checkpoint": "a checkpoint of the ledger's chain",
     "maturity.answer": "answers of the interview and their ledger entry",
+    "maturity.correct": "what a person says of the time that an act took, and its ledger entry",
+    "maturity.review": "when a person first looked at what waits",
     "models.alias": "an alias and its ledger entry",
     "models.archive": "a version in or out of use and its ledger entry",
     "models.describe": "a description and its ledger entry",

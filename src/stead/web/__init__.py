@@ -57,6 +57,7 @@ def create_site(store: Store, settings: Settings) -> FastAPI:
         run,
         runs,
         version,
+        work,
         worth,
     )
 
@@ -80,6 +81,7 @@ def create_site(store: Store, settings: Settings) -> FastAPI:
         jobs,
         worth,
         login,
+        work,
     ):
         for path, endpoint, methods in module.ROUTES:
             app.add_route(path, endpoint, methods=methods, include_in_schema=False)
