@@ -103,6 +103,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     process.wait(10)
 
 
+def timeless(answer: object) -> object:
+    """An answer as JSON has it, without the moment at which it was given."""
+    plain = msgspec.to_builtins(answer)
+    if isinstance(plain, dict) and plain.get("team"):  # of `maturity.assess`
+        plain = plain | {"at": None, "team": plain["team"] | {"now": None}}
+    return plain
+
+
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.name)
 def test_operation_is_reached_over_http_and_through_the_caller(operation: Operation, server: Settings) -> None:
     needed = [p.name for p in operation.parameters.values() if p.default is inspect.Parameter.empty]
@@ -110,7 +118,7 @@ def test_operation_is_reached_over_http_and_through_the_caller(operation: Operat
     there = Remote(server)
     try:
         if operation.reads and not needed:
-            assert msgspec.to_builtins(there.call(operation.name)) == msgspec.to_builtins(here.call(operation.name))
+            assert timeless(there.call(operation.name)) == timeless(here.call(operation.name))
         elif needed:
             with pytest.raises(SteadError) as refused:
                 there.call(operation.name)

@@ -107,8 +107,10 @@ class World:
             f"/incidents/{self.said}",
             "/worth",
             "/worth?models=3&depends=yes&retrains=50&people=3&late=no",
-            "/work",
-            "/work?model=vans&days=0",
+            "/maturity",
+            "/maturity?model=vans",
+            "/maturity/checks/by-person",
+            "/maturity/checks/recorded?model=trips",
         ]
 
 

@@ -65,12 +65,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runbook": ("stead.cli.runbook", "What to do about a kind of incident, or about an error by its code."),
     "decisions": ("stead.cli.deploying", "The ledger: who changed what, when, why."),
     "undo": ("stead.cli.deploying", "Take a decision back."),
-    "work": ("stead.cli.working", "What people did by hand, and how long it took: look, correct."),
     "predict": ("stead.cli.predicting", "Ask a model."),
     "label": ("stead.cli.predicting", "Tell the truth about predictions."),
     "predictions": ("stead.cli.predicting", "What was answered, and how good it was."),
     "replay": ("stead.cli.predicting", "Send a table's rows in event-time order, labels after their delay."),
     "worth": ("stead.cli.worth", "Whether MLOps pays for this team: from records, and a short interview."),
+    "maturity": (
+        "stead.cli.maturity",
+        "At which stage a team and its models stand, by their records, and the next step.",
+    ),
     "tokens": ("stead.cli.tokens", "Tokens of the API: create, list, revoke."),
     "demo": ("stead.demo.command", "The whole way on real data, in a few minutes."),
 }

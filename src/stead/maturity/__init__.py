@@ -1,6 +1,9 @@
 """Maturity: where a team and its models stand, computed from their records; what the next step is, and whether any of it pays."""
 
+from stead.maturity.advice import FOR_WHOM
 from stead.maturity.answering import worth
+from stead.maturity.checks import BY_NAME, CHECKS
+from stead.maturity.operations import assess, check_rows, keep_month
 from stead.maturity.questions import QUESTIONS, answer, list_answers, said
 from stead.maturity.types import (
     IMPORTANCE,
@@ -27,16 +30,13 @@ from stead.maturity.types import (
     Work,
     Worth,
 )
-from stead.maturity.work import DEFAULT_MINUTES, begin_review, by_deployment, by_hand, correct_work, list_work
 
-OPERATIONS = {
-    "read": ("list_answers", "list_work", "worth"),
-    "write": ("answer", "correct_work"),
-    "approve": ("begin_review",),
-}
+OPERATIONS = {"read": ("assess", "check_rows", "list_answers", "worth"), "write": ("answer",)}
 
 __all__ = [
-    "DEFAULT_MINUTES",
+    "BY_NAME",
+    "CHECKS",
+    "FOR_WHOM",
     "IMPORTANCE",
     "OPERATIONS",
     "QUESTIONS",
@@ -63,12 +63,10 @@ __all__ = [
     "Work",
     "Worth",
     "answer",
-    "begin_review",
-    "by_deployment",
-    "by_hand",
-    "correct_work",
+    "assess",
+    "check_rows",
+    "keep_month",
     "list_answers",
-    "list_work",
     "said",
     "worth",
 ]

@@ -70,7 +70,7 @@ def clocks(store: Store) -> dict[str, Clock]:
         last: dict[str, tuple[int, int]] = {}
         for model, day, at in tx.execute(last_days.where(answered)):
             last[model] = int(day), max(int(at), last.get(model, (0, 0))[1])
-        replayed = {m for m, (day, at) in last.items() if at - day > DAY_MS + LATE_MS + _delay(settings.get(m, {}))}
+        replayed = {m for m, (day, at) in last.items() if at - day > DAY_MS + LATE_MS + delay_of(settings.get(m, {}))}
         pairs: dict[str, list[tuple[int, int]]] = {}
         both = sa.select(ledger.c.model, ledger.c.at, ledger.c.event_time).where(
             ledger.c.event_time.is_not(None), ledger.c.model.in_(sorted(replayed | held.keys()))
@@ -80,14 +80,21 @@ def clocks(store: Store) -> dict[str, Clock]:
     found = {}
     for model in settings:
         if model in held:
-            found[model] = Clock(held[model], "where a replay holds it", tuple(pairs.get(model, ())))
+            found[model] = Clock(
+                held[model], "where a replay holds it", tuple(pairs.get(model) or [(now, held[model])])
+            )
         elif model in replayed:
-            found[model] = Clock(last[model][0] + DAY_MS, "the end of its last replay", tuple(pairs.get(model, ())))
+            day, at = last[model]
+            known = pairs.get(model) or [(at, day + DAY_MS)]  # nothing was decided in it: all stands at its end
+            late = day + DAY_MS + LATE_MS + delay_of(settings[model])
+            end = max([day + DAY_MS, *(moment for _, moment in known if moment <= late)])
+            found[model] = Clock(end, "the end of its last replay", tuple(known))
         else:
             found[model] = Clock(now, "now")
     return found
 
 
-def _delay(settings: Mapping[str, object]) -> int:
+def delay_of(settings: Mapping[str, object]) -> int:
+    """How long after an event its label is known, milliseconds, as a model's settings say."""
     delay = settings.get("label_delay")
     return duration_ms(str(delay)) if delay else 0

@@ -53,11 +53,11 @@ def create_site(store: Store, settings: Settings) -> FastAPI:
         ledger,
         lineage,
         login,
+        maturity,
         models,
         run,
         runs,
         version,
-        work,
         worth,
     )
 
@@ -78,10 +78,10 @@ def create_site(store: Store, settings: Settings) -> FastAPI:
         canary,
         ledger,
         lineage,
+        maturity,
         jobs,
         worth,
         login,
-        work,
     ):
         for path, endpoint, methods in module.ROUTES:
             app.add_route(path, endpoint, methods=methods, include_in_schema=False)

@@ -37,6 +37,8 @@ NAV = (
     ("Deployments", "/deployments"),
     ("Drift", "/drift"),
     ("Decisions", "/decisions"),
+    ("Maturity", "/maturity"),
+    ("Worth", "/worth"),
     ("Jobs", "/jobs"),
 )
 KEYS = (
@@ -49,6 +51,7 @@ KEYS = (
     ("drift", ["g h"]),
     ("decisions, jobs", ["g e", "g j"]),
     ("approvals, incidents", ["g a", "g i"]),
+    ("maturity, worth", ["g s", "g w"]),
     ("this list", ["?"]),
 )
 HEADERS = {

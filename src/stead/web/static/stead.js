@@ -3,7 +3,7 @@
   "use strict";
 
   // Keys: one table. After `g`, a letter goes to a page.
-  const go = { f: "/", a: "/approvals", i: "/incidents", r: "/runs", t: "/data", m: "/models", d: "/deployments", h: "/drift", e: "/decisions", j: "/jobs" };
+  const go = { f: "/", a: "/approvals", i: "/incidents", r: "/runs", t: "/data", m: "/models", d: "/deployments", h: "/drift", e: "/decisions", s: "/maturity", w: "/worth", j: "/jobs" };
   let pending = "", row = -1;
   const rows = () => [...document.querySelectorAll("main table.tbl tbody tr")].filter((tr) => tr.querySelector("a"));
   const move = (by) => {
