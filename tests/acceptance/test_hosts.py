@@ -64,6 +64,7 @@ class Hosts:
         """A bridge with a namespace a host; an end of this process's own, so that the test can ask, too."""
         if not self.real:
             return
+        self._clear()
         self._ip("link", "add", self._bridge, "type", "bridge")
         self._ip("addr", "add", "10.77.0.1/24", "dev", self._bridge)
         self._ip("link", "set", self._bridge, "up")
@@ -75,6 +76,16 @@ class Hosts:
             self._ip("-n", self._space(name), "addr", "add", f"10.77.0.{number}/24", "dev", "eth0")
             for device in ("lo", "eth0"):
                 self._ip("-n", self._space(name), "link", "set", device, "up")
+
+    def _clear(self) -> None:
+        """Take away what a run that was killed left: two bridges with one address answer for each other."""
+        listed = subprocess.run(["ip", "-j", "addr"], check=True, capture_output=True, text=True).stdout
+        for device in json.loads(listed):
+            if any(each.get("local") == "10.77.0.1" for each in device.get("addr_info", ())):
+                for name in HOSTS:
+                    space = f"{device['ifname'].removeprefix('b')}-{name}"
+                    subprocess.run(["ip", "netns", "del", space], check=False, capture_output=True)
+                self._ip("link", "del", device["ifname"])
 
     def disconnect(self) -> None:
         for name in HOSTS:

@@ -25,6 +25,7 @@ from stead.api import tokens
 from stead.cli import cli
 from stead.gates.tables import verdicts
 from stead.jobs.operations import beat, claim, finish, give_up
+from stead.maturity.tables import reviews as review_table
 from stead.models.tables import logged_models
 from stead.monitors.tables import incidents
 from stead.monitors.types import Kind
@@ -37,7 +38,7 @@ from stead.web.deployments import near
 from stead.web.fleet import DAY_MS
 from stead.web.frame import when
 
-PAGES = range(49)
+PAGES = range(51)
 KB = 1024
 
 
@@ -803,3 +804,69 @@ def test_decisions_tell_evidence_alternatives_and_whether_they_were_right(own: S
     assert "No decision fits." in own.page("/decisions?judged=wrong").get_text()
     assert not any("by stead" in li.get_text() for li in own.page("/decisions?by=people").select("ol.tl > li"))
     assert own.ask("/decisions?judged=right&format=json").json()["decisions"][0]["judgement"]["verdict"] == "right"
+
+
+def test_a_look_at_what_waits_is_kept_and_the_decision_is_measured_from_it(own: Site, world: World) -> None:
+    path = f"/approvals/{world.waiting}"
+    with own.store.db.engine.begin() as tx:
+        tx.execute(sa.delete(review_table))  # other tests have looked
+    ahead = own.ask(path, headers={"sec-purpose": "prefetch;prerender"})
+    assert ahead.status_code == own.ask(f"{path}?format=json").status_code == own.ask("/approvals").status_code == 200
+    tokens.create_token(own.store, "boss", role="admin")
+    secrets = {role: tokens.create_token(own.store, role, role=role).secret for role in ("read", "approve")}
+    reading = own.ask(path, headers={"authorization": f"Bearer {secrets['read']}"})
+    assert reading.status_code == 200 and looks(own) == []
+    for _ in range(2):
+        assert own.ask(path, headers={"authorization": f"Bearer {secrets['approve']}"}).status_code == 200
+    assert looks(own) == [(f"retraining {world.waiting}", "token:approve")]
+    with own.store.db.engine.begin() as tx:
+        tx.execute(sa.update(review_table).values(opened_at=review_table.c.opened_at - 25 * 60_000))
+        tx.execute(sa.text("update ledger set at = at - 3600000"))
+    boss = {"authorization": f"Bearer {secrets['approve']}"}
+    assert own.ask(f"{path}/approve", "POST", headers=boss).status_code == 303
+    said = BeautifulSoup(own.ask(path, headers=boss).text, "html.parser").get_text(" ", strip=True)
+    assert "25 min: review 25, measured" in said
+    asked = policies.get_retraining(own.store, world.waiting).deployment
+    page = BeautifulSoup(own.ask(f"/deployments/{asked}", headers=boss).text, "html.parser")
+    assert "review 25, measured" in page.get_text(" ", strip=True)
+
+
+def looks(site: Site) -> list[tuple[str, str]]:
+    with site.store.db.read() as tx:
+        return [tuple(row) for row in tx.execute(sa.select(review_table.c.subject, review_table.c.by))]
+
+
+def test_a_page_that_cannot_write_shows_all_the_same(own: Site, world: World) -> None:
+    with own.store.db.engine.begin() as tx:
+        tx.execute(sa.text("drop table reviews"))
+    assert own.ask(f"/approvals/{world.waiting}").status_code == 200
+
+
+def test_work_by_hand_tells_and_takes_a_correction(own: Site, world: World) -> None:
+    page = own.page("/work?days=0")
+    verdict = page.select_one("p.verdict")
+    assert verdict is not None and "by hand since the beginning, by 1 person" in verdict.get_text(" ", strip=True)
+    row = next(row for row in page.select("tbody tr") if "Rejected vans@2" in row.get_text(" ", strip=True))
+    assert "10 default" in row.get_text(" ", strip=True)
+    form = row.find("form")
+    assert form is not None
+    data = {field["name"]: field.get("value", "") for field in form.select("input")} | {"minutes": "33,5"}
+    answer = own.ask(str(form["action"]), "POST", data=data)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/work?days=0")
+    row = next(row for row in own.page("/work?days=0").select("tbody tr") if "Rejected vans@2" in row.get_text())
+    assert "34 corrected" in row.get_text(" ", strip=True)
+    for wrong, code in (("", "minutes-invalid"), ("soon", "minutes-invalid"), ("-4", "minutes-invalid")):
+        refused = own.ask(str(form["action"]), "POST", data={"minutes": wrong})
+        assert refused.status_code == 400 and code in refused.text
+    elsewhere = own.ask(str(form["action"]), "POST", data={"minutes": "3", "back": "//evil.example"})
+    assert elsewhere.headers["location"] == "/work"
+    assert own.ask("/work/99999/correct", "POST", data={"minutes": "3"}).status_code == 404
+    assert own.ask("/work?model=nobody").status_code == 404 and own.ask("/work?days=x").status_code == 200
+    reader = tokens.create_token(own.store, "reader", role="read").secret
+    headers = {"authorization": f"Bearer {reader}"}
+    assert own.ask(str(form["action"]), "POST", data=data, headers=headers).status_code == 403
+    assert "Correct" not in own.ask("/work?days=0", headers=headers).text
+
+
+def test_without_work_nothing_is_invented(bare: Site) -> None:
+    assert "Nothing was done by hand" in bare.page("/work").get_text(" ", strip=True)

@@ -107,6 +107,8 @@ class World:
             f"/incidents/{self.said}",
             "/worth",
             "/worth?models=3&depends=yes&retrains=50&people=3&late=no",
+            "/work",
+            "/work?model=vans&days=0",
             "/maturity",
             "/maturity?model=vans",
             "/maturity/checks/by-person",

@@ -65,6 +65,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runbook": ("stead.cli.runbook", "What to do about a kind of incident, or about an error by its code."),
     "decisions": ("stead.cli.deploying", "The ledger: who changed what, when, why."),
     "undo": ("stead.cli.deploying", "Take a decision back."),
+    "work": ("stead.cli.working", "What people did by hand, and how long it took: look, correct."),
     "predict": ("stead.cli.predicting", "Ask a model."),
     "label": ("stead.cli.predicting", "Tell the truth about predictions."),
     "predictions": ("stead.cli.predicting", "What was answered, and how good it was."),

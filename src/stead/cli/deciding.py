@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from stead.cli import output
-from stead.cli.common import connect, level_names, model_names, project_or_none, push_project, split_ref
+from stead.cli.common import connect, level_names, looks_at, model_names, project_or_none, push_project, split_ref
 
 
 @click.command()
@@ -134,9 +134,11 @@ def retrainings_list(model: str | None, limit: int, as_json: bool) -> Any:
 @output.json_option
 def retrainings_show(number: int, as_json: bool) -> Any:
     """One retraining."""
-    found = connect().call("policies.get_retraining", number=number)
+    caller = connect()
+    found = caller.call("policies.get_retraining", number=number)
     if as_json:
         return found
+    looks_at(caller, found.model, [found.version])
     output.facts(
         [
             ("retraining", found.id),
@@ -183,6 +185,7 @@ def approvals(model: str | None, as_json: bool) -> Any:
                 f"{ref} was judged against {before}, and v{since} has taken over since: stead compare {each.model}@{since} {ref}"
             )
     if found:
+        looks_at(caller, model)
         output.note(f"stead approve {found[0].model}@{found[0].version}, or stead reject … --reason …")
     return None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stead.cli import output
-from stead.cli.common import connect, follow, model_names, split_ref
+from stead.cli.common import connect, follow, looks_at, model_names, split_ref
 from stead.cli.signing import signers
 from stead.errors import Failed, InvalidInput, NotFound
 from stead.runtime.ids import new_id
@@ -110,6 +110,7 @@ def models_show(ref: str, as_json: bool) -> Any:
             "verdicts": verdicts,
             "reproductions": again,
         }
+    looks_at(caller, version.model, [version.version])
     output.facts(
         [
             ("version", version.ref),

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from stead.cli import output
-from stead.cli.common import MOMENT, connect, follow, model_names, project_or_none, push_project, split_ref
+from stead.cli.common import MOMENT, connect, follow, looks_at, model_names, project_or_none, push_project, split_ref
 from stead.config import load_project
 from stead.errors import Failed, InvalidInput
 from stead.runtime import typed
@@ -101,6 +101,7 @@ def compare(first: str, second: str, data: str | None, since: int | None, until:
     found = typed.convert(follow(caller, job).result, Compared)
     if as_json:
         return found
+    looks_at(caller, found.model, [found.first, found.second])
     a, b = f"{found.model}@{found.first}", f"{found.model}@{found.second}"
     print(f"{found.rows} rows of {found.dataset} on {found.days} days, {found.loss}:")
     print(f"  {a:20} {found.first_loss:.4f}")

@@ -30,12 +30,18 @@ from stead.maturity.types import (
     Work,
     Worth,
 )
+from stead.maturity.work import DEFAULT_MINUTES, begin_review, by_deployment, by_hand, correct_work, list_work
 
-OPERATIONS = {"read": ("assess", "check_rows", "list_answers", "worth"), "write": ("answer",)}
+OPERATIONS = {
+    "read": ("assess", "check_rows", "list_answers", "list_work", "worth"),
+    "write": ("answer", "correct_work"),
+    "approve": ("begin_review",),
+}
 
 __all__ = [
     "BY_NAME",
     "CHECKS",
+    "DEFAULT_MINUTES",
     "FOR_WHOM",
     "IMPORTANCE",
     "OPERATIONS",
@@ -64,9 +70,14 @@ __all__ = [
     "Worth",
     "answer",
     "assess",
+    "begin_review",
+    "by_deployment",
+    "by_hand",
     "check_rows",
+    "correct_work",
     "keep_month",
     "list_answers",
+    "list_work",
     "said",
     "worth",
 ]

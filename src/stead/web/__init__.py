@@ -58,6 +58,7 @@ def create_site(store: Store, settings: Settings) -> FastAPI:
         run,
         runs,
         version,
+        work,
         worth,
     )
 
@@ -82,6 +83,7 @@ def create_site(store: Store, settings: Settings) -> FastAPI:
         jobs,
         worth,
         login,
+        work,
     ):
         for path, endpoint, methods in module.ROUTES:
             app.add_route(path, endpoint, methods=methods, include_in_schema=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stead import datasets, deployments, environments, gates, ledger, models, policies, predictions, runs
+from stead import datasets, deployments, environments, gates, ledger, maturity, models, policies, predictions, runs
+from stead.api import tokens
 from stead.config.units import figure, lasting, number, percent, points
 from stead.environments import Difference
-from stead.errors import NotFound
+from stead.errors import NotFound, SteadError
 from stead.gates import Verdict
 from stead.models import LoggedModel
 from stead.policies import OPEN, Retraining
@@ -23,6 +25,7 @@ from stead.web.fleet import mean_loss, recent
 from stead.web.frame import back, day, facts, form_of, need, render, store_of, when
 from stead.web.ledger import Fact, facts_of
 from stead.web.models import VERDICTS, retraining_chip
+from stead.web.work import spent
 
 MEASURES = {
     "holdout_random": "Hold-out, random rows",
@@ -84,6 +87,7 @@ def one(request: Request) -> Response:
     ours, theirs = profile_of(store, challenger), profile_of(store, champion)
     measures = [*beside(verdicts), *measured(challenger, champion)]
     deployment = deployments.get_deployment(store, retraining.deployment) if retraining.deployment else None
+    looked_at(request, store, retraining)
     return render(
         request,
         "approval.html",
@@ -113,7 +117,28 @@ def one(request: Request) -> Response:
         forced=override(retraining, verdicts),
         under_way=retraining.state in OPEN,
         since=retraining.overtaken_by(deployments.live_deployment(store, model.name)),
+        by_hand=spent(reviewed(store, retraining)) if retraining.decided_by else "",
     )
+
+
+def looked_at(request: Request, store: Store, retraining: Retraining) -> None:
+    """Keep that a person who may decide looks at what waits: the page as they see it, not fetched ahead, and never in its way."""
+    ahead = "prefetch" in request.headers.get("sec-purpose", request.headers.get("purpose", ""))
+    seen = request.method == "GET" and not ahead and request.query_params.get("format") != "json"
+    if (
+        retraining.state == "waiting"
+        and seen
+        and tokens.ROLES.index(request.state.role) >= tokens.ROLES.index("approve")
+    ):
+        with suppress(SteadError):
+            maturity.begin_review(store, retraining.id)
+
+
+def reviewed(store: Store, retraining: Retraining) -> list[maturity.Work]:
+    """The work of deciding it."""
+    mine = (f"{retraining.model}@{retraining.version}", f"retraining {retraining.id}")
+    found = maturity.list_work(store, model=retraining.model)
+    return [each for each in found if each.kind == "review" and each.subject in mine]
 
 
 def newest(verdicts: list[Verdict]) -> list[Verdict]:

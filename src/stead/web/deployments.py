@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stead import deployments, gates, ledger, models, predictions, serving
+from stead import deployments, gates, ledger, maturity, models, predictions, serving
 from stead.config.units import figure
 from stead.deployments import UNDER_WAY, WAS_LIVE, Deployment, telling
 from stead.predictions import DayLoss
@@ -18,6 +18,7 @@ from stead.web import canary, charts
 from stead.web.fleet import DAY_MS, WORSE, expected, mean_loss, recent
 from stead.web.frame import back, form_of, need, render, store_of
 from stead.web.ledger import chip as chip_of
+from stead.web.work import spent
 
 CHIPS = {
     "live": "ok",
@@ -60,6 +61,7 @@ def one(request: Request) -> Response:
     verdicts = gates.list_verdicts(store, deployment.model, version=deployment.version)
     route = serving.get_route(store, deployment.model)
     loss = models.get_model(store, deployment.model).loss
+    work = [each for each in maturity.list_work(store, model=deployment.model) if each.deployment == deployment.id]
     return render(
         request,
         "deployment.html",
@@ -91,6 +93,7 @@ def one(request: Request) -> Response:
         was_live=sorted({d.version for d in all_of_model if d.state in WAS_LIVE} - {deployment.version}, reverse=True),
         events=events(store, deployment, over=not is_live and deployment.state not in UNDER_WAY),
         event_chip=chip_of,
+        by_hand=spent(work),
     )
 
 

@@ -1,54 +1,59 @@
-"""kill -9 while the stages of months that are over are kept: all of them are there, or none, and the next call makes them."""
+"""kill -9 while it is kept that a person looks, and what a person says of their hours."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import policies as world  # type: ignore[import-not-found]
 import sqlalchemy as sa
 from dying import Scenario, dies
 
-from stead.maturity import keep_month
-from stead.maturity.clocks import DAY_MS
-from stead.maturity.tables import months
-from stead.models.tables import models
-from stead.monitors.tables import incidents
-from stead.runtime.clock import now_ms
+from stead import ledger, maturity, models
+from stead.maturity.tables import reviews
+from stead.policies.tables import retrainings
 from stead.store import Store
 from tests.conftest import new_store
 
-
-def known(store: Store) -> None:
-    """A model with a record that is 70 days old."""
-    old = now_ms() - 70 * DAY_MS
-    row = {"name": "m", "description": "", "level": "record", "loss": "mae", "settings": {}, "created_at": old}
-    seen = {"model": "m", "cause": "loss", "kind": "performance", "state": "open", "severity": "page", "summary": "s"}
-    with store.db.write("monitors.incident") as tx:
-        tx.execute(sa.insert(models).values(**row, updated_at=old))
-        tx.execute(
-            sa.insert(incidents).values(
-                **seen, evidence={}, opened_by="agent", opened_at=old, event_time=old, updated_at=old
-            )
-        )
+LOOK = """
+import sys; from pathlib import Path; from tests.conftest import new_store; from stead import maturity
+maturity.begin_review(new_store(Path(sys.argv[1])), 1)
+"""
+CORRECT = """
+import sys; from pathlib import Path; from tests.conftest import new_store; from stead import maturity
+maturity.correct_work(new_store(Path(sys.argv[1])), int(sys.argv[2]), 3)
+"""
 
 
-def kept(store: Store) -> int:
-    with store.db.read() as tx:
-        return tx.execute(sa.select(sa.func.count()).select_from(months)).scalar_one()
-
-
-def keep(root: Path, point: str) -> None:
+def _review(root: Path, point: str) -> None:
     store = new_store(root)
-    known(store)
-    dies(
-        point,
-        "import sys; from pathlib import Path; from tests.conftest import new_store\n"
-        "from stead.maturity import keep_month; keep_month(new_store(Path(sys.argv[1])))",
-        str(root),
-    )
-    months_over = kept(store)
-    assert (months_over >= 4) == point.endswith(":after")  # two or three months, of the model and of the team
-    assert keep_month(store) + months_over == kept(store) >= 4
+    world.trained(store)
+    with store.db.write("policies.move") as tx:
+        tx.execute(sa.update(retrainings).values(state="waiting"))
+    dies(point, LOOK, str(root))
+    assert _looks(store) == int(point.endswith(":after"))
+    maturity.begin_review(store, 1)
+    assert _looks(store) == 1
     store.close()
 
 
-POINTS: dict[str, Scenario] = {"maturity.month": keep}
+def _looks(store: Store) -> int:
+    with store.db.read() as tx:
+        return len(tx.execute(sa.select(reviews)).all())
+
+
+def _correct(root: Path, point: str) -> None:
+    store = new_store(root)
+    world.live(store)
+    models.set_alias(store, "m", "spare", 1)
+    entry = ledger.list_entries(store, limit=1)[0].id
+    dies(point, CORRECT, str(root), str(entry))
+    for _ in range(2):
+        (act,) = (each for each in maturity.list_work(store) if each.entry == entry)
+        told = [each.action for each in ledger.list_entries(store)].count("work.corrected")
+        assert (act.minutes, told) == ((3, 1) if point.endswith(":after") else (2, 0))
+        maturity.correct_work(store, entry, 3)
+        point = ":after"
+    store.close()
+
+
+POINTS: dict[str, Scenario] = {"maturity.review": _review, "maturity.correct": _correct}
