@@ -21,7 +21,7 @@ from stead.maturity.types import (
     Input,
     Known,
     Question,
-    Records,
+    Recorded,
     Value,
     Worth,
 )
@@ -31,6 +31,13 @@ Word = Literal["yes", "not yet", "no"]
 FEW = 2
 """Models for which stage 1 is right; a check that a person wrote is enough to see one of them become worse."""
 MANY, TEAM, HUNDREDS = 10, 2, 100
+FOR_WHOM = {
+    1: "one or two models",
+    2: "five to ten models, and for fewer that are deployed often",
+    3: "ten to fifty models with two to four engineers",
+    4: "hundreds of models",
+}
+"""What a stage is right for."""
 RIGHT_TIME = "The right time is while the first model goes to production"
 INSTEAD = "a cron job that trains, and a spreadsheet that says which version runs where, are fine"
 
@@ -57,7 +64,7 @@ def worth(store: Store, *, trying: Mapping[str, Any] | None = None) -> Worth:
     return replace(found, measured=measured_of(store, read, found.case))
 
 
-def answered(records: Records, answers: Sequence[Answer], trying: Mapping[str, Value] | None = None) -> Worth:
+def answered(records: Recorded, answers: Sequence[Answer], trying: Mapping[str, Value] | None = None) -> Worth:
     """The whole answer that follows from records and answers; `trying` stands in for either and is not kept."""
     known, contradictions = known_of(records, answers, trying)
     case = case_of(inputs_of(known))
@@ -81,7 +88,7 @@ def answered(records: Records, answers: Sequence[Answer], trying: Mapping[str, V
     )
 
 
-def _with(inputs: Sequence[Input], known: Mapping[str, Known], records: Records) -> Verdict:
+def _with(inputs: Sequence[Input], known: Mapping[str, Known], records: Recorded) -> Verdict:
     """The verdict with other inputs, for what it would take to change it."""
     moved = dict(known)
     for each in inputs:
@@ -91,7 +98,7 @@ def _with(inputs: Sequence[Input], known: Mapping[str, Known], records: Records)
     return judge(moved, case_of(inputs), conditions_of(moved), records)
 
 
-def judge(known: Mapping[str, Known], case: Case, conditions: Sequence[Condition], records: Records) -> Verdict:
+def judge(known: Mapping[str, Known], case: Case, conditions: Sequence[Condition], records: Recorded) -> Verdict:
     """Yes, not yet or no, and why: the conditions decide whether it matters, the hours whether it pays."""
     holds = {each.name: each.holds for each in conditions}
     if not figure(known, "models"):
@@ -137,7 +144,7 @@ def _before_production(known: Mapping[str, Known], holds: Mapping[str, bool | No
         return Verdict(
             "not yet",
             "Nothing is known of models in production here.",
-            f"Say what there is, in six questions; nothing has to be installed or deployed for it. {RIGHT_TIME}.",
+            f"Say what there is, in a few questions; nothing has to be installed or deployed for it. {RIGHT_TIME}.",
         )
     return Verdict(
         "not yet",
@@ -180,7 +187,7 @@ def _important(
     case: Case,
     conditions: Sequence[Condition],
     holds: Mapping[str, bool | None],
-    records: Records,
+    records: Recorded,
 ) -> Verdict:
     """Models that a business process depends on."""
     paid, back = pays(case), months(case.payback)
@@ -245,7 +252,7 @@ def needed(case: Case) -> tuple[float | None, float | None]:
     return enough(retrains.low * work.low, models.low), enough(models.low * work.low, retrains.low)
 
 
-def _first_step(known: Mapping[str, Known], records: Records) -> tuple[str, str]:
+def _first_step(known: Mapping[str, Known], records: Recorded) -> tuple[str, str]:
     """What a team does first, by where it stands."""
     model = records.models[0] if records.models else "MODEL"
     few = (figure(known, "models") or 0) <= FEW
@@ -282,9 +289,7 @@ def aim(answer: Word, known: Mapping[str, Known], case: Case, stage: int) -> tup
         right = max(right, 2)
     if answer == "not yet":
         right = min(right, stage)
-    where = {1: "one or two models", 2: "five to ten", 3: "ten to fifty with two to four engineers", 4: "hundreds"}[
-        right
-    ]
+    where = FOR_WHOM[right]
     if stage > right:
         return right, f"Stage {right} ({STAGES[right]}) is right for {where}; stage {stage} is overhead for these."
     if right > stage + 1:
@@ -299,11 +304,11 @@ def justified(models: float, people: float | None) -> int:
     """The stage that so many models justify; 3 takes more than one engineer.
 
     >>> justified(2, 5), justified(10, 5), justified(20, 3), justified(20, 1), justified(300, 20)
-    (1, 2, 3, 2, 4)
+    (1, 3, 3, 2, 4)
     """
     if models <= FEW:
         return 1
-    if models <= MANY or (people is not None and people < TEAM):
+    if models < MANY or (people is not None and people < TEAM):
         return 2
     return 3 if models < HUNDREDS else 4
 

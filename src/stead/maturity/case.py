@@ -1,10 +1,12 @@
 """The business case: hours of work by hand against those with stead, when building pays back, and which input decides.
 
-Formulas and figures: `docs`' page on worth; each is a product or a quotient of the inputs, so that a person can check it by hand.
+Each figure is a product or a quotient of the inputs, so that a person can check it by hand: 2 to 4 hours a deployment and 50
+deployments are 100 to 200 hours a model and year; half an hour of review a week is 25.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -15,8 +17,10 @@ NEEDLESS = 24 / 50
 """Of weekly challengers that are no better, the share that a higher score promotes by chance: 24 a year of 50."""
 PAPER_HOURS = 1600
 """Hours of an engineer a year before meetings and leave: the other way to count, said beside the first."""
-MOST_SWEPT = 40
-"""Halvings by which the place is found where the answer changes."""
+WHOLE = ("models", "retrains")
+"""Inputs that are counted: the answer changes with the next whole one."""
+HALVINGS = 14
+"""By which the place is found where the answer changes: to a ten thousandth of the way."""
 
 
 def payback(build: float, saved: float) -> float | None:
@@ -85,7 +89,7 @@ def effects_of(case: Case, answer: Callable[[Sequence[Input]], str]) -> list[Eff
 
         nets = [case_of(at(end)).net for end in (low, high)]
         if low < high and nets[0] != nets[1]:
-            flips = _flips(low, high, lambda value, at=at: answer(at(value)))  # type: ignore[misc]
+            flips = _flips(low, high, lambda value, at=at: answer(at(value)), whole=each.name in WHOLE)  # type: ignore[misc]
             out.append(Effect(each.name, each.label, low, high, nets[0], nets[1], flips))
     return sorted(out, key=lambda effect: -abs(effect.at_high - effect.at_low))
 
@@ -172,12 +176,14 @@ def _swept(each: Input) -> tuple[float, float]:
     return (1.0 if each.name == "models" and each.likely < 2 else each.likely / 2), each.likely * 2
 
 
-def _flips(low: float, high: float, answer: Callable[[float], str]) -> float | None:
-    """Where on the way the answer changes first; None where both ends have the same."""
+def _flips(low: float, high: float, answer: Callable[[float], str], *, whole: bool) -> float | None:
+    """Where on the way the answer changes; None where both ends have the same."""
     first = answer(low)
     if first == answer(high):
         return None
-    for _ in range(MOST_SWEPT):
+    for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if answer(middle) == first else (low, middle)
-    return high
+    if not whole:
+        return high
+    return math.floor(high) if answer(math.floor(high)) != first else math.ceil(high)

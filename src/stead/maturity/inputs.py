@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from stead.maturity.questions import QUESTIONS, said
-from stead.maturity.types import Answer, Fact, Input, Known, Records, Value
+from stead.maturity.types import Answer, Fact, Input, Known, Recorded, Value
 
 Range = tuple[float, float, float]
 AT_LEAST = ("models", "people")
-"""Records count what they see of these; there may be more of it elsewhere, so that a higher answer stands."""
+"""Recorded count what they see of these; there may be more of it elsewhere, so that a higher answer stands."""
 FACTOR = 2.0
 """Figures that differ by less are not held against each other."""
 DEFAULTS: dict[str, tuple[Range, str]] = {
@@ -36,11 +36,11 @@ LABELS = {
 
 
 def known_of(
-    records: Records, answers: Sequence[Answer], trying: Mapping[str, Value] | None = None
+    records: Recorded, answers: Sequence[Answer], trying: Mapping[str, Value] | None = None
 ) -> tuple[dict[str, Known], list[str]]:
     """By question the answer that counts, and what does not go together, each in a sentence.
 
-    Records win over answers, except where they can see only a part of it (`AT_LEAST`) and where one of both is enough (`late`);
+    Recorded win over answers, except where they can see only a part of it (`AT_LEAST`) and where one of both is enough (`late`);
     what is tried out wins over both.
     """
     given = {each.question: each for each in answers}
@@ -64,16 +64,20 @@ def known_of(
 
 def _both(name: str, fact: Fact, answer: Answer) -> tuple[Known, str]:
     """Which of a record and an answer counts, and a sentence where they contradict each other."""
-    by_record, by_answer = Known(fact.value, "record", fact.said), Known(answer.value, "interview", _by(answer))
+    by_record = Known(fact.value, "record", fact.said)
     if name in AT_LEAST and _likely(answer.value) > _likely(fact.value):
         return Known(answer.value, "interview", f"{_by(answer)}; stead sees {said(fact.value)} of them"), ""
     if name == "late" and answer.value is True and fact.value is False:
         return Known(True, "interview", f"{_by(answer)}; since then: {fact.said}"), ""
     if _alike(fact.value, answer.value, 1.0 if name in AT_LEAST else FACTOR):
         return by_record, ""
+    mend = (
+        " Where it does not matter: stead models set MODEL --importance low."
+        if name == "depends" and fact.value
+        else ""
+    )
     where = f"“{answer.question}” was answered {said(answer.value)}, the records say {said(fact.value)} ({fact.said})"
-    assert by_answer.source == "interview"
-    return by_record, f"{where}: the records count."
+    return by_record, f"{where}: the records count.{mend}"
 
 
 def _together(known: dict[str, Known]) -> list[str]:

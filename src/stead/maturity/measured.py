@@ -8,8 +8,9 @@ from statistics import median
 from stead import predictions
 from stead.config.units import lasting
 from stead.maturity.clocks import DAY_MS
-from stead.maturity.recorded import History, by_user, decays, noticed_after, some
-from stead.maturity.types import Case, Measured
+from stead.maturity.recorded import History, Live, by_user, decays, noticed_after, some
+from stead.maturity.types import Case, Input, Measured
+from stead.maturity.work import by_deployment, by_hand
 from stead.monitors import Incident
 from stead.store import Store
 
@@ -19,12 +20,19 @@ BEFORE_DAYS = 28
 
 def measured_of(store: Store, read: History, case: Case) -> list[Measured]:
     """The figures that there are records for, and for the others why there is none."""
-    return [_trained_to_deployed(read), _found_first(read), _late_cost(store, read)]
+    return [
+        _trained_to_deployed(read),
+        _by_hand(read),
+        _saved(read, case.input("hours")),
+        _found_first(read),
+        _late_cost(store, read),
+    ]
 
 
 def _trained_to_deployed(read: History) -> Measured:
     name = "From trained to deployed"
-    spans, seen = [], set()
+    spans: list[int] = []
+    seen: set[tuple[str, int]] = set()
     for each in read.deployed:
         ref = (each.model, each.version)
         if each.trained_at is not None and ref not in seen and read.within(each.model, each.at):
@@ -36,6 +44,49 @@ def _trained_to_deployed(read: History) -> Measured:
     return Measured(
         name, lasting(int(median(spans))), f"median of {number} of a year; the longest {lasting(max(spans))}"
     )
+
+
+def _made(read: History) -> list[Live]:
+    """Deployments of the year that stead made."""
+    return [each for each in read.deployed if read.within(each.model, each.at)]
+
+
+def _by_hand(read: History) -> Measured:
+    name = "Work by hand for a deployment"
+    made, minutes = _made(read), by_deployment(read.work)
+    if not made:
+        return Measured(name, "–", "nothing was deployed within a year")
+    spent = [minutes.get(each.id, 0.0) for each in made]
+    known = [each for each in read.work if each.deployment in {one.id for one in made}]
+    stated = sum(each.source == "default" for each in known)
+    said = f"median of {_number(len(made), 'deployment')} of a year, {sum(spent) / 60:,.1f} h in all"
+    return Measured(
+        name, f"{median(spent):,.0f} min", f"{said}; {_number(stated, 'act')} of {len(known)} at a stated time"
+    )
+
+
+def _saved(read: History, hours: Input) -> Measured:
+    """Deployments that nobody touched, at the stated hours by hand, without all work by hand that there was in stead."""
+    name = "Hours saved so far"
+    made, minutes = _made(read), by_deployment(read.work)
+    free = [each for each in made if each.id not in minutes and not by_hand(each.by)]
+    spent = sum(each.minutes for each in read.work) / 60
+    worked = f"{spent:,.1f} h of work by hand within a year"
+    if not free:
+        return Measured(name, "–", f"none of {_number(len(made), 'deployment')} was made without hands; {worked}")
+    low, high = (len(free) * end - spent for end in (hours.low, hours.high))
+    each = f"{hours.low:g}" if hours.low == hours.high else f"{hours.low:g} to {hours.high:g}"
+    value = f"{low:,.0f} h" if hours.low == hours.high else f"{low:,.0f} to {high:,.0f} h"
+    said = f"{len(free)} of {_number(len(made), 'deployment')} without hands × {each} h ({hours.source}), less {worked}"
+    return Measured(name, value.replace("-", "−"), said)
+
+
+def _number(count: int, what: str) -> str:
+    """
+    >>> _number(1, "act"), _number(2, "act")
+    ('1 act', '2 acts')
+    """
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 
 def _found_first(read: History) -> Measured:
@@ -74,9 +125,10 @@ def _late_cost(store: Store, read: History) -> Measured:
         sums[0], sums[1] = sums[0] + noticed, sums[1] + mended
     value = ", ".join(f"{noticed:,.0f} {currency}".strip() for currency, (noticed, _) in sorted(by_currency.items()))
     later = ", ".join(f"{mended:,.0f} {currency}".strip() for currency, (_, mended) in sorted(by_currency.items()))
-    number = "one decay" if len(found) == 1 else f"{len(found)} decays"
     return Measured(
-        name, value, f"loss above the level before × its value, {number} of a year; {later} until it was mended"
+        name,
+        value,
+        f"loss above the level before × its value, {_number(len(found), 'decay')} of a year; {later} until it was mended",
     )
 
 

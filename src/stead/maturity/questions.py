@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -79,14 +80,15 @@ def read_answer(name: str, given: Any) -> Value:
 def _figures(given: Any) -> list[float]:
     """The numbers of an answer; none where it is no answer."""
     parts = re.split(r"\s*(?:-|–|\.\.|\bto\b)\s*", given.strip()) if isinstance(given, str) else given
-    parts = parts if isinstance(parts, list | tuple) else [parts]
-    found = []
-    for part in parts:
-        text = str(part).strip().replace(",", "")
-        if isinstance(part, bool) or not re.fullmatch(r"\d{1,12}(\.\d{1,9})?", text):
-            return []
-        found.append(float(text))
-    return found
+    found = [_number(part) for part in (parts if isinstance(parts, list | tuple) else [parts])]
+    return [each for each in found if each is not None] if None not in found else []
+
+
+def _number(part: Any) -> float | None:
+    if isinstance(part, str):
+        return float(text) if re.fullmatch(r"\d{1,12}(\.\d{1,15})?", text := part.strip().replace(",", "")) else None
+    number = isinstance(part, int | float) and not isinstance(part, bool)
+    return float(part) if number and math.isfinite(part) else None
 
 
 def list_answers(store: Store) -> list[Answer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import mean, median
 from typing import Any
 
@@ -15,7 +15,8 @@ from stead.deployments.tables import outside as outside_table
 from stead.deployments.types import WAS_LIVE
 from stead.ledger.tables import ledger
 from stead.maturity.clocks import DAY_MS, Clock, clocks
-from stead.maturity.types import Fact, Records
+from stead.maturity.types import Fact, Recorded, Work
+from stead.maturity.work import list_work
 from stead.models.tables import models as model_table
 from stead.models.tables import versions as version_table
 from stead.monitors import Incident
@@ -71,6 +72,8 @@ class History:
     """By model, days of the last `OF_DAYS` on which it was asked."""
     people: dict[str, set[str]] = field(default_factory=dict)
     """By model, persons who are in the ledger of a year."""
+    work: tuple[Work, ...] = ()
+    """By hand, in stead, of the year."""
 
     def within(self, model: str, at: int, span: int = YEAR_MS) -> bool:
         """Whether a moment lies in the window that ends at the model's clock."""
@@ -97,7 +100,7 @@ def history(store: Store) -> History:
         incidents = tuple(from_row(row, Incident) for row in tx.execute(opened).mappings())
         asked = {model: _asked(tx, model, clock.now) for model, clock in found.items()}
         people = _people(tx)
-    return History(
+    read = History(
         clocks=found,
         settings=settings,
         live=tuple(sorted({each.model for each in made if each.state == "live"})),
@@ -107,6 +110,8 @@ def history(store: Store) -> History:
         asked=asked,
         people=people,
     )
+    done = (each for each in list_work(store) if each.kind != "outside" and read.within(each.model, each.moment))
+    return replace(read, work=tuple(done))
 
 
 def _live(each: Deployment, found: dict[str, Clock], trained: dict[tuple[str, int], int]) -> Live:
@@ -141,7 +146,7 @@ def _people(tx: sa.Connection) -> dict[str, set[str]]:
     return found
 
 
-def records_of(read: History, stage: int = 1) -> Records:
+def records_of(read: History, stage: int = 1) -> Recorded:
     """The answers that follow from it; a question is absent where the records do not say."""
     outside = {each.model for each in read.outside if read.within(each.model, each.at)}
     production = set(read.live) | outside
@@ -153,9 +158,10 @@ def records_of(read: History, stage: int = 1) -> Records:
         "late": _late(read),
         "people": _several(read, production),
         "hours": _hours(read),
+        "review": _review(read),
     }
     often = sorted(production, key=lambda model: (-sum(each.model == model for each in read.deployed), model))
-    return Records({name: fact for name, fact in facts.items() if fact is not None}, stage, tuple(often))
+    return Recorded({name: fact for name, fact in facts.items() if fact is not None}, stage, tuple(often))
 
 
 def even(value: float) -> tuple[float, float, float]:
@@ -276,3 +282,14 @@ def _hours(read: History) -> Fact | None:
         return None
     number = "one deployment" if len(told) == 1 else f"{len(told)} deployments"
     return Fact((min(told), median(told), max(told)), f"{number} outside stead, as people recorded them")
+
+
+def _review(read: History) -> Fact | None:
+    """Minutes a week that people looked at what runs by itself, as far as that was measured or they said it."""
+    found = [each for each in read.work if each.kind == "review" and each.source != "default"]
+    spans = [min(YEAR_MS, read.clocks[each.model].now - each.at) for each in read.deployed if each.model in read.clocks]
+    if not found or max(spans, default=0) < SHORTEST_MS:
+        return None
+    minutes, weeks = sum(each.minutes for each in found), max(spans) / (7 * DAY_MS)
+    number = "one review" if len(found) == 1 else f"{len(found)} reviews"
+    return Fact(even(round(minutes / weeks, 1)), f"{number} of {minutes:,.0f} min in {weeks:,.0f} weeks")

@@ -95,7 +95,7 @@ class Stage:
     since: str | None
     """The month in which this stage began, `2026-07`; None where it is not known."""
     left_out: int = 0
-    """Records that lie after its clock."""
+    """Recorded that lie after its clock."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Records:
+class Recorded:
     """What a store's records say of its team."""
 
     facts: dict[str, Fact] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import pytest
 
 from stead.maturity.answering import answered
 from stead.maturity.questions import BY_NAME, read_answer
-from stead.maturity.types import Answer, Fact, Records
+from stead.maturity.types import Answer, Fact, Recorded
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ TEAMS = [
 ]  # fmt: skip
 
 
-def records_of(team: Team) -> Records:
+def records_of(team: Team) -> Recorded:
     facts = {name: Fact(read_answer(name, value), f"the records of {name}") for name, value in team.records.items()}
-    return Records(facts, team.stage)
+    return Recorded(facts, team.stage)
 
 
 def answers_of(team: Team) -> list[Answer]:
