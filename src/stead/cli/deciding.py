@@ -8,6 +8,7 @@ import click
 
 from stead.cli import output
 from stead.cli.common import connect, level_names, looks_at, model_names, project_or_none, push_project, split_ref
+from stead.errors import Failed
 
 
 @click.command()
@@ -221,8 +222,19 @@ def reject(ref: str, reason: str | None, as_json: bool) -> Any:
 @click.command()
 @click.argument("model", required=False, shell_complete=model_names)
 @click.option("--reason", help="Kept in the ledger.")
-def freeze(model: str | None, reason: str | None) -> None:
-    """Stop all automatic action of MODEL, or of every model, at once. What people ask for goes on."""
+@click.option("--drill", is_flag=True, help="For some seconds, to see whether all stands still; then thaw.")
+def freeze(model: str | None, reason: str | None, drill: bool) -> None:
+    """Stop all automatic action of MODEL, or of every model, at once. What people ask for goes on.
+
+    A drill waits until the loop has come around while frozen, and looks whether anything was decided by itself. It ends with exit code 1 where that was so.
+    """
+    if drill:
+        output.note(f"{model or 'everything'} is frozen for a drill, until the loop has come around: some seconds")
+        found = connect().call("policies.drill_freeze", model=model or "", reason=reason)
+        if not found.worked:
+            raise Failed("drill-failed", found.said, hint="stead decisions")
+        print(found.said)
+        return
     connect().call("policies.freeze", model=model, reason=reason)
     output.note(f"{model or 'everything'} is frozen; stead thaw{f' {model}' if model else ''} lets it go on")
 

@@ -41,6 +41,7 @@ class Turn:
 
 def tick(store: Store) -> Turn:
     """Look at every model once. One model's error is told and keeps no other waiting."""
+    policies.end_drills(store)
     clocks = jobs.take_up_clocks(store)
     if clocks:  # a replay passes days in a moment: what it has brought counts at once
         predictions.refresh_performance(store)

@@ -5,6 +5,7 @@ bounds; `advance` moves one on. Every automatic action is a ledger entry with it
 """
 
 from stead.policies.deciding import decide, explain, ingest_due
+from stead.policies.drilling import drill_freeze, end_drills
 from stead.policies.levels import freeze, list_freezes, preview_level, set_level, thaw, why_frozen
 from stead.policies.retraining import (
     adopt,
@@ -23,6 +24,7 @@ from stead.policies.types import (
     OPEN,
     Explanation,
     Freeze,
+    FreezeDrill,
     LevelChange,
     Need,
     Retraining,
@@ -44,7 +46,7 @@ OPERATIONS = {
         "preview_level",
     ),
     "write": ("push",),
-    "approve": ("approve", "cancel_retraining", "freeze", "reject", "set_level", "thaw"),
+    "approve": ("approve", "cancel_retraining", "drill_freeze", "freeze", "reject", "set_level", "thaw"),
 }
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "OPERATIONS",
     "Explanation",
     "Freeze",
+    "FreezeDrill",
     "LevelChange",
     "Need",
     "Retraining",
@@ -63,6 +66,8 @@ __all__ = [
     "approve",
     "cancel_retraining",
     "decide",
+    "drill_freeze",
+    "end_drills",
     "explain",
     "find_standing",
     "freeze",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -122,18 +123,19 @@ def _needs(store: Store, model: str, level: str) -> list[Need]:
 def freeze(store: Store, *, model: str | None = None, reason: str | None = None, undoes: int | None = None) -> Freeze:
     """Stop all automatic action of a model, or of every model, at once; what people ask for goes on.
 
-    Where it stands still already nothing changes. Raises NotFound (`model-unknown`).
+    Where it stands still already nothing changes; where that is for a drill it stays from now on. Raises NotFound (`model-unknown`).
     """
     if model is not None:
         models.get_model(store, model)
     name = model or ""
     with store.db.write("policies.freeze") as tx:
         row = tx.execute(sa.select(freezes).where(freezes.c.model == name)).mappings().first()
-        if row is not None:
-            return from_row(row, Freeze)
+        before = None if row is None else from_row(row, Freeze)
+        if before is not None and not before.drill:
+            return before
         made = Freeze(name, store.actor, now_ms(), reason)
-        tx.execute(sa.insert(freezes).values(model=name, by=made.by, at=made.at, reason=reason))
-        _frozen(tx, store, name, "frozen", reason, Undo("policies.thaw", {"model": model}), undoes)
+        store.db.upsert(tx, freezes, {"model": name, "by": made.by, "at": made.at, "reason": reason}, ["model"])
+        record_frozen(tx, store, name, "frozen", reason, Undo("policies.thaw", {"model": model}), undoes)
     return made
 
 
@@ -147,13 +149,22 @@ def thaw(store: Store, *, model: str | None = None, reason: str | None = None, u
     name = model or ""
     with store.db.write("policies.freeze") as tx:
         if tx.execute(sa.delete(freezes).where(freezes.c.model == name)).rowcount:
-            _frozen(tx, store, name, "thawed", reason, Undo("policies.freeze", {"model": model}), undoes)
+            record_frozen(tx, store, name, "thawed", reason, Undo("policies.freeze", {"model": model}), undoes)
 
 
-def _frozen(
-    tx: sa.Connection, store: Store, name: str, what: str, reason: str | None, undo: Undo, undoes: int | None
-) -> None:
-    ledger.record(
+def record_frozen(
+    tx: sa.Connection,
+    store: Store,
+    name: str,
+    what: str,
+    reason: str | None,
+    undo: Undo,
+    undoes: int | None = None,
+    *,
+    evidence: dict[str, Any] | None = None,
+) -> int:
+    """The ledger's entry of a freeze or a thaw, in its transaction; its number."""
+    return ledger.record(
         tx,
         actor=store.actor,
         action=f"automation.{what}",
@@ -161,6 +172,7 @@ def _frozen(
         subject=f"automation {name or 'of every model'}",
         summary=f"automatic action of {name or 'every model'} was {what}",
         reason=reason,
+        evidence=evidence,
         undo=undo,
         undoes=undoes,
     )

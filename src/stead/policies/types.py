@@ -165,6 +165,10 @@ class Schedule:
     """Why that job failed."""
 
 
+DRILL = "drill of "
+"""Before the name of who froze, where it is a drill."""
+
+
 @dataclass(frozen=True)
 class Freeze:
     """All automatic action of a model, or of every model, stands still."""
@@ -176,6 +180,27 @@ class Freeze:
     reason: str | None
 
     @property
+    def drill(self) -> bool:
+        """Whether it is a drill, which is thawed by itself."""
+        return self.by.startswith(DRILL)
+
+    @property
     def said(self) -> str:
         """That nothing is done, and why or by whom."""
         return f"frozen: {self.reason or f'by {self.by}'}"
+
+
+@dataclass(frozen=True)
+class FreezeDrill:
+    """What came of a drill of the freeze."""
+
+    model: str
+    """Empty for every model."""
+    worked: bool
+    seconds: float
+    """From the freeze to its end."""
+    said: str
+    turns: int
+    """Of the loop that it told of while frozen."""
+    acting: int
+    """Models of which stead decides by itself."""
