@@ -33,6 +33,7 @@ from stead.pipelines.tables import reproductions
 from stead.policies.tables import retrainings
 from stead.predictions import DayLoss
 from stead.runs.tables import runs as run_table
+from stead.runtime.clock import to_ms
 from stead.web import frame
 from stead.web.deployments import near
 from stead.web.fleet import DAY_MS
@@ -545,6 +546,35 @@ def test_resolve_an_incident_by_form(own: Site, world: World) -> None:
     assert (found.state, found.reason) == ("resolved", "a strike")
     assert f"incident {world.incident}" not in own.page("/").select_one("ul.todo").get_text()  # type: ignore[union-attr]
     assert own.ask(str(form["action"]), "POST").status_code == 409
+
+
+def test_deployments_outside_stead_are_told_by_form(own: Site) -> None:
+    page = own.page("/deployments")
+    assert "in no registry" in page.select_one("#outside table").get_text()  # type: ignore[union-attr]
+    form = page.select_one("#outside details form")
+    assert form is not None
+    fields = {"model": "trips", "version": "1", "place": f"prod {EVIL}", "hours": "2,5", "at": "2020-02-03"}
+    assert own.ask(str(form["action"]), "POST", data=fields).status_code == 303
+    made = deployments.list_outside(own.store, model="trips")[0]
+    assert (made.version, made.hours, made.place) == (1, 2.5, f"prod {EVIL}") and made.at == to_ms("2020-02-03")
+    page = own.page("/deployments")
+    sound(page)
+    row = page.select_one("#outside tbody tr:has(a[href='/models/trips'])")
+    assert row is not None and f"prod {EVIL}" in row.get_text() and "3 Feb 2020" in row.get_text()
+    for name, wrong, code in (
+        ("hours", "many", "number-invalid"),
+        ("hours", "-1", "hours-invalid"),
+        ("version", "9", "version-unknown"),
+        ("version", "x", "version-invalid"),
+        ("at", "soon", "time-invalid"),
+        ("at", "2999-01-01", "time-ahead"),
+        ("model", "a/b", "name-invalid"),
+    ):
+        answer = own.ask(str(form["action"]), "POST", data=fields | {name: wrong})
+        assert 400 <= answer.status_code < 500 and code in answer.text
+    assert own.ask(f"/deployments/outside/{made.id}/forget", "POST").status_code == 303
+    assert not deployments.list_outside(own.store, model="trips")
+    assert own.ask(f"/deployments/outside/{made.id}/forget", "POST").status_code == 404
 
 
 def test_undo_and_cancel_by_form(own: Site, world: World) -> None:

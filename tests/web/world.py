@@ -129,6 +129,7 @@ def fill(store: Store, folder: Path) -> World:
     asked = retrained(store, folder, made[0])
     canaries = [a_canary(store, folder, made[0], name, worse) for name, worse in (("walks", 0.5), ("zones", 9.0))]
     wrong = watched(store)
+    deployments.record_outside(store, "sheet", place=f"a laptop {EVIL}", hours=3, note=f"copied by hand {EVIL}")
     return World(made[0], made[1], made[2], waiting.id, live[1], live[0], asked[1], asked[0], *canaries, *wrong)
 
 

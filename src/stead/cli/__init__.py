@@ -48,7 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "deploy": ("stead.cli.deploying", "Let a version take over the model's route."),
     "rollback": ("stead.cli.deploying", "Go back to the last good version, at once."),
     "undeploy": ("stead.cli.deploying", "Take a model out of service."),
-    "deployments": ("stead.cli.deploying", "Deployments: list, show, cancel."),
+    "deployments": ("stead.cli.deploying", "Deployments: list, show, cancel; tell of those outside stead."),
     "level": ("stead.cli.deciding", "Who acts for a model: look, or go one step up or down."),
     "push": ("stead.cli.deciding", "Hand a model's code and policy over, for trainings that nobody starts."),
     "explain": ("stead.cli.deciding", "What a model's policy sees now, and what it would do next and why."),

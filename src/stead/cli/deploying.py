@@ -9,8 +9,18 @@ from typing import Any
 import click
 
 from stead.cli import output
-from stead.cli.common import connect, ensure_up, follow, gateway_url, model_names, settings_anyway, split_ref
+from stead.cli.common import (
+    MOMENT,
+    connect,
+    ensure_up,
+    follow,
+    gateway_url,
+    model_names,
+    settings_anyway,
+    split_ref,
+)
 from stead.config import ROLLOUTS
+from stead.errors import did_you_mean
 
 RUNNING = 200
 """Retrainings among which those lie that can still be stopped: one a model."""
@@ -151,16 +161,20 @@ def undeploy(model: str, reason: str | None, yes: bool, as_json: bool) -> Any:
 
 @click.group()
 def deployments() -> None:
-    """Deployments: how each version took over, or why it did not."""
+    """Deployments: how each version took over, or why it did not; and those that people made outside stead."""
 
 
 @deployments.command("list")
 @click.option("--model", shell_complete=model_names)
+@click.option("--outside", is_flag=True, help="Those that people made outside stead, instead.")
 @click.option("--limit", default=20, show_default=True)
 @output.json_option
-def deployments_list(model: str | None, limit: int, as_json: bool) -> Any:
+def deployments_list(model: str | None, outside: bool, limit: int, as_json: bool) -> Any:
     """Deployments, newest first."""
-    found = connect().call("deployments.list_deployments", model=model, limit=limit)
+    caller = connect()
+    if outside:
+        return _list_outside(caller.call("deployments.list_outside", model=model, limit=limit), as_json)
+    found = caller.call("deployments.list_deployments", model=model, limit=limit)
     if as_json:
         return found
     rows = [
@@ -181,6 +195,62 @@ def deployments_list(model: str | None, limit: int, as_json: bool) -> Any:
         right=(0,),
         empty="no deployments yet (stead deploy MODEL)",
     )
+    if others := caller.call("deployments.list_outside", model=model):
+        output.note(f"made outside stead: {len(others)} (stead deployments list --outside)")
+    return None
+
+
+def _list_outside(found: list[Any], as_json: bool) -> Any:
+    if as_json:
+        return found
+    rows = [(o.id, o.ref, o.place, o.hours, output.when(o.at)[:16], o.by, o.note or None) for o in found]
+    heads = ("no", "what", "place", "hours", "when", "by", "note")
+    empty = "nobody told of a deployment outside stead (stead deployments record MODEL --place PLACE)"
+    output.table(heads, rows, right=(0, 3), empty=empty)
+    return None
+
+
+@deployments.command("record")
+@click.argument("ref", metavar="MODEL[@VERSION]", shell_complete=model_names)
+@click.option("--place", required=True, help="Where it was deployed to: a machine, a service, an application.")
+@click.option("--hours", type=float, help="Hours of work by hand that it took, by everybody.")
+@click.option("--at", type=MOMENT, help="When that was, on the model's own clock; now by default.")
+@click.option("--note", default="", help="How it was done, such as: copied by scp.")
+@output.json_option
+def deployments_record(ref: str, place: str, hours: float | None, at: int | None, note: str, as_json: bool) -> Any:
+    """Tell of a deployment that stead did not make, so that it counts with its work.
+
+    Without a version it counts as one that is in no registry; so does a MODEL that nobody registered.
+    """
+    caller = connect()
+    model, version = split_ref(ref)
+    made = caller.call(
+        "deployments.record_outside", model=model, version=version, place=place, hours=hours, at=at, note=note
+    )
+    if as_json:
+        return made
+    took = "" if hours is None else f", {hours:g} h"
+    print(f"{made.id}: {made.ref} to {made.place}, {output.when(made.at)[:16]}{took}")
+    known = [each.name for each in caller.call("models.list_models")]
+    if model not in known:
+        near = f" ({did_you_mean(model, known)})" if did_you_mean(model, known) else ""
+        output.note(f"nobody registered a model {model!r}{near}: it counts as one that is in no registry")
+    elif version is None:
+        output.note(f"without a version it counts as one that is in no registry (stead models show {model})")
+    output.note(f"take it back: stead deployments forget {made.id}")
+    return None
+
+
+@deployments.command("forget")
+@click.argument("number", type=int)
+@click.option("--reason", help="Kept in the ledger.")
+@output.json_option
+def deployments_forget(number: int, reason: str | None, as_json: bool) -> Any:
+    """Take back what was told of deployment NUMBER outside stead."""
+    gone = connect().call("deployments.forget_outside", number=number, reason=reason)
+    if as_json:
+        return gone
+    output.note(f"{gone.ref} to {gone.place} is told no more")
     return None
 
 

@@ -2,6 +2,7 @@
 
 `deploy` writes a wish and a job; `run_deployment` is the job: a stored state machine that any agent can go on with.
 `rollback` to the version that is kept warm is one transaction and a moment. `withdraw` takes a model out of service.
+`record_outside` keeps what people say of deployments that stead did not make.
 """
 
 from stead.deployments.canary import observe
@@ -18,12 +19,13 @@ from stead.deployments.operations import (
     under_way,
     withdraw,
 )
+from stead.deployments.outside import forget_outside, list_outside, record_outside
 from stead.deployments.rollout import run_deployment
-from stead.deployments.types import UNDER_WAY, WAS_LIVE, Deployment, Step
+from stead.deployments.types import UNDER_WAY, WAS_LIVE, Deployment, Outside, Step
 
 OPERATIONS = {
-    "read": ("canaries", "get_deployment", "list_deployments", "live_deployment", "under_way"),
-    "write": ("deploy", "rollback", "cancel_deployment", "withdraw"),
+    "read": ("canaries", "get_deployment", "list_deployments", "list_outside", "live_deployment", "under_way"),
+    "write": ("deploy", "rollback", "cancel_deployment", "withdraw", "record_outside", "forget_outside"),
 }
 GUARDED = {"deploy": {"override": "approve"}}
 """Arguments that take a higher role than their operation."""
@@ -34,17 +36,21 @@ __all__ = [
     "UNDER_WAY",
     "WAS_LIVE",
     "Deployment",
+    "Outside",
     "Step",
     "canaries",
     "cancel_deployment",
     "deploy",
+    "forget_outside",
     "get_deployment",
     "judge",
     "judged_now",
     "judged_wrong",
     "list_deployments",
+    "list_outside",
     "live_deployment",
     "observe",
+    "record_outside",
     "request_in",
     "rollback",
     "run_deployment",

@@ -80,3 +80,27 @@ class Deployment:
     def called(self) -> str:
         """What a rollout with evidence is called."""
         return {"shadow": "shadow", "ab": "A/B test"}.get(self.plan.kind or "", "canary")
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A deployment that stead did not make, as a person tells of it."""
+
+    id: int
+    model: str
+    version: int | None
+    """None where what was deployed is in no registry."""
+    place: str
+    hours: float | None
+    """Of work by hand."""
+    at: int
+    """When it was made, milliseconds."""
+    event_time: int | None
+    """The same on the model's own clock, where that is known."""
+    note: str
+    by: str
+    recorded_at: int
+
+    @property
+    def ref(self) -> str:
+        return self.model if self.version is None else f"{self.model}@{self.version}"

@@ -33,6 +33,7 @@ REGISTRY: dict[str, str] = {
     "deployments.passed": "the gates have passed, the switch comes next",
     "deployments.prepare": "the gateways are asked to load a version",
     "deployments.refuse": "a gate's refusal and its ledger entry",
+    "deployments.outside": "what a person says of a deployment outside stead, and its ledger entry",
     "deployments.request": "a deployment, its ledger entry and its job",
     "deployments.rollback": "route, alias, states and ledger go back together",
     "deployments.step": "a canary's next share, or its end, with the route and the ledger entry",

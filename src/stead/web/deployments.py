@@ -12,11 +12,13 @@ from starlette.responses import Response
 from stead import deployments, gates, ledger, maturity, models, predictions, serving
 from stead.config.units import figure
 from stead.deployments import UNDER_WAY, WAS_LIVE, Deployment, telling
+from stead.errors import InvalidInput
 from stead.predictions import DayLoss
+from stead.runtime.clock import to_ms
 from stead.store import Store
 from stead.web import canary, charts
 from stead.web.fleet import DAY_MS, WORSE, expected, mean_loss, recent
-from stead.web.frame import back, form_of, need, render, store_of
+from stead.web.frame import amount, back, form_of, need, render, store_of
 from stead.web.ledger import chip as chip_of
 from stead.web.work import spent
 
@@ -39,11 +41,47 @@ EVENTS = 8
 
 def listed(request: Request) -> Response:
     """`/deployments`"""
-    model = request.query_params.get("model") or None
-    found = deployments.list_deployments(store_of(request), model=model, limit=200)
+    store, model = store_of(request), request.query_params.get("model") or None
+    found = deployments.list_deployments(store, model=model, limit=200)
+    outside = deployments.list_outside(store, model=model, limit=200)
     return render(
-        request, "deployments.html", title="Deployments", data=found, deployments=found, chips=chips(found), model=model
+        request,
+        "deployments.html",
+        title="Deployments",
+        data={"deployments": found, "outside": outside},
+        deployments=found,
+        chips=chips(found),
+        model=model,
+        outside=outside,
+        models=[each.name for each in models.list_models(store)],
     )
+
+
+async def record_outside(request: Request) -> Response:
+    """`POST /deployments/outside`: a person tells of a deployment that stead did not make."""
+    need(request, "write")
+    form = await form_of(request)
+    version, hours, at = (form.get(name, "").strip() for name in ("version", "hours", "at"))
+    if version and not (version.isascii() and version.isdigit()):
+        raise InvalidInput("version-invalid", f"{version[:50]!r} is no version number", hint="3")
+    await run_in_threadpool(
+        deployments.record_outside,
+        store_of(request),
+        form.get("model", "").strip(),
+        version=int(version) if version else None,
+        place=form.get("place", ""),
+        hours=amount(hours, "hours") if hours else None,
+        at=to_ms(at) if at else None,
+        note=form.get("note", ""),
+    )
+    return back(request, "/deployments#outside")
+
+
+async def forget_outside(request: Request) -> Response:
+    """`POST /deployments/outside/{number}/forget`"""
+    need(request, "write")
+    await run_in_threadpool(deployments.forget_outside, store_of(request), request.path_params["number"])
+    return back(request, "/deployments#outside")
 
 
 def chips(found: list[Deployment]) -> dict[int, str]:
@@ -291,6 +329,8 @@ async def withdraw(request: Request) -> Response:
 
 ROUTES = [
     ("/deployments", listed, ["GET"]),
+    ("/deployments/outside", record_outside, ["POST"]),
+    ("/deployments/outside/{number:int}/forget", forget_outside, ["POST"]),
     ("/deployments/{number:int}", one, ["GET"]),
     ("/models/{model}/rollback", roll_back, ["POST"]),
     ("/models/{model}/withdraw", withdraw, ["POST"]),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dying import Scenario, dies
 
-from stead import environments, gates, jobs, ledger, models, serving
+from stead import deployments, environments, gates, jobs, ledger, models, serving
 from stead.api.tokens import list_tokens
 from stead.demo.data import SOURCES, cache
 from stead.processes import lifeline
@@ -19,7 +19,7 @@ from tests.conftest import new_store
 
 BEGIN = """
 import sys; from pathlib import Path; from tests.conftest import new_store
-from stead import environments, gates, jobs, models, serving
+from stead import deployments, environments, gates, jobs, models, serving
 from stead.gates import Verdict
 store = new_store(Path(sys.argv[1]))
 """
@@ -163,6 +163,11 @@ POINTS: dict[str, Scenario] = {
     "api.token": one_change(
         "from stead.api.tokens import create_token\ncreate_token(store, 'ci')",
         lambda s: [t.name for t in list_tokens(s)] == ["ci"],
+        entries=1,
+    ),
+    "deployments.outside": one_change(
+        "deployments.record_outside(store, 'x', place='prod', hours=3)",
+        lambda s: [each.hours for each in deployments.list_outside(s)] == [3.0],
         entries=1,
     ),
     "models.alias": one_change(
