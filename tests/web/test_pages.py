@@ -536,6 +536,44 @@ def test_an_incident_shows_its_days_and_what_was_done(site: Site, world: World) 
     assert f"/incidents/{world.said}" in {a["href"] for a in site.page(f"/approvals/{world.waiting}").select("a[href]")}
 
 
+def test_what_a_user_saw_by_form(own: Site, world: World) -> None:
+    for path in ("/incidents?model=vans", "/models/vans"):
+        form = own.page(path).select_one("form[action='/incidents']")
+        assert form is not None and form.select_one("[name=model] [selected], input[name=model][value=vans]")
+    fields = {"model": "vans", "summary": f"late {EVIL}", "since": "2012-02-10", "by": f"Eve {EVIL}", "kind": "data"}
+    answer = own.ask("/incidents", "POST", data=fields)
+    assert answer.status_code == 303
+    page = own.page(answer.headers["location"])
+    sound(page)
+    evidence = page.select_one("dl.def:has(a[href^='/incidents/'])")
+    assert evidence is not None and f"Eve {EVIL}" in evidence.get_text() and "10 Feb 2012" in page.get_text(" ")
+    assert f"incident {world.incident}" in evidence.get_text(), "its monitor had told of it before"
+    for name, wrong, status, code in (
+        ("model", "none", 404, "model-unknown"),
+        ("summary", " ", 400, "summary-invalid"),
+        ("since", "soon", 400, "time-invalid"),
+        ("since", "2999-01-01", 400, "time-ahead"),
+        ("kind", "drift", 400, "kind-unknown"),
+        ("prediction", "0" * 32, 404, "prediction-unknown"),
+    ):
+        answer = own.ask("/incidents", "POST", data=fields | {"summary": "again", name: wrong})
+        assert answer.status_code == status and code in answer.text
+
+
+def test_the_page_behind_a_link_for_users(own: Site) -> None:
+    path = tokens.report_link(own.store, "vans").path
+    page = own.page(f"{path}?prediction={EVIL}")
+    sound(page)
+    assert not page.select("nav, script, input[name=prediction]") and "vans" in page.get_text()
+    answer = own.ask(path, "POST", data={"what": f"late {EVIL}", "name": EVIL})
+    assert answer.status_code == 200
+    sound(BeautifulSoup(answer.text, "html.parser"))
+    made = monitors.list_incidents(own.store)[0]
+    assert made.opened_by == f"user:{EVIL}"
+    sound(own.page(f"/incidents/{made.id}"))
+    sound(own.page("/report/vans/none", 404))
+
+
 def test_resolve_an_incident_by_form(own: Site, world: World) -> None:
     assert f"incident {world.incident}" in own.page("/").select_one("ul.todo").get_text()  # type: ignore[union-attr]
     form = own.page(f"/incidents/{world.incident}").select_one("form[action$=resolve]")
@@ -621,7 +659,14 @@ def test_roles(own: Site, world: World) -> None:
         assert own.ask(f"/approvals/{world.waiting}/approve", "POST", headers=headers).status_code == 403
         assert own.ask("/models/vans/freeze", "POST", headers=headers).status_code == 403
     headers = {"cookie": f"stead_token={reader}"}
-    for action in (f"/incidents/{world.incident}/resolve", f"/deployments/{world.canary}/cancel"):
+    for action in (
+        f"/incidents/{world.incident}/resolve",
+        f"/deployments/{world.canary}/cancel",
+        "/incidents",
+        "/models/vans/facts",
+        "/deployments/outside",
+        "/deployments/outside/1/forget",
+    ):
         assert own.ask(action, "POST", headers=headers).status_code == 403
     refused = own.ask("/models/trips/rollback", "POST", headers={"cookie": f"stead_token={reader}"})
     assert refused.status_code == 403 and "role-too-low" in refused.text

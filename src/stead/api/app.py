@@ -34,6 +34,8 @@ from stead.store import Store
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 OPERATIONS = "/api/v1/"
 BLOBS = f"{OPERATIONS}blobs/"
+REPORTS = "/report/"
+"""Pages for users without an account: a key is in their address."""
 MAX_BLOB = 1 << 30
 """Bytes of artifacts and data come whole, and may be more than arguments."""
 
@@ -146,7 +148,9 @@ class Guard:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             secret = request.cookies.get("stead_token", "")
-        open_to_all = scope["path"] in ("/health", "/version", "/login") or scope["path"].startswith("/static/")
+        open_to_all = scope["path"] in ("/health", "/version", "/login") or scope["path"].startswith(
+            ("/static/", REPORTS)
+        )
         if open_to_all or scope["path"].startswith(STEP):  # a step has a pass instead
             return "read", "nobody"
         if not secret:

@@ -69,7 +69,7 @@ PARTS = (
 
 OWN: dict[str, dict[Role, tuple[str, ...]]] = {
     "stead.api.undoing": {"approve": ("undo",)},
-    "stead.api.tokens": {"admin": ("create_token", "list_tokens", "revoke_token")},
+    "stead.api.tokens": {"admin": ("create_token", "list_tokens", "revoke_token"), "write": ("report_link",)},
 }
 
 

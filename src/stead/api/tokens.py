@@ -1,4 +1,4 @@
-"""Tokens with roles. Only their hash is stored; each change that one makes is in the ledger under `token:NAME`."""
+"""Tokens with roles, and links for users. Of a token only its hash is stored; each change that one makes is in the ledger under `token:NAME`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 import blake3
 import sqlalchemy as sa
 
-from stead import ledger
+from stead import ledger, models
 from stead.api.tables import tokens
 from stead.config import checked_name
 from stead.errors import Conflict, Forbidden, InvalidInput, NotFound
@@ -22,6 +22,8 @@ ROLES: tuple[Role, ...] = ("read", "write", "approve", "admin")
 """Each may do what the ones before it may."""
 
 
+REPORT = "report"
+"""Role of what is in a model's link for users: it opens that page, and nothing else."""
 made_here = 0
 """Tokens made in this process: who remembers that there are none looks again when it has grown."""
 
@@ -30,10 +32,18 @@ made_here = 0
 class Token:
     id: str
     name: str
-    role: Role
+    role: Role | Literal["report"]
     created_by: str
     created_at: int
     revoked_at: int | None
+
+
+@dataclass(frozen=True)
+class Bearer:
+    """Who came with a token."""
+
+    name: str
+    role: Role
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,50 @@ def create_token(store: Store, name: str, *, role: Role = "write") -> NewToken:
     return NewToken(Token(**values, revoked_at=None), f"stead-{identity}-{secret}")  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class ReportLink:
+    """Where users without an account say what is wrong with a model."""
+
+    model: str
+    path: str
+    """`/report/MODEL/KEY`, at the server's address."""
+
+
+def report_link(store: Store, model: str, *, new: bool = False) -> ReportLink:
+    """The link by which users without an account say what is wrong with a model: the same each time; a `new` one ends those before.
+
+    It is a token of a role of its own, `report:MODEL` among the others, and ends when that is revoked. Raises NotFound (`model-unknown`).
+    """
+    models.get_model(store, model)
+    name = f"{REPORT}:{model}"
+    mine = tokens.c.name == name
+    with store.db.write("api.token") as tx:
+        kept = tx.execute(sa.select(tokens.c.digest).where(mine, tokens.c.revoked_at.is_(None))).scalar()
+        if kept is None or new:
+            kept = secrets.token_hex(32)
+            values = {"role": REPORT, "digest": kept, "created_by": store.actor, "created_at": now_ms()}
+            values |= {"id": secrets.token_hex(6), "name": name, "revoked_at": None}
+            tx.execute(sa.delete(tokens).where(mine))
+            tx.execute(sa.insert(tokens).values(values))
+            said = f"users of {model} may report by a new link what is wrong"
+            ledger.record(
+                tx, actor=store.actor, action="token.created", model=model, subject=f"token {name}", summary=said
+            )
+    return ReportLink(model, f"/report/{model}/{_key(kept, model)}")
+
+
+def may_report(store: Store, model: str, key: str) -> bool:
+    """Whether a link for users has the key of its model."""
+    mine = (tokens.c.name == f"{REPORT}:{model}") & (tokens.c.role == REPORT) & tokens.c.revoked_at.is_(None)
+    with store.db.read() as tx:
+        kept = tx.execute(sa.select(tokens.c.digest).where(mine)).scalar()
+    return kept is not None and hmac.compare_digest(_key(kept, model).encode(), key.encode("utf-8", "replace"))
+
+
+def _key(secret: str, model: str) -> str:
+    return hmac.new(bytes.fromhex(secret), model.encode(), "sha256").hexdigest()[:32]
+
+
 def list_tokens(store: Store) -> list[Token]:
     """All tokens, without their secrets."""
     with store.db.read() as tx:
@@ -83,15 +137,18 @@ def revoke_token(store: Store, name: str) -> None:
 def any_token(store: Store) -> bool:
     """Whether requests must carry a token."""
     with store.db.read() as tx:
-        return tx.execute(sa.select(tokens.c.id).where(tokens.c.revoked_at.is_(None))).first() is not None
+        valid = sa.select(tokens.c.id).where(tokens.c.revoked_at.is_(None), tokens.c.role != REPORT)
+        return tx.execute(valid).first() is not None
 
 
-def authenticate(store: Store, secret: str) -> Token:
-    """The valid token with this secret. Raises Forbidden (`token-invalid`)."""
+def authenticate(store: Store, secret: str) -> Bearer:
+    """Who has the valid token with this secret. Raises Forbidden (`token-invalid`)."""
     identity = secret.split("-", 2)[1] if secret.startswith("stead-") and secret.count("-") >= 2 else ""
     with store.db.read() as tx:
         row = (
-            tx.execute(sa.select(tokens).where(tokens.c.id == identity, tokens.c.revoked_at.is_(None)))
+            tx.execute(
+                sa.select(tokens).where(tokens.c.id == identity, tokens.c.revoked_at.is_(None), tokens.c.role != REPORT)
+            )
             .mappings()
             .first()
         )
@@ -100,7 +157,7 @@ def authenticate(store: Store, secret: str) -> Token:
         raise Forbidden(
             "token-invalid", "this token is not known or was revoked", hint="stead tokens create NAME --role write"
         )
-    return from_row(row, Token)
+    return Bearer(row["name"], row["role"])
 
 
 def permit(role: Role, needed: Role) -> None:

@@ -61,7 +61,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "thaw": ("stead.cli.deciding", "Let automatic action go on."),
     "monitors": ("stead.cli.watching", "What a model's monitors see: loss, broken data, drift, rows a day."),
     "drift": ("stead.cli.watching", "A model's columns by week against its reference, and the loss beside them."),
-    "incidents": ("stead.cli.watching", "What is wrong with models: list, show, open, resolve."),
+    "incidents": ("stead.cli.watching", "What is wrong with models: list, show, open, resolve; a link for users."),
     "runbook": ("stead.cli.runbook", "What to do about a kind of incident, or about an error by its code."),
     "decisions": ("stead.cli.deploying", "The ledger: who changed what, when, why."),
     "undo": ("stead.cli.deploying", "Take a decision back."),

@@ -130,7 +130,7 @@ def _distributions(profile: Any) -> None:
 
 @click.group()
 def incidents() -> None:
-    """What is wrong with models, by one cause each: list, show, open, resolve."""
+    """What is wrong with models, by one cause each: list, show, open, resolve; a link for users."""
 
 
 @incidents.command("list")
@@ -201,13 +201,60 @@ def _fact(name: str, value: Any) -> Any:
     show_default=True,
     help="performance (may train it again, as the policy says), data or other.",
 )
+@click.option("--since", type=MOMENT, help="Since when it was wrong, as a user saw it, on the model's own clock.")
+@click.option("--by-user", metavar="NAME", help="Who noticed it; you by default.")
+@click.option("--prediction", metavar="ID", help="A prediction that shows it.")
 @output.json_option
-def incidents_open(model: str, summary: str, kind: str, as_json: bool) -> Any:
-    """Say that something is wrong with MODEL, in a sentence."""
-    found = connect().call("monitors.open_incident", model=model, summary=summary, kind=kind)
+def incidents_open(
+    model: str,
+    summary: str,
+    kind: str,
+    since: int | None,
+    by_user: str | None,
+    prediction: str | None,
+    as_json: bool,
+) -> Any:
+    """Say that something is wrong with MODEL, in a sentence: what a user saw.
+
+    It is kept with it whether a monitor had told of it before.
+    """
+    found = connect().call(
+        "monitors.open_incident",
+        model=model,
+        summary=summary,
+        kind=kind,
+        since=since,
+        reported_by=by_user,
+        prediction=prediction,
+    )
     if as_json:
         return found
+    first = found.evidence.get("found_by")
+    if first is not None:
+        output.note(f"a monitor had told of it before: incident {first}")
     output.note(f"incident {found.id} is open; stead incidents resolve {found.id} ends it")
+    return None
+
+
+@incidents.command("link")
+@click.argument("model", shell_complete=model_names)
+@click.option("--new", is_flag=True, help="A new link; those before open nothing any more.")
+@output.json_option
+def incidents_link(model: str, new: bool, as_json: bool) -> Any:
+    """A link to put beside MODEL's predictions in a product: users without an account say there what is wrong.
+
+    What comes by it is an incident of kind other, which tells people and trains nothing. `?prediction=ID` at its end names the
+    prediction that it stands beside. `stead tokens revoke report:MODEL` ends it.
+    """
+    caller = connect()
+    found = caller.call("tokens.report_link", model=model, new=new)
+    own = caller.settings
+    url = str(own.server_url or caller.url or f"http://{own.host}:{own.port}").rstrip("/") + found.path
+    if as_json:
+        return {"model": model, "url": url}
+    print(url)
+    if not own.server_url:
+        output.note("server_url in [settings] is the address at which users reach this server")
     return None
 
 

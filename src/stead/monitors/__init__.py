@@ -12,8 +12,10 @@ from stead.monitors.incidents import (
     list_incidents,
     open_incident,
     resolve_incident,
+    take_report,
 )
 from stead.monitors.reading import monitor_days, monitoring
+from stead.monitors.reports import found_first
 from stead.monitors.routes import deliver, ping
 from stead.monitors.types import (
     MONITORS,
@@ -63,6 +65,7 @@ __all__ = [
     "deliver",
     "drift_by_week",
     "due",
+    "found_first",
     "get_incident",
     "list_deliveries",
     "list_incidents",
@@ -74,4 +77,5 @@ __all__ = [
     "open_incident",
     "ping",
     "resolve_incident",
+    "take_report",
 ]

@@ -10,11 +10,12 @@ import sqlalchemy as sa
 from stead import jobs, ledger, models
 from stead.errors import Conflict, InvalidInput, NotFound, did_you_mean
 from stead.ledger import Undo
+from stead.monitors import reports
 from stead.monitors.folding import Finding
 from stead.monitors.routes import announce
 from stead.monitors.tables import deliveries
 from stead.monitors.tables import incidents as table
-from stead.monitors.types import PEOPLES, Delivery, Incident
+from stead.monitors.types import PEOPLES, Delivery, Incident, Kind
 from stead.runtime.clock import now_ms
 from stead.store import Store, checked_limit, from_row
 
@@ -57,33 +58,82 @@ def open_incident(
     summary: str,
     *,
     kind: str = "performance",
+    since: int | None = None,
+    reported_by: str | None = None,
+    prediction: str | None = None,
     reason: str | None = None,
     undoes: int | None = None,
 ) -> Incident:
-    """A person says that something is wrong with a model.
+    """A person says that something is wrong with a model: what a user saw, `since` when (the model's clock), and who noticed it.
 
     `performance` counts like a measured rise of the loss: where the policy listens to incidents, the model is trained again;
-    `data` and `other` only tell people. Raises NotFound (`model-unknown`), InvalidInput (`summary-invalid`, `kind-unknown`),
-    Conflict (`incident-open`).
+    `data` and `other` only tell people. Its evidence says who reported it, by default who calls, and which incident of a monitor had
+    told of it before (`found_first`). Raises NotFound (`model-unknown`, `prediction-unknown`), InvalidInput (`summary-invalid`,
+    `kind-unknown`, `name-invalid`, `time-invalid`, `time-ahead`, `prediction-id-invalid`, `prediction-foreign`), Conflict (`incident-open`).
     """
-    summary = " ".join(summary.split())
-    if not 0 < len(summary) <= LONGEST:
-        raise InvalidInput("summary-invalid", f"an incident needs a sentence of 1 to {LONGEST} characters")
-    if kind not in PEOPLES:
+    known_kind = next((each for each in PEOPLES if each == kind), None)
+    if known_kind is None:
         hint = did_you_mean(kind, PEOPLES) or f"one of {', '.join(PEOPLES)}"
         raise InvalidInput("kind-unknown", f"{kind!r} is no kind of incident that people open", hint=hint)
     known = models.get_model(store, model)
-    finding = Finding(f"person: {summary}", kind, "page", 0, summary, {})
+    if prediction is not None:
+        reports.must_be_of(store, model, prediction)
+    undone = None if undoes is None else ledger.get_entry(store, undoes)
     with store.db.write("monitors.incident") as tx:
         held = jobs.held_in(tx, model)
-        same = sa.select(table.c.id).where(
-            table.c.model == model, table.c.cause == finding.cause, table.c.state == "open"
-        )
-        if number := tx.execute(same).scalar():
-            raise Conflict("incident-open", f"incident {number} says so already", hint=f"stead incidents show {number}")
         at = now_ms() if held is None else held
-        champion = known.aliases.get("champion")
-        return open_in(tx, store, model, champion, finding, at=at, reason=reason, undoes=undoes)
+        if undone is not None:  # that it is not over after all is no new report
+            evidence = {"reopens": undone.evidence.get("incident")}
+        else:
+            evidence = reports.evidence_in(
+                tx, store, model, at=at, since=since, reported_by=reported_by, prediction=prediction
+            )
+        return _open_by_person(tx, store, known, summary, known_kind, evidence, at=at, reason=reason, undoes=undoes)
+
+
+def take_report(
+    store: Store, model: str, summary: str, *, name: str = "", since: int | None = None, prediction: str | None = None
+) -> Incident:
+    """A user without an account says by a link what is wrong; it tells people, and trains nothing.
+
+    Raises NotFound (`model-unknown`), InvalidInput (`summary-invalid`, `name-invalid`, `time-invalid`, `time-ahead`), Conflict
+    (`incident-open` where the same was said, `reports-full` where too many are open).
+    """
+    name = reports.text_of(name) or reports.ANONYMOUS
+    user = store.acting(f"user:{name[: reports.LONGEST_NAME]}")
+    known = models.get_model(store, model)
+    with store.db.write("monitors.incident") as tx:
+        reports.room_in(tx, model)
+        held = jobs.held_in(tx, model)
+        at = now_ms() if held is None else held
+        if since is not None and held is not None and since > held:
+            since = None  # it is told by the wall's clock, and a replay holds the model's
+        named = reports.known_prediction(prediction)
+        evidence = reports.evidence_in(tx, user, model, at=at, since=since, reported_by=name, prediction=named)
+        return _open_by_person(tx, user, known, summary, "other", evidence, at=at)
+
+
+def _open_by_person(
+    tx: sa.Connection,
+    store: Store,
+    model: models.Model,
+    summary: str,
+    kind: Kind,
+    evidence: dict[str, Any],
+    *,
+    at: int,
+    reason: str | None = None,
+    undoes: int | None = None,
+) -> Incident:
+    summary = reports.text_of(summary)
+    if not 0 < len(summary) <= LONGEST:
+        raise InvalidInput("summary-invalid", f"an incident needs a sentence of 1 to {LONGEST} characters")
+    cause = f"{reports.BY_PEOPLE}{summary}"
+    same = sa.select(table.c.id).where(table.c.model == model.name, table.c.cause == cause, table.c.state == "open")
+    if number := tx.execute(same).scalar():
+        raise Conflict("incident-open", f"incident {number} says so already", hint=f"stead incidents show {number}")
+    finding = Finding(cause, kind, "page", 0, summary, evidence)
+    return open_in(tx, store, model.name, model.aliases.get("champion"), finding, at=at, reason=reason, undoes=undoes)
 
 
 def resolve_incident(store: Store, number: int, *, reason: str | None = None, undoes: int | None = None) -> Incident:

@@ -55,6 +55,7 @@ def create_site(store: Store, settings: Settings) -> FastAPI:
         login,
         maturity,
         models,
+        report,
         run,
         runs,
         version,
@@ -84,6 +85,7 @@ def create_site(store: Store, settings: Settings) -> FastAPI:
         worth,
         login,
         work,
+        report,
     ):
         for path, endpoint, methods in module.ROUTES:
             app.add_route(path, endpoint, methods=methods, include_in_schema=False)

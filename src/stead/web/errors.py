@@ -10,8 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stead.api.app import told
+from stead.api.app import REPORTS, told
 from stead.errors import Failed, SteadError
+from stead.web import report
 from stead.web.frame import render
 
 
@@ -21,6 +22,8 @@ def install(app: FastAPI) -> None:
 
     async def stead_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, SteadError)
+        if request.url.path.startswith(REPORTS):
+            return await run_in_threadpool(report.lost, error.http_status)
         if not wants_page(request):
             return cast(Response, await as_json(request, error))
         return await run_in_threadpool(page, request, error, error.http_status)

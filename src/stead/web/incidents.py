@@ -14,12 +14,15 @@ from stead.config.units import figure, lasting, number, points
 from stead.monitors import Incident, MonitorDay
 from stead.monitors.folding import CAUSES
 from stead.monitors.references import NAMES
+from stead.runtime.clock import to_ms
 from stead.store import Store
 from stead.web import charts
 from stead.web.fleet import DAY_MS
 from stead.web.frame import back, columns_of, day, facts, form_of, need, render, store_of, when
 from stead.web.ledger import chip as entry_chip
 
+TOLD = ("columns", "bounds", "reported_by", "found_by")
+"""Evidence that stands on the page in a form of its own."""
 SHOWN_DAYS = 60
 """Days that are drawn before an incident began, and at most after it."""
 DRAWN = {
@@ -55,7 +58,26 @@ def listed(request: Request) -> Response:
         resolved=[each for each in found if each.state != "open"],
         chip=chip,
         model=model,
+        models=[each.name for each in models.list_models(store)],
     )
+
+
+async def tell(request: Request) -> Response:
+    """`POST /incidents`: a person says that something is wrong with a model."""
+    need(request, "write")
+    form = await form_of(request)
+    since, prediction = form.get("since", "").strip(), form.get("prediction", "").strip()
+    made = await run_in_threadpool(
+        monitors.open_incident,
+        store_of(request),
+        form.get("model", "").strip(),
+        form.get("summary", ""),
+        kind=form.get("kind", "other"),
+        since=to_ms(since) if since else None,
+        reported_by=form.get("by", "").strip() or None,
+        prediction=prediction or None,
+    )
+    return back(request, f"/incidents/{made.id}")
 
 
 def chip(incident: Incident) -> str:
@@ -97,7 +119,8 @@ def one(request: Request) -> Response:
         drawn=DRAWN.get(monitor or ""),
         chart=day_chart(incident, days, DRAWN[monitor][0], span_of(days, loss)) if days and monitor else "",
         columns=columns_of(columns) if isinstance(columns, Mapping) else [],
-        evidence=facts({key: value for key, value in incident.evidence.items() if key not in ("columns", "bounds")}),
+        report=incident.evidence if "reported_by" in incident.evidence else None,
+        evidence=facts({key: value for key, value in incident.evidence.items() if key not in TOLD}),
         told=told,
         retrainings=answered(store, incident),
         events=[e for e in ledger.list_entries(store, model=incident.model, limit=100) if _about(e, incident)][:8],
@@ -262,6 +285,7 @@ async def resolve(request: Request) -> Response:
 
 ROUTES = [
     ("/incidents", listed, ["GET"]),
+    ("/incidents", tell, ["POST"]),
     ("/incidents/{number:int}", one, ["GET"]),
     ("/incidents/{number:int}/resolve", resolve, ["POST"]),
 ]
