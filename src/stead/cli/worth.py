@@ -109,7 +109,7 @@ def _ask(question: Question) -> str | None:
 
 
 def _tell(found: Worth, every: bool) -> None:
-    from stead.maturity.case import hours, months
+    from stead.maturity.case import hours, months, span
 
     print(f"{found.answer}: {found.said}")
     print(found.todo)
@@ -130,7 +130,7 @@ def _tell(found: Worth, every: bool) -> None:
     print()
     lines = (case.manual, case.needless, *case.automated, *case.saved)
     output.facts([(line.name, f"{hours(line)} a year") for line in lines])
-    output.facts([(case.fte.name, f"{case.fte.low:.2g} to {case.fte.high:.2g} {case.fte.said}")])
+    output.facts([(case.fte.name, f"{span(case.fte.low, case.fte.high, '.2g')} {case.fte.said}")])
     output.facts([("Pays back", months(case.payback)), ("Reviewed one by one", months(case.payback_each))])
     deciding = [each for each in case.effects if each.decides]
     for effect in deciding:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from stead.maturity.advice import FOR_WHOM
 from stead.maturity.case import case_of, effects_of, hours, months, pays
 from stead.maturity.conditions import conditions_of
 from stead.maturity.inputs import Range, figure, inputs_of, known_of
 from stead.maturity.measured import measured_of
 from stead.maturity.questions import QUESTIONS, list_answers, read_answer
-from stead.maturity.recorded import history, records_of
+from stead.maturity.recorded import history, records_of, stage_of
 from stead.maturity.types import (
     STAGES,
     Answer,
@@ -31,13 +32,6 @@ Word = Literal["yes", "not yet", "no"]
 FEW = 2
 """Models for which stage 1 is right; a check that a person wrote is enough to see one of them become worse."""
 MANY, TEAM, HUNDREDS = 10, 2, 100
-FOR_WHOM = {
-    1: "one or two models",
-    2: "five to ten models, and for fewer that are deployed often",
-    3: "ten to fifty models with two to four engineers",
-    4: "hundreds of models",
-}
-"""What a stage is right for."""
 RIGHT_TIME = "The right time is while the first model goes to production"
 INSTEAD = "a cron job that trains, and a spreadsheet that says which version runs where, are fine"
 
@@ -60,7 +54,7 @@ def worth(store: Store, *, trying: Mapping[str, Any] | None = None) -> Worth:
     """
     tried = {name: read_answer(name, given) for name, given in (trying or {}).items()}
     read = history(store)
-    found = answered(records_of(read), list_answers(store), tried)
+    found = answered(records_of(read, stage_of(store)), list_answers(store), tried)
     return replace(found, measured=measured_of(store, read, found.case))
 
 
@@ -198,7 +192,8 @@ def _important(
         why = f"A business process depends on these models, and {hours(case.saved[0])} a year by hand can be saved: building pays back in {back}."
         return Verdict("yes", why, *_first_step(known, records))
     if late:
-        why = f"A business process depends on these models and their decay was noticed late: that costs more than the hours, which alone pay back in {back}."
+        alone = f", which alone pay back in {back}" if paid in ("surely", "perhaps") else ""
+        why = f"A business process depends on these models and their decay was noticed late: that costs more than hours{alone}."
         return Verdict("yes", why, *_first_step(known, records))
     if paid == "perhaps" and len(speaking) >= 3 and not against:
         why = f"{len(speaking)} of the four conditions for it hold and none against; the hours pay back in {back}, so that recording comes first and building later."
@@ -206,7 +201,7 @@ def _important(
     return Verdict(
         "not yet",
         _why_not(case, paid, against),
-        _would_change(case, holds),
+        _would_change(case, holds, records.stage),
         "stead worth --interview" if paid == "unknown" else "",
     )
 
@@ -214,12 +209,15 @@ def _important(
 def _why_not(case: Case, paid: str, against: Sequence[Condition]) -> str:
     if paid == "unknown":
         return "A business process depends on these models; how many there are, or how often they are deployed, nobody has said."
-    within = f"not surely within the {case.input('horizon').likely:,.0f} months it must"
-    reason = f"A business process depends on these models, but the hours pay back {'never' if case.payback[0] is None else f'in {months(case.payback)}, {within}'}"
+    best, worst = case.payback
+    within = case.input("horizon").likely
+    near = worst is not None and round(worst) == round(within)
+    back = f"in {months(case.payback, digits=1 if near else 0)}" if best is not None else "never"
+    reason = f"A business process depends on these models, but the hours pay back {back}, not surely within the {within:,.0f} months that they must"
     return f"{reason}; against it: {', '.join(each.text.lower() for each in against)}." if against else f"{reason}."
 
 
-def _would_change(case: Case, holds: Mapping[str, bool | None]) -> str:
+def _would_change(case: Case, holds: Mapping[str, bool | None], stage: int) -> str:
     """The conditions that would make it a yes."""
     if pays(case) == "unknown":
         return "Say how many models there are and how often each is deployed; or look whether their decay is noticed late: that alone makes it a yes."
@@ -233,7 +231,10 @@ def _would_change(case: Case, holds: Mapping[str, bool | None]) -> str:
         ways.append("when decay is noticed late and more than one person works on the models")
     elif not holds["people"]:
         ways.append("when a second person works on the models")
-    return f"It becomes a yes {', or '.join(ways)}. Until then: one check a day that compares the loss with last month’s, and {INSTEAD}."
+    until = f"one check a day that compares the loss with last month’s, and {INSTEAD}"
+    if stage > 1:
+        until = "keep what runs already, and build nothing further"
+    return f"It becomes a yes {', or '.join(ways)}. Until then: {until}."
 
 
 def needed(case: Case) -> tuple[float | None, float | None]:
@@ -289,7 +290,7 @@ def aim(answer: Word, known: Mapping[str, Known], case: Case, stage: int) -> tup
         right = max(right, 2)
     if answer == "not yet":
         right = min(right, stage)
-    where = FOR_WHOM[right]
+    where = FOR_WHOM[right] + ("; fewer pay for it where they are deployed often" if right == 2 and models < 5 else "")
     if stage > right:
         return right, f"Stage {right} ({STAGES[right]}) is right for {where}; stage {stage} is overhead for these."
     if right > stage + 1:
@@ -306,7 +307,7 @@ def justified(models: float, people: float | None) -> int:
     >>> justified(2, 5), justified(10, 5), justified(20, 3), justified(20, 1), justified(300, 20)
     (1, 3, 3, 2, 4)
     """
-    if models <= FEW:
+    if models < FEW + 1:
         return 1
     if models < MANY or (people is not None and people < TEAM):
         return 2

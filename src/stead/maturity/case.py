@@ -108,7 +108,7 @@ def pays(case: Case) -> str:
     return "perhaps" if best is not None and best <= within else "never"
 
 
-def months(back: tuple[float | None, float | None]) -> str:
+def months(back: tuple[float | None, float | None], digits: int = 0) -> str:
     """A pay-back in words.
 
     >>> months((33.2, 76.8)), months((10.1, None)), months((None, None)), months((0.0, 0.0))
@@ -118,11 +118,20 @@ def months(back: tuple[float | None, float | None]) -> str:
     if best is None:
         return "never"
     if worst is None:
-        return f"{best:,.0f} months at best, never at worst"
+        return f"{best:,.{digits}f} months at best, never at worst"
     if round(worst) == 0:
         return "at once"
-    same = round(best) == round(worst)
-    return f"{best:,.0f} months" if same else f"{best:,.0f} to {worst:,.0f} months"
+    return f"{span(best, worst, f',.{digits}f')} months"
+
+
+def span(low: float, high: float, form: str) -> str:
+    """A range in words, or one figure where both ends read alike.
+
+    >>> span(0.264, 0.264, ".2g"), span(1, 2, ".2g")
+    ('0.26', '1 to 2')
+    """
+    ends = f"{low:{form}}", f"{high:{form}}"
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
 def hours(line: Line) -> str:
@@ -131,8 +140,7 @@ def hours(line: Line) -> str:
     >>> hours(Line("", "", 100, 150, 200)), hours(Line("", "", 25, 25, 25))
     ('100 to 200 h', '25 h')
     """
-    low, high = (f"{end:,.0f}" for end in (line.low, line.high))
-    return (f"{low} h" if low == high else f"{low} to {high} h").replace("-", "−")
+    return f"{span(line.low, line.high, ',.0f')} h".replace("-", "−")
 
 
 def _product(name: str, said: str, *inputs: Input, per: float = 1) -> Line:
@@ -150,8 +158,8 @@ def _without(name: str, manual: Line, review: Line) -> Line:
 def _engineers(manual: Line, fte: float) -> Line:
     if fte <= 0:
         return Line("Engineers", "no productive hours are stated: nothing to divide by", 0, 0, 0)
-    paper = [f"{end / PAPER_HOURS:.3g}" for end in (manual.low, manual.high)]
-    said = f"at {fte:,.0f} productive hours each; {paper[0]} to {paper[1]} at {PAPER_HOURS:,}"
+    paper = span(manual.low / PAPER_HOURS, manual.high / PAPER_HOURS, ".3g")
+    said = f"at {fte:,.0f} productive hours each; {paper} at {PAPER_HOURS:,}"
     return Line("Engineers", said, *(end / fte for end in _ends(manual)))
 
 

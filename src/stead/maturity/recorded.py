@@ -9,12 +9,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from stead.config.units import lasting
 from stead.deployments import Deployment
 from stead.deployments.tables import deployments as deployment_table
 from stead.deployments.tables import outside as outside_table
 from stead.deployments.types import WAS_LIVE
 from stead.ledger.tables import ledger
 from stead.maturity.clocks import DAY_MS, Clock, clocks
+from stead.maturity.reading import load
+from stead.maturity.staging import members_of, stage_of_team
 from stead.maturity.types import Fact, Recorded, Work
 from stead.maturity.work import list_work
 from stead.models.tables import models as model_table
@@ -98,7 +101,7 @@ def history(store: Store) -> History:
         )
         opened = sa.select(incident_table).order_by(incident_table.c.id)
         incidents = tuple(from_row(row, Incident) for row in tx.execute(opened).mappings())
-        asked = {model: _asked(tx, model, clock.now) for model, clock in found.items()}
+        asked = _asked(tx, found)
         people = _people(tx)
     read = History(
         clocks=found,
@@ -114,6 +117,12 @@ def history(store: Store) -> History:
     return replace(read, work=tuple(done))
 
 
+def stage_of(store: Store) -> int:
+    """Where the team stands by its records; everybody starts at 1."""
+    found = load(store)
+    return stage_of_team(members_of(found, found.now), found.now).stage
+
+
 def _live(each: Deployment, found: dict[str, Clock], trained: dict[tuple[str, int], int]) -> Live:
     wall = next((step.at for step in each.steps if step.state == "live"), each.created_at)
     at = _moment(found, each.model, wall, None)
@@ -124,16 +133,18 @@ def _moment(found: dict[str, Clock], model: str, at: int, event_time: int | None
     return found[model].moment(at, event_time) if model in found else event_time or at
 
 
-def _asked(tx: sa.Connection, model: str, now: int) -> int:
-    table = performance
-    days = sa.select(sa.func.count(sa.distinct(table.c.day))).where(
-        table.c.model == model,
-        table.c.role == "",
-        table.c.predictions > table.c.failed,
-        table.c.day > now - OF_DAYS * DAY_MS - DAY_MS,
-        table.c.day <= now,
-    )
-    return int(tx.execute(days).scalar_one())
+def _asked(tx: sa.Connection, found: dict[str, Clock]) -> dict[str, int]:
+    """Days with answers of the last `OF_DAYS`, by model."""
+    table, span = performance, OF_DAYS * DAY_MS
+    answered = (table.c.role == "") & (table.c.predictions > table.c.failed)
+    last = sa.func.max(table.c.day).label("last")
+    newest = sa.select(table.c.model, last).where(answered).group_by(table.c.model).subquery()
+    days = sa.select(table.c.model, table.c.day).distinct().join(newest, newest.c.model == table.c.model)
+    asked: dict[str, int] = {}
+    for model, day in tx.execute(days.where(answered, table.c.day > newest.c.last - span)):
+        if model in found and found[model].now - span - DAY_MS < day <= found[model].now:
+            asked[model] = asked.get(model, 0) + 1
+    return asked
 
 
 def _people(tx: sa.Connection) -> dict[str, set[str]]:
@@ -262,7 +273,7 @@ def _late(read: History) -> Fact | None:
     slow = [each for each in found if (after[each.id] or 0) > LATE_DAYS]
     people = [each for each in found if by_user(each)]
     known = [days for days in after.values() if days is not None]
-    longest = f"; the longest took {max(known):.0f} days" if known else ""
+    longest = f"; at the latest after {lasting(int(max(known) * DAY_MS))}" if known else ""
     said = f"of {len(found)} times that a model became worse, {len(slow)} were noticed after more than {LATE_DAYS} days and {len(people)} by people{longest}"
     return Fact(bool(slow or people), said)
 

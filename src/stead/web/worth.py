@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from stead import maturity
 from stead.maturity import Case, Condition, Worth
-from stead.maturity.case import hours, months
+from stead.maturity.case import hours, months, pays, span
 from stead.maturity.inputs import LABELS
 from stead.maturity.questions import BY_NAME, typed
 from stead.web import charts
@@ -82,24 +82,25 @@ def figures(found: Worth) -> list[tuple[str, str, str]]:
     """Name, figure, what it rests on."""
     case, stage = found.case, found.stage
     best, _ = case.payback
+    rests = "; how many models, or how often they are deployed, is a default" if pays(case) == "unknown" else ""
     return [
         ("Aim at", f"stage {stage}", maturity.STAGES[stage]),
-        ("Saved by hands", hours(case.saved[0]), f"a year, of {hours(case.manual)}"),
+        ("Work saved", hours(case.saved[0]), f"a year, of {hours(case.manual)} by hand{rests}"),
         ("Pays back", "never" if best is None else months(case.payback).removesuffix(" months"), f"months; reviewed for each model: {months(case.payback_each)}"),
-        ("Engineers by hand", f"{case.fte.low:.2g} to {case.fte.high:.2g}", case.fte.said),
+        ("Engineers by hand", span(case.fte.low, case.fte.high, ".2g"), case.fte.said),
     ]  # fmt: skip
 
 
 def lines(case: Case) -> list[tuple[str, str, str, str]]:
     """Name, what it comes from, hours a year, drawn on one axis."""
     shown = [case.manual, case.needless, *case.automated, *case.saved]
-    span = (min(0.0, *(line.low for line in shown)), max(line.high for line in shown))
+    ends = (min(0.0, *(line.low for line in shown)), max(line.high for line in shown))
     return [
         (
             line.name,
             line.said,
             hours(line),
-            charts.interval(line.low, line.likely, line.high, label=hours(line), span=span),
+            charts.interval(line.low, line.likely, line.high, label=hours(line), span=ends),
         )
         for line in shown
     ]
@@ -110,11 +111,9 @@ def payback_chart(case: Case) -> str:
     ends = [end for end in case.payback if end is not None]
     last = min(LONGEST, max(SHORTEST, *(round(end * 1.2) for end in ends))) if ends else SHORTEST
     build, saved = case.input("build"), case.saved[0]
-    courses = (
-        ("worst", "c0", build.high, saved.low),
-        ("likely", "c1", build.likely, saved.likely),
-        ("best", "c0", build.low, saved.high),
-    )
+    courses = [("likely", "c1", build.likely, saved.likely)]
+    if saved.low < saved.high or build.low < build.high:
+        courses = [("worst", "c0", build.high, saved.low), *courses, ("best", "c0", build.low, saved.high)]
     drawn = [
         charts.Line(
             [(month, a_year / 12 * month - cost) for month in range(last + 1)], colour, name, dashed=colour == "c0"
@@ -134,13 +133,13 @@ def swings(case: Case) -> list[tuple[str, str, str, str, str]]:
     """Input, its ends, hours at both, drawn on one axis, and where the answer changes."""
     if not case.effects:
         return []
-    ends = [end for each in case.effects for end in (each.at_low, each.at_high)]
-    span = (min(0.0, *ends), max(0.0, *ends))
+    reached = [end for each in case.effects for end in (each.at_low, each.at_high)]
+    ends = (min(0.0, *reached), max(0.0, *reached))
     out = []
     for each in case.effects:
         told = f"{each.at_low:+,.0f} to {each.at_high:+,.0f}".replace("-", "−")
         low, high = sorted((each.at_low, each.at_high))
-        drawn = charts.interval(low, case.net, high, label=f"{each.label}: {told} hours", span=span)
+        drawn = charts.interval(low, case.net, high, label=f"{each.label}: {told} hours", span=ends)
         flips = f"changes at {each.flips_at:,.3g}" if each.flips_at is not None else ""
         out.append((each.label, f"{each.low:,.4g} to {each.high:,.4g}", told, drawn, flips))
     return out
