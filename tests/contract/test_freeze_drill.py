@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from stead import jobs, ledger, monitors, policies
 from stead.config import PolicyConfig, RolloutConfig
-from stead.errors import Conflict, NotFound, SteadError, Unreachable
+from stead.errors import Conflict, NotFound, Unreachable
 from stead.policies.drilling import LONGEST_MS, end_drills
 from stead.policies.tables import freezes
 from stead.store import Store

@@ -11,7 +11,6 @@ import time
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from click.testing import CliRunner
 from watched import DAY, Watched
 
@@ -19,7 +18,6 @@ from stead import deployments, jobs, ledger, maturity, models, monitors
 from stead.api.undoing import undo
 from stead.cli import cli
 from stead.deployments import operations
-from stead.deployments.tables import outside
 from stead.errors import InvalidInput, SteadError
 from stead.maturity import Worth
 from stead.runtime.clock import now_ms
@@ -211,25 +209,29 @@ def test_a_clock_that_was_set_back_counts_nothing_of_its_future(store: Store) ->
 
 
 def test_hours_outside_stead_are_an_input_of_the_records(store: Store) -> None:
+    Team(store).live()
+    jobs.release_clock(store, "m", holder="replay-1")
     now = now_ms()
-    row = {
-        "model": "old",
-        "version": None,
-        "place": "a server",
-        "event_time": None,
-        "note": "",
-        "by": "person:ada",
-        "recorded_at": now,
-    }
-    with store.db.engine.begin() as tx:
-        for n, spent in enumerate((1.5, 2.0, 6.0, None)):
-            tx.execute(sa.insert(outside).values(**row, at=now - n * 60 * DAY, hours=spent))
-        tx.execute(sa.insert(outside).values(**row | {"model": "older"}, at=now - 900 * DAY, hours=50.0))
+    for n, spent in enumerate((1.5, 2.0, 6.0, None)):
+        deployments.record_outside(store, "m", place="a server", at=now - n * 60 * DAY - 1000, hours=spent)
+    deployments.record_outside(store, "m", place="a server", at=now - 900 * DAY, hours=50.0)
     found = maturity.worth(store)
     given = found.case.input("hours")
     assert (given.low, given.likely, given.high, given.source) == (1.5, 2.0, 6.0, "record")
-    assert found.known["models"].said == "deployed outside stead within a year: old"
-    assert found.known["retrains"].value == (pytest.approx(3 / 180 * 365, abs=0.1),) * 3
+    assert found.known["models"].said == "deployed outside stead within a year: m"
+    assert found.known["retrains"].value == (4, 4, 4), "the first one was 900 days ago"
+    maturity.answer(store, {"depends": "yes"})
+    assert maturity.worth(store).answer == "not yet"
+    assert maturity.worth(store, trying={"models": 100}).command == "stead init", "none of them is served by stead yet"
+
+
+def test_the_first_step_is_that_of_the_page_of_maturity(store: Store) -> None:
+    Team(store).swap(0)
+    answers = {"models": 4, "depends": "yes", "retrains": 50, "people": 3}
+    found = maturity.worth(store, trying=answers)
+    step = maturity.assess(store).steps[0]
+    assert (found.answer, found.stage, found.command) == ("yes", 2, step.command)
+    assert found.todo.startswith(f"First step: {step.title[:1].lower()}{step.title[1:]}; it is ")
 
 
 def test_who_saw_it_first(store: Store) -> None:

@@ -11,6 +11,7 @@ from bs4 import BeautifulSoup
 
 from stead import ledger, maturity
 from stead.api import tokens
+from stead.runtime import typed
 
 THREE = {"models": "3", "depends": "yes", "retrains": "50", "people": "3"}
 
@@ -83,6 +84,16 @@ def test_as_json(bare: Site) -> None:
     found = json.loads(bare.ask("/worth?format=json&models=2").text)
     assert (found["answer"], found["stage"], found["case"]["inputs"][0]["likely"]) == ("not yet", 1, 2)
     assert found["known"]["models"]["said"] == "tried out, not kept"
+
+
+def test_over_http_it_is_the_same(bare: Site) -> None:
+    maturity.answer(bare.store, {"models": 3, "hours": "2-4"})
+    asked = bare.ask("/api/v1/maturity.worth", "POST", json={"trying": {"depends": "yes", "retrains": [50]}})
+    assert asked.status_code == 200, asked.text
+    trying = {"depends": True, "retrains": 50}
+    assert typed.convert(json.loads(asked.text), maturity.Worth) == maturity.worth(bare.store, trying=trying)
+    refused = bare.ask("/api/v1/maturity.answer", "POST", json={"answers": {"models": "many"}})
+    assert refused.status_code == 400 and refused.json()["error"]["code"] == "answer-invalid"
 
 
 @pytest.mark.parametrize("address", ["/worth?models=many", "/worth?hours=4-2", "/worth?depends=perhaps"])

@@ -35,7 +35,8 @@ def worth(interview: bool, given: Sequence[str], tried: Sequence[str], every: bo
         caller.call("maturity.answer", answers=answers)
     if interview:
         _interview(caller, every)
-    found: Worth = caller.call("maturity.worth", trying=_pairs(tried))
+    trying = {name: value or "" for name, value in _pairs(tried).items()}
+    found: Worth = caller.call("maturity.worth", trying=trying)
     if as_json:
         return found
     _tell(found, every)

@@ -13,7 +13,7 @@ from stead.maturity.conditions import conditions_of
 from stead.maturity.inputs import Range, figure, inputs_of, known_of
 from stead.maturity.measured import measured_of
 from stead.maturity.questions import QUESTIONS, list_answers, read_answer
-from stead.maturity.recorded import history, records_of, stage_of
+from stead.maturity.recorded import history, records_of, standing
 from stead.maturity.types import (
     STAGES,
     Answer,
@@ -54,7 +54,7 @@ def worth(store: Store, *, trying: Mapping[str, Any] | None = None) -> Worth:
     """
     tried = {name: read_answer(name, given) for name, given in (trying or {}).items()}
     read = history(store)
-    found = answered(records_of(read, stage_of(store)), list_answers(store), tried)
+    found = answered(records_of(read, *standing(store)), list_answers(store), tried)
     return replace(found, measured=measured_of(store, read, found.case))
 
 
@@ -190,14 +190,14 @@ def _important(
     late = holds["late"] and (holds["people"] or (figure(known, "models") or 0) > FEW)
     if paid == "surely":
         why = f"A business process depends on these models, and {hours(case.saved[0])} a year by hand can be saved: building pays back in {back}."
-        return Verdict("yes", why, *_first_step(known, records))
+        return Verdict("yes", why, *_first_step(known, case, records))
     if late:
         alone = f", which alone pay back in {back}" if paid in ("surely", "perhaps") else ""
         why = f"A business process depends on these models and their decay was noticed late: that costs more than hours{alone}."
-        return Verdict("yes", why, *_first_step(known, records))
+        return Verdict("yes", why, *_first_step(known, case, records))
     if paid == "perhaps" and len(speaking) >= 3 and not against:
         why = f"{len(speaking)} of the four conditions for it hold and none against; the hours pay back in {back}, so that recording comes first and building later."
-        return Verdict("yes", why, *_first_step(known, records))
+        return Verdict("yes", why, *_first_step(known, case, records))
     return Verdict(
         "not yet",
         _why_not(case, paid, against),
@@ -253,31 +253,25 @@ def needed(case: Case) -> tuple[float | None, float | None]:
     return enough(retrains.low * work.low, models.low), enough(models.low * work.low, retrains.low)
 
 
-def _first_step(known: Mapping[str, Known], records: Recorded) -> tuple[str, str]:
-    """What a team does first, by where it stands."""
-    model = records.models[0] if records.models else "MODEL"
-    few = (figure(known, "models") or 0) <= FEW
+def _first_step(known: Mapping[str, Known], case: Case, records: Recorded) -> tuple[str, str]:
+    """What a team does first, by where it stands: the same step as the page of maturity names."""
     if not records.models:
         return (
             "First step: train, register and deploy one of them through stead; record the others’ deployments until they follow.",
             "stead init",
         )
-    if records.stage == 1 and few:
+    stage, _ = aim("yes", known, case, records.stage)
+    if 1 < stage <= records.stage:
         return (
-            f"First step: let every version of {model} be recorded, give it labels, and let its monitor watch the loss.",
-            f"stead monitors {model}",
+            f"Nothing is to be built: the team is where these models need it, at stage {records.stage}. Keep its checks.",
+            "stead maturity",
         )
-    if records.stage == 1:
-        return (
-            f"First step: hand the training of {model} over; a person approves each version.",
-            f"stead level {model} train",
-        )
-    if records.stage == 2:
-        return (
-            f"First step: let gates deploy {model}, and let its monitor start the training.",
-            f"stead level {model} deploy",
-        )
-    return "First step: what the next stage lacks stands on the page of maturity.", "stead maturity"
+    if records.step is None:
+        return "First step: what the next stage lacks stands on the page of maturity.", "stead maturity"
+    step = records.step
+    title = step.title[:1].lower() + step.title[1:]
+    cost = f" It takes {step.cost}." if step.cost else ""
+    return f"First step: {title}; it is {step.said}.{cost}", step.command
 
 
 def aim(answer: Word, known: Mapping[str, Known], case: Case, stage: int) -> tuple[int, str]:

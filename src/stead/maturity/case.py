@@ -169,7 +169,9 @@ def _said(at: Mapping[str, Input], manual: Line, saved: Line, back: tuple[float 
         return f"There is no work by hand to save ({why}: 0): what is built is never paid back in hours."
     if saved.high <= 0:
         return f"The review takes as long as the work by hand ({hours(manual)} a year): what is built is never paid back in hours."
-    return f"{hours(saved)} a year are saved, of {hours(manual)} by hand; {at['build'].likely:,.0f} h of building are back after {months(back)}."
+    rests = [each.label.lower() for each in (at["models"], at["retrains"]) if each.source == "default"]
+    by = f"By stated defaults ({', '.join(rests)}): " if rests else ""
+    return f"{by}{hours(saved)} a year are saved, of {hours(manual)} by hand; {at['build'].likely:,.0f} h of building are back after {months(back)}."
 
 
 def _ends(line: Line) -> tuple[float, float, float]:

@@ -15,10 +15,11 @@ from stead.deployments.tables import deployments as deployment_table
 from stead.deployments.tables import outside as outside_table
 from stead.deployments.types import WAS_LIVE
 from stead.ledger.tables import ledger
+from stead.maturity.advice import fit_of, steps_of
 from stead.maturity.clocks import DAY_MS, Clock, clocks
 from stead.maturity.reading import load
-from stead.maturity.staging import members_of, stage_of_team
-from stead.maturity.types import Fact, Recorded, Work
+from stead.maturity.staging import members_of, stage_of_model, stage_of_team
+from stead.maturity.types import Fact, Recorded, Step, Work
 from stead.maturity.work import list_work
 from stead.models.tables import models as model_table
 from stead.models.tables import versions as version_table
@@ -117,10 +118,13 @@ def history(store: Store) -> History:
     return replace(read, work=tuple(done))
 
 
-def stage_of(store: Store) -> int:
-    """Where the team stands by its records; everybody starts at 1."""
+def standing(store: Store) -> tuple[int, Step | None]:
+    """The stage at which the team stands by its records, and its next step; everybody starts at 1."""
     found = load(store)
-    return stage_of_team(members_of(found, found.now), found.now).stage
+    members = members_of(found, found.now)
+    stages = [stage_of_model(member) for member in members]
+    team = stage_of_team(members, found.now, stages)
+    return team.stage, next(iter(steps_of(team, stages, fit_of(members, team))), None)
 
 
 def _live(each: Deployment, found: dict[str, Clock], trained: dict[tuple[str, int], int]) -> Live:
@@ -157,7 +161,7 @@ def _people(tx: sa.Connection) -> dict[str, set[str]]:
     return found
 
 
-def records_of(read: History, stage: int = 1) -> Recorded:
+def records_of(read: History, stage: int = 1, step: Step | None = None) -> Recorded:
     """The answers that follow from it; a question is absent where the records do not say."""
     outside = {each.model for each in read.outside if read.within(each.model, each.at)}
     production = set(read.live) | outside
@@ -171,8 +175,7 @@ def records_of(read: History, stage: int = 1) -> Recorded:
         "hours": _hours(read),
         "review": _review(read),
     }
-    often = sorted(production, key=lambda model: (-sum(each.model == model for each in read.deployed), model))
-    return Recorded({name: fact for name, fact in facts.items() if fact is not None}, stage, tuple(often))
+    return Recorded({name: fact for name, fact in facts.items() if fact is not None}, stage, step, read.live)
 
 
 def even(value: float) -> tuple[float, float, float]:
@@ -227,11 +230,14 @@ def _of(read: History, model: str, name: str) -> Any:
 def _retrains(read: History, production: set[str]) -> Fact | None:
     """Deployments a year after each model's first one, over the year at most; the mean of the models that have a rate."""
     rates, count, longest = [], 0, 0
+    by_model: dict[str, list[int]] = {}
+    for model, at in [(each.model, each.at) for each in read.deployed] + [
+        (each.model, each.at) for each in read.outside
+    ]:
+        by_model.setdefault(model, []).append(at)
     for model in sorted(production):
-        moments = [each.at for each in read.deployed if each.model == model]
-        moments = sorted([*moments, *(each.at for each in read.outside if each.model == model)])
         now = read.clocks[model].now if model in read.clocks else now_ms()
-        moments = [at for at in moments if at <= now]
+        moments = sorted(at for at in by_model.get(model, ()) if at <= now)
         if not moments:
             continue
         window = min(YEAR_MS, now - moments[0])

@@ -237,8 +237,10 @@ class Recorded:
     """By question."""
     stage: int = 1
     """Where the team stands: everybody starts at 1."""
+    step: Step | None = None
+    """What the records say is next, as the page of maturity does."""
     models: tuple[str, ...] = ()
-    """Those in production, the one with most records first."""
+    """Those that stead serves."""
 
 
 @dataclass(frozen=True)
