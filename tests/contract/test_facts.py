@@ -179,6 +179,6 @@ def test_by_command(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(said.stdout)["settings"]["owner"] == "bob"
     said = run.invoke(cli, ["models", "set", "m", "--owner", "carl"], catch_exceptions=False)
     assert "stead.toml says owner = 'eve', which holds again" in said.stderr
-    for words in (["--importance", "huge"], ["--loss-value", "x"], []):
+    for words in (["--importance", "huge"], ["--loss-value", "x"], ["--loss-value", "nan"], []):
         assert run.invoke(cli, ["models", "set", "m", *words]).exception is not None
     assert told(store) == ("carl", "normal", 0.02, "EUR")

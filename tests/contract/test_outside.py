@@ -111,7 +111,12 @@ def test_by_command(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "copied by scp" in table and "mm" not in table
     listed = json.loads(run.invoke(cli, ["deployments", "list", "--outside", "--json"]).stdout)
     assert [each["hours"] for each in listed] == [None, None, 3.0]
-    for wrong in (["--hours", "x", "--place", "p"], [], ["--place", "p", "--at", "soon"]):
+    for wrong in (
+        ["--hours", "x", "--place", "p"],
+        ["--hours", "nan", "--place", "p"],
+        [],
+        ["--place", "p", "--at", "soon"],
+    ):
         assert run.invoke(cli, ["deployments", "record", "m", *wrong]).exception is not None
     run.invoke(cli, ["deployments", "forget", "1", "--reason", "wrong machine"], catch_exceptions=False)
     assert len(told(store)) == 2 and ledger.list_entries(store)[0].reason == "wrong machine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -124,6 +125,24 @@ class Moment(click.ParamType[int]):
 
 
 MOMENT = Moment()
+
+
+class Number(click.ParamType[float]):
+    """A number that a database can keep and JSON can tell: neither NaN nor infinite."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise InvalidInput("number-invalid", f"{value!r} is no number", hint="2.5")
+        return number
+
+
+NUMBER = Number()
 
 
 def gateway_url(caller: Caller) -> str:

@@ -11,6 +11,7 @@ import click
 from stead.cli import output
 from stead.cli.common import (
     MOMENT,
+    NUMBER,
     connect,
     ensure_up,
     follow,
@@ -213,7 +214,7 @@ def _list_outside(found: list[Any], as_json: bool) -> Any:
 @deployments.command("record")
 @click.argument("ref", metavar="MODEL[@VERSION]", shell_complete=model_names)
 @click.option("--place", required=True, help="Where it was deployed to: a machine, a service, an application.")
-@click.option("--hours", type=float, help="Hours of work by hand that it took, by everybody.")
+@click.option("--hours", type=NUMBER, help="Hours of work by hand that it took, by everybody.")
 @click.option("--at", type=MOMENT, help="When that was, on the model's own clock; now by default.")
 @click.option("--note", default="", help="How it was done, such as: copied by scp.")
 @output.json_option

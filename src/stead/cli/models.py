@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stead.cli import output
-from stead.cli.common import connect, follow, looks_at, model_names, split_ref
+from stead.cli.common import NUMBER, connect, follow, looks_at, model_names, split_ref
 from stead.cli.signing import signers
 from stead.errors import Failed, InvalidInput, NotFound
 from stead.runtime.ids import new_id
@@ -222,7 +222,7 @@ def models_bom(ref: str) -> None:
 @click.option("--importance", help="How much it matters: low, normal or high.")
 @click.option(
     "--loss-value",
-    type=float,
+    type=NUMBER,
     help="Money that one unit of its summed loss costs (of mae and wape one unit that an answer is off, of error one wrong answer); 0 where nobody knows.",
 )
 @click.option("--currency", help="What --loss-value is in, by ISO 4217: EUR.")
