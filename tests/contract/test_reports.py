@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from click.testing import CliRunner
 from watched import DAY, START, Watched
 
 from stead import jobs, ledger, models, monitors, policies
-from stead.api import tokens
+from stead.api import Remote, tokens
 from stead.api.undoing import undo
 from stead.cli import cli
-from stead.config import PolicyConfig, RolloutConfig
+from stead.config import PolicyConfig, RolloutConfig, load_settings
 from stead.errors import Conflict, Forbidden, InvalidInput, NotFound, SteadError
 from stead.monitors import Incident
 from stead.runtime.clock import now_ms
@@ -253,6 +254,49 @@ def served(tmp_path: Path) -> Iterator[tuple[Store, str]]:
     process.wait(20)
     process.stdout.close()
     store.close()
+
+
+def test_what_people_say_goes_over_http(served: tuple[Store, str]) -> None:
+    store, url = served
+    secrets = {role: tokens.create_token(store, role, role=role).secret for role in ("read", "write")}  # type: ignore[arg-type]
+    reader, writer = (
+        Remote(load_settings(environ={"STEAD_URL": url, "STEAD_TOKEN": each})) for each in secrets.values()
+    )
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("models.set_facts", {"owner": "Eve"}),
+        ("deployments.record_outside", {"place": "prod-1", "hours": 2.5, "version": 1}),
+        ("monitors.open_incident", {"summary": "odd", "since": START}),
+        ("tokens.report_link", {}),
+    ]
+    for name, arguments in asked:
+        with pytest.raises(Forbidden):
+            reader.call(name, model="m", **arguments)
+    model, outside, opened, link = (writer.call(name, model="m", **arguments) for name, arguments in asked)
+    assert model.owner == "Eve" and outside.ref == "m@1" and outside.by == "token:write"
+    assert opened.evidence["reported_by"] == "write" and link == tokens.report_link(store, "m")
+    assert reader.call("deployments.list_outside") == [outside]
+    with pytest.raises(InvalidInput) as refused:
+        writer.call("deployments.record_outside", model="m", place="prod-1", hours=-1)
+    assert refused.value.code == "hours-invalid"
+    reader.close()
+    writer.close()
+
+
+def test_of_reports_that_come_at_once_no_more_are_kept(any_store: Store) -> None:
+    Watched(any_store).live()
+    for number in range(18):
+        monitors.take_report(any_store, "m", f"odd {number}")
+
+    def report(number: int) -> str:
+        try:
+            return monitors.take_report(any_store, "m", f"at once {number // 2}").state
+        except Conflict as refused:
+            return refused.code
+
+    with ThreadPoolExecutor(6) as pool:
+        said = list(pool.map(report, range(6)))
+    assert said.count("open") == 2 and set(said) <= {"open", "incident-open", "reports-full"}
+    assert len(monitors.list_incidents(any_store, state="open")) == 20
 
 
 def test_the_link_of_a_server_that_asks_for_a_token(served: tuple[Store, str]) -> None:
