@@ -47,6 +47,7 @@ def test_killed_there_later(name: str, nth: int, tmp_path: Path) -> None:
 
 ELSEWHERE = {
     "deployments.": "contract/serving/test_deployments.py",
+    "deployments.drill": "contract/serving/test_drill.py",
     "deployments.step": "contract/serving/test_canary.py",
     "jobs.": "contract/test_jobs.py",
     "models.": "contract/test_registry.py",

@@ -21,7 +21,8 @@ from stead.cli.common import (
     split_ref,
 )
 from stead.config import ROLLOUTS
-from stead.errors import did_you_mean
+from stead.errors import Failed, did_you_mean
+from stead.runtime import typed
 
 RUNNING = 200
 """Retrainings among which those lie that can still be stopped: one a model."""
@@ -125,10 +126,17 @@ def _example(caller: Any, model: str) -> list[str]:
 @click.argument("model", shell_complete=model_names)
 @click.option("--to", type=int, metavar="VERSION", help="An earlier version that was live; default the last good one.")
 @click.option("--reason", help="Kept in the ledger.")
+@click.option("--drill", is_flag=True, help="Try all of it but moving the traffic, and say how long it takes.")
 @output.json_option
-def rollback(model: str, to: int | None, reason: str | None, as_json: bool) -> Any:
-    """Go back to the last good version, which is kept warm: done when the command returns."""
+def rollback(model: str, to: int | None, reason: str | None, drill: bool, as_json: bool) -> Any:
+    """Go back to the last good version, which is kept warm: done when the command returns.
+
+    A drill has the version loaded by the gateways' own workers, asks it its stored rows and lets it go where it was not kept warm.
+    It ends with exit code 1 where the roll-back would not have helped.
+    """
     caller = connect(settings_anyway())
+    if drill:
+        return _drill(caller, model, to, reason, as_json)
     started = time.perf_counter()
     deployment = caller.call("deployments.rollback", model=model, to=to, reason=reason)
     if deployment.state != "live":
@@ -138,6 +146,21 @@ def rollback(model: str, to: int | None, reason: str | None, as_json: bool) -> A
     if as_json:
         return deployment
     print(f"{model} is back at version {deployment.version} after {seconds:.2f} s")
+    return None
+
+
+def _drill(caller: Any, model: str, to: int | None, reason: str | None, as_json: bool) -> Any:
+    from stead.deployments import RollbackDrill
+
+    job = caller.call("deployments.drill_rollback", model=model, to=to, reason=reason)
+    found = typed.convert(follow(caller, job).result, RollbackDrill)
+    if not found.worked:
+        raise Failed("drill-failed", found.said, hint=f"stead deployments list --model {model}")
+    if as_json:
+        return found
+    print(found.said)
+    for what, took in (("loading it", found.loaded_s), ("stored rows", found.answered_s), ("the route", found.moved_s)):
+        print(f"  {what:12} {took:.2f} s")
     return None
 
 

@@ -6,6 +6,7 @@
 """
 
 from stead.deployments.canary import observe
+from stead.deployments.drilling import drill_rollback, run_drill
 from stead.deployments.judging import judge, judged_now, judged_wrong, take_back
 from stead.deployments.operations import (
     canaries,
@@ -21,11 +22,19 @@ from stead.deployments.operations import (
 )
 from stead.deployments.outside import forget_outside, list_outside, record_outside
 from stead.deployments.rollout import run_deployment
-from stead.deployments.types import UNDER_WAY, WAS_LIVE, Deployment, Outside, Step
+from stead.deployments.types import UNDER_WAY, WAS_LIVE, Deployment, Outside, RollbackDrill, Step
 
 OPERATIONS = {
     "read": ("canaries", "get_deployment", "list_deployments", "list_outside", "live_deployment", "under_way"),
-    "write": ("deploy", "rollback", "cancel_deployment", "withdraw", "record_outside", "forget_outside"),
+    "write": (
+        "deploy",
+        "rollback",
+        "cancel_deployment",
+        "drill_rollback",
+        "withdraw",
+        "record_outside",
+        "forget_outside",
+    ),
 }
 GUARDED = {"deploy": {"override": "approve"}}
 """Arguments that take a higher role than their operation."""
@@ -37,10 +46,12 @@ __all__ = [
     "WAS_LIVE",
     "Deployment",
     "Outside",
+    "RollbackDrill",
     "Step",
     "canaries",
     "cancel_deployment",
     "deploy",
+    "drill_rollback",
     "forget_outside",
     "get_deployment",
     "judge",
@@ -54,6 +65,7 @@ __all__ = [
     "request_in",
     "rollback",
     "run_deployment",
+    "run_drill",
     "take_back",
     "under_way",
     "withdraw",

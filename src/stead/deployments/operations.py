@@ -72,6 +72,25 @@ def rollback(
     live = live_deployment(store, model)
     if undoes is not None and live is not None:
         _still_stands(store, undoes, live)
+    target = way_back(store, model, to)
+    route = serving.get_route(store, model)
+    warm = set(route.warm) if route else set()
+    if target not in warm or not loaded_everywhere(store, model, target):
+        return _request(store, model, target, kind="rollback", overrides=[], reason=reason, undoes=undoes)
+    with store.db.write("deployments.rollback") as tx:
+        live = _live_in(tx, model)
+        if live is None or live.version == target:
+            raise Conflict("already-live", f"{model}@{target} is live")
+        number = _insert(tx, store, model, target, live.version, kind="rollback", overrides=[], reason=reason)
+        made = switch(tx, store, get_in(tx, number), undoes=undoes)
+    serving.wait_applied(store, made, timeout_s=10)
+    return get_deployment(store, number)
+
+
+def way_back(store: Store, model: str, to: int | None = None) -> int:
+    """The version that a roll-back goes to; raises as `rollback` does where there is none."""
+    models.get_model(store, model)
+    live = live_deployment(store, model)
     target = to if to is not None else _last_good(store, model, live)
     coming = under_way(store, model)
     if coming is not None and (coming.state == "canary" or target is None):
@@ -87,18 +106,15 @@ def rollback(
     models.get_version(store, f"{model}@{target}")
     if not _was_live(store, model, target):
         raise Conflict("never-live", f"{model}@{target} was never live", hint=f"stead deploy {model}@{target}")
-    route = serving.get_route(store, model)
-    warm = set(route.warm) if route else set()
-    if target not in warm or not _loaded_everywhere(store, model, target):
-        return _request(store, model, target, kind="rollback", overrides=[], reason=reason, undoes=undoes)
-    with store.db.write("deployments.rollback") as tx:
-        live = _live_in(tx, model)
-        if live is None or live.version == target:
-            raise Conflict("already-live", f"{model}@{target} is live")
-        number = _insert(tx, store, model, target, live.version, kind="rollback", overrides=[], reason=reason)
-        made = switch(tx, store, get_in(tx, number), undoes=undoes)
-    serving.wait_applied(store, made, timeout_s=10)
-    return get_deployment(store, number)
+    return target
+
+
+def warm_up(tx: sa.Connection, store: Store, model: str, version: int, *, fast: bool = True) -> int:
+    """Ask the gateways to load a version beside what answers, by its fast path where it has one; the route's revision."""
+    route = serving.route_in(tx, model)
+    arms, warm, shadow = (route.arms, route.warm, route.shadow) if route else ([], [], [])
+    after = serving.fast_after(tx, model, version, fast and serving.may_be_fast(tx, model, version))
+    return serving.set_route(store.db, tx, model, arms=arms, warm=[*warm, version], shadow=shadow, fast=after)
 
 
 def _still_stands(store: Store, undoes: int, live: Deployment) -> None:
@@ -560,6 +576,7 @@ def _last_good(store: Store, model: str, live: Deployment | None) -> int | None:
     return next((version for version, state in last.items() if state == good and version != mine), None)
 
 
-def _loaded_everywhere(store: Store, model: str, version: int) -> bool:
+def loaded_everywhere(store: Store, model: str, version: int) -> bool:
+    """Whether every gateway that runs can answer with a version now."""
     alive = serving.gateways(store, alive=True)
     return bool(alive) and all(gateway.loaded.get(f"{model}@{version}") == "ready" for gateway in alive)

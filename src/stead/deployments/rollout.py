@@ -66,15 +66,8 @@ class _Rollout:
                 return
         self.keeper.report("asking the gateway to load the version", 0, 4)
         with self.keeper.write("deployments.prepare") as tx:
-            route = serving.route_in(tx, deployment.model)
-            warm = list(route.warm) if route else []
-            if deployment.version not in warm:
-                warm.append(deployment.version)
-            arms, shadow = (route.arms, route.shadow) if route else ([], [])
             wanted = self.keeper.job.payload.get("fast") is not False
-            fast = wanted and serving.may_be_fast(tx, deployment.model, deployment.version)
-            after = serving.fast_after(tx, deployment.model, deployment.version, fast)
-            serving.set_route(self.store.db, tx, deployment.model, arms=arms, warm=warm, shadow=shadow, fast=after)
+            operations.warm_up(tx, self.store, deployment.model, deployment.version, fast=wanted)
             operations.advance(tx, deployment, "preparing", "environment and workers")
 
     def preparing(self, deployment: Deployment) -> None:

@@ -104,3 +104,24 @@ class Outside:
     @property
     def ref(self) -> str:
         return self.model if self.version is None else f"{self.model}@{self.version}"
+
+
+@dataclass(frozen=True)
+class RollbackDrill:
+    """What came of a drill of a roll-back."""
+
+    model: str
+    version: int
+    """That it would go back to."""
+    worked: bool
+    seconds: float
+    """Until it could have answered everything: to have it loaded, and to have every gateway follow the route."""
+    said: str
+    warm: bool
+    """Whether every gateway had it loaded."""
+    rows: int
+    """Stored rows that it was asked."""
+    loaded_s: float | None = None
+    answered_s: float | None = None
+    moved_s: float | None = None
+    """Seconds of each step; None where it did not come to that."""

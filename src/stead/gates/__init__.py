@@ -6,7 +6,7 @@ before any traffic does, `signature` whether a trusted key signed it before it i
 
 from stead.gates.accelerating import accelerate, accelerate_idle, run_accelerate
 from stead.gates.golden import compare_golden
-from stead.gates.parity import parity
+from stead.gates.parity import ask_golden, parity
 from stead.gates.signature import signature
 from stead.gates.trained import TRAINED
 from stead.gates.types import GATES, Verdict
@@ -21,6 +21,7 @@ __all__ = [
     "Verdict",
     "accelerate",
     "accelerate_idle",
+    "ask_golden",
     "compare_golden",
     "keep_verdict",
     "list_verdicts",

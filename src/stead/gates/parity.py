@@ -19,7 +19,15 @@ TIMEOUT_S = 60.0
 
 
 def parity(store: Store, version_ref: str, *, gateway_url: str, deployment: int | None = None) -> Verdict:
-    """Send a version's golden rows through a gateway that has loaded it, compare, and keep the verdict.
+    """Send a version's golden rows through a gateway that has loaded it, compare, and keep the verdict. Raises what `ask_golden` raises."""
+    version = models.get_version(store, version_ref)
+    verdict = ask_golden(store, version_ref, gateway_url=gateway_url)
+    keep_verdict(store, version.model, version.version, verdict, deployment=deployment)
+    return verdict
+
+
+def ask_golden(store: Store, version_ref: str, *, gateway_url: str) -> Verdict:
+    """How a version that a gateway has loaded answers its golden rows there.
 
     A version without such rows is `skipped`; one that cannot answer them at all has `failed` with the worker's own words.
     Raises Unreachable (`gateway-unreachable`) where no gateway answers, Failed (`version-not-loaded`).
@@ -28,26 +36,25 @@ def parity(store: Store, version_ref: str, *, gateway_url: str, deployment: int 
     logged = models.get_logged_model(store, version.logged_model)
     file = logged.files.get("stead/golden.json")
     if file is None:
-        verdict = Verdict("parity", "skipped", "the model was saved without rows to compare")
-    else:
-        golden = json.loads(store.blobs.get(file.digest))
-        gateway_url = gateway_url.rstrip("/")
-        secret = serving.gateway_secret(store, gateway_url)
-        verdict = _ask(f"{gateway_url}/explain/{version.model}/versions/{version.version}", golden, secret)
-        if isinstance(verdict, dict):
-            packages = environments.get(store, logged.environment).packages
-            libraries = verdict.get("libraries") or {}
-            route = serving.get_route(store, version.model)
-            fast = route is not None and version.version in route.fast
-            if fast:  # what the model itself needed is not there, and not needed
-                known = {name: number for name, number in golden["libraries"].items() if name in libraries}
-                golden |= {"libraries": known, "tolerance": near(golden["outputs"], RELATIVE)}
-                libraries = {name: number for name, number in libraries.items() if name in known}
-            verdict = compare_golden(golden, verdict, environment_packages=packages, worker_libraries=libraries)
-            if fast:
-                said = f"{verdict.summary}, by its fast path within {RELATIVE:g}"
-                verdict = replace(verdict, summary=said, evidence=verdict.evidence | {"path": "fast"})
-    keep_verdict(store, version.model, version.version, verdict, deployment=deployment)
+        return Verdict("parity", "skipped", "the model was saved without rows to compare")
+    golden = json.loads(store.blobs.get(file.digest))
+    gateway_url = gateway_url.rstrip("/")
+    secret = serving.gateway_secret(store, gateway_url)
+    answered = _ask(f"{gateway_url}/explain/{version.model}/versions/{version.version}", golden, secret)
+    if isinstance(answered, Verdict):
+        return answered
+    packages = environments.get(store, logged.environment).packages
+    libraries = answered.get("libraries") or {}
+    route = serving.get_route(store, version.model)
+    fast = route is not None and version.version in route.fast
+    if fast:  # what the model itself needed is not there, and not needed
+        known = {name: number for name, number in golden["libraries"].items() if name in libraries}
+        golden |= {"libraries": known, "tolerance": near(golden["outputs"], RELATIVE)}
+        libraries = {name: number for name, number in libraries.items() if name in known}
+    verdict = compare_golden(golden, answered, environment_packages=packages, worker_libraries=libraries)
+    if fast:
+        said = f"{verdict.summary}, by its fast path within {RELATIVE:g}"
+        verdict = replace(verdict, summary=said, evidence=verdict.evidence | {"path": "fast"})
     return verdict
 
 

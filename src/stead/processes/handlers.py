@@ -14,7 +14,7 @@ from stead.store import Store
 LANES: dict[str, tuple[str, ...]] = {
     "deploy": ("deploy",),
     "work": ("train", "ingest", "compare", "backtest", "reproduce", "rerun", "vendor"),
-    "spare": ("accelerate",),
+    "spare": ("accelerate", "drill"),
 }
 """Kinds that share one worker thread of the agent: a long training never keeps a deployment waiting."""
 
@@ -44,4 +44,5 @@ def _handlers(allow: Sequence[str]) -> dict[str, Handler]:
         "accelerate": partial(gates.run_accelerate, allow=allow),
         "vendor": environments.run_vendor,
         "deploy": deployments.run_deployment,
+        "drill": deployments.run_drill,
     }

@@ -27,6 +27,7 @@ REGISTRY: dict[str, str] = {
     "demo.data": "a downloaded file is whole or absent",
     "deployments.cancel": "a deployment is stopped and its version let go",
     "deployments.check": "the version is loaded, the gates come next",
+    "deployments.drill": "the route that a drill has a version loaded by, and lets go of, and what came of it",
     "deployments.fail": "a deployment has failed, the present version answers on",
     "deployments.judge": "what later rows say of a decision, the end of scoring aside, and both ledger entries",
     "deployments.outside": "what a person says of a deployment outside stead, and its ledger entry",

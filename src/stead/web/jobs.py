@@ -25,7 +25,11 @@ from stead.web.frame import back, fragment, here, need, person, render, store_of
 PAGE = 100
 LOG_CHARS = 30_000
 """The log's end that a page shows."""
-LANES = (("deploy",), ("train", "ingest", "compare", "backtest"))
+LANES = (
+    ("deploy",),
+    ("train", "ingest", "compare", "backtest", "reproduce", "rerun", "vendor"),
+    ("accelerate", "drill"),
+)
 """Kinds that wait for one another, as an agent takes them."""
 CHIPS = {"queued": "idle", "running": "active", "succeeded": "ok", "failed": "bad", "cancelled": "warn"}
 
