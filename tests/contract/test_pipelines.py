@@ -125,6 +125,8 @@ def test_a_range_that_is_none(project: Path, store: Store) -> None:
 
 
 def test_rows_count_up_to_the_time_that_it_was_asked_for(project: Path, store: Store) -> None:
+    whose = 'loss = "mae"\nowner = "ada"\nloss_value = 2\ncurrency = "EUR"'
+    (project / "stead.toml").write_text(TOML.replace('loss = "mae"', whose))
     spec = pipelines.pack(load_project(project), "tiny", store.blobs.put)
     hour = 3_600_000
     jobs.hold_clock(store, "tiny", now=100 * hour, holder="replay")
@@ -142,6 +144,9 @@ def test_rows_count_up_to_the_time_that_it_was_asked_for(project: Path, store: S
     assert done is not None and done.state == "succeeded", done
     learned = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).info["trained_on"]
     assert learned["until"] == 100 * hour and datasets.get_version(store, "tiny").time_max == 199 * hour
+    made = models.get_model(store, "tiny")
+    assert (made.owner, made.importance, made.loss_value, made.currency) == ("ada", "normal", 2.0, "EUR")
+    assert [entry.action for entry in ledger.list_entries(store, model="tiny")].count("facts.set") == 1
 
 
 def test_rows_of_the_future_wait(project: Path, store: Store) -> None:
