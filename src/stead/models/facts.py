@@ -68,7 +68,11 @@ def _together(model: str, facts: Mapping[str, Any]) -> None:
     """A value of the loss and what it is in say something only together."""
     if "loss_value" in facts and "currency" not in facts:
         said = f"what the loss of {model} costs needs a currency"
-        raise InvalidInput("currency-missing", said, hint=f"stead models set {model} --currency EUR")
+        raise InvalidInput(
+            "currency-missing",
+            said,
+            hint=f"stead models set {model} --loss-value {facts['loss_value']:g} --currency EUR",
+        )
     if "currency" in facts and "loss_value" not in facts:
         said = f"nobody said what the loss of {model} costs, so that a currency says nothing"
         raise InvalidInput("loss-value-missing", said, hint="--loss-value 0.02")
