@@ -10,7 +10,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from stead import deployments, jobs, ledger, models, monitors, policies, predictions
+from stead import deployments, jobs, ledger, maturity, models, monitors, policies, predictions
 from stead.errors import SteadError
 from stead.store import Store
 
@@ -68,6 +68,8 @@ def tick(store: Store) -> Turn:
     for live, wrong in deployments.judged_wrong(store) if acting else ():
         if live.model in acting:
             moved[live.model] += _safely(live.model, partial(_take_back, store, live, wrong))
+    if not clocks:
+        _safely("maturity", partial(maturity.keep_daily, store))
     hurried = any(moved[name] for name in clocks)
     return Turn(observed + moved.total() + judged, held=bool(clocks), hurried=hurried)
 

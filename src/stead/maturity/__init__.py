@@ -3,7 +3,7 @@
 from stead.maturity.advice import FOR_WHOM
 from stead.maturity.answering import worth
 from stead.maturity.checks import BY_NAME, CHECKS
-from stead.maturity.operations import assess, check_rows, keep_month
+from stead.maturity.operations import assess, check_rows, keep_daily, keep_month
 from stead.maturity.questions import QUESTIONS, answer, list_answers, said
 from stead.maturity.types import (
     IMPORTANCE,
@@ -75,6 +75,7 @@ __all__ = [
     "by_hand",
     "check_rows",
     "correct_work",
+    "keep_daily",
     "keep_month",
     "list_answers",
     "list_work",

@@ -144,7 +144,7 @@ CHECKS = (
     Check(
         "stopped", 4, "A drill of the emergency stop within 180 days that worked, at least one",
         "By the wall clock: it is about people. As the roll-back, twice a year rather than each quarter.",
-        rows.stopped, 1, kind="count", clock="wall", days=180, reaches=False, mend="stead freeze", minutes=2, cost="2 min", none="never",
+        rows.stopped, 1, kind="count", clock="wall", days=180, reaches=False, mend="stead freeze --drill", minutes=2, cost="2 min", none="never",
     ),
     Check(
         "hundreds", 4, "Live models, at least 100",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from stead.config.units import lasting, percent
@@ -110,17 +110,27 @@ def median(pairs: Iterable[tuple[float, float]]) -> float | None:
     return None
 
 
+def spoken(check: Check, value: float) -> str:
+    """A figure alone, in its unit."""
+    if check.unit == "min":
+        return f"{value:.3g} min"
+    if check.unit == "days":
+        return lasting(round(value * 1440) * 60_000) if value * 1440 >= 1 else "under a minute"
+    if check.kind == "count":
+        return f"{value:g} {check.unit}".strip()
+    return percent(value, 0 if abs(value * 100 - round(value * 100)) < 0.05 else 1)
+
+
 def _said(check: Check, rows: Sequence[Row], value: float | None, good: int, quiet: bool) -> str:
     if value is None:
         return check.none
     if quiet:
         return f"{check.quietly}: {good} of {len(rows)}"
     if check.kind == "count":
-        return f"{good}" if not check.unit else f"{good} {check.unit}"
+        return spoken(check, good)
     if check.kind == "median":
-        told = f"{value:.3g} min" if check.unit == "min" else lasting(round(value * 1440) * 60_000)
-        return f"median {told} of {len(rows)}"
-    return f"{percent(value, 0 if abs(value * 100 - round(value * 100)) < 0.05 else 1)} ({good} of {len(rows)})"
+        return f"median {spoken(check, value)} of {len(rows)}"
+    return f"{spoken(check, value)} ({good} of {len(rows)})"
 
 
 @dataclass(frozen=True)
@@ -130,6 +140,15 @@ class Member:
     of: OfModel
     at: int
     wall: int
+    seen: dict[tuple[Rows, int], list[Row]] = field(default_factory=dict, compare=False, repr=False)
+    """Rows that were looked at: the team's figure puts those of its models together."""
+
+    def rows(self, rows: Rows, clock: Clock, days: int) -> list[Row]:
+        """The rows of a check over so many days."""
+        if (rows, days) not in self.seen:
+            until = self.wall if clock == "wall" else self.at
+            self.seen[rows, days] = rows(self.of, until - days * DAY_MS, until)
+        return self.seen[rows, days]
 
 
 def looked(check: Check, members: Sequence[Member]) -> tuple[Result, list[Row]]:
@@ -145,12 +164,11 @@ def looked(check: Check, members: Sequence[Member]) -> tuple[Result, list[Row]]:
 
 
 def gathered(check: Check, rows: Rows, members: Sequence[Member], days: int) -> list[Row]:
-    """Rows of several models, each of its own window and weight; what several of them have in common stands once."""
+    """Rows of several models, each of its own window; what several of them have in common stands once."""
     found: dict[tuple[str, str], Row] = {}
     for member in members:
-        until = member.wall if check.clock == "wall" else member.at
-        for row in rows(member.of, until - days * DAY_MS, until):
+        for row in member.rows(rows, check.clock, days):
             key = (row.model, row.subject)
             if key not in found or (row.good and not found[key].good):
-                found[key] = row if member.of.weight == 1.0 else replace(row, weight=member.of.weight)
+                found[key] = row
     return list(found.values())

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stead.config.units import lasting
 from stead.errors import InvalidInput, NotFound, did_you_mean
 from stead.maturity import advice, history
 from stead.maturity.checks import named
 from stead.maturity.clocks import DAY_MS
-from stead.maturity.figures import Check, Member, looked
+from stead.maturity.figures import Member, looked, spoken
 from stead.maturity.history import month_of
 from stead.maturity.reading import load
 from stead.maturity.records import Records
@@ -102,6 +101,19 @@ def keep_month(store: Store, *, again: bool = False) -> int:
     return len(stages)
 
 
+_looked: dict[str, int] = {}
+"""By database, when this process last looked whether months are over."""
+
+
+def keep_daily(store: Store) -> int:
+    """`keep_month`, at most once a day in a process: the loop calls it with each turn."""
+    now = now_ms()
+    if 0 <= now - _looked.get(store.db.url, -DAY_MS) < DAY_MS:
+        return 0
+    _looked[store.db.url] = now
+    return keep_month(store)
+
+
 def _read(store: Store, at: int | None) -> tuple[Records, int]:
     now = now_ms()
     if at is not None and at > now:
@@ -133,15 +145,9 @@ def _figures(records: Records, members: Sequence[Member], at: int, about: Stage)
     for name, title in FIGURES.items():
         check = named(name)
         now, then = looked(check, chosen)[0], looked(check, before)[0]
-        was = "" if then.value is None else f"was {_short(check, then.value)}; "
-        found.append(Figure(title, "–" if now.value is None else _short(check, now.value), f"{was}{now.said}"))
+        was = "" if then.value is None else f"was {spoken(check, then.value)}; "
+        found.append(Figure(title, "–" if now.value is None else spoken(check, now.value), f"{was}{now.said}"))
     return found
-
-
-def _short(check: Check, value: float) -> str:
-    if check.unit == "min":
-        return f"{value:.3g} min"
-    return lasting(round(value * DAY_MS)) if check.unit == "days" else f"{value:.0%}".replace("%", " %")
 
 
 def _notes(members: Sequence[Member], about: Stage, months: int) -> list[str]:

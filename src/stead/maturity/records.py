@@ -1,11 +1,15 @@
-"""What the records say of each model, on its own clock: what the checks look at."""
+"""What the records say of each model, on its own clock: what the checks look at.
+
+Records are named tuples, as there are many: those are made three times as fast as frozen dataclasses.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from functools import cached_property
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from stead.maturity.clocks import Clock
 from stead.maturity.types import IMPORTANCE
@@ -15,8 +19,7 @@ AUTOMATIC = ("agent", "system")
 """Who acts where no person does."""
 
 
-@dataclass(frozen=True)
-class Version:
+class Version(NamedTuple):
     """A version, and what is recorded of how it was made."""
 
     version: int
@@ -32,8 +35,7 @@ class Version:
     """When a gate first said yes or no to it."""
 
 
-@dataclass(frozen=True)
-class Deployed:
+class Deployed(NamedTuple):
     """A deployment that came to answer requests, in stead or outside."""
 
     id: int
@@ -55,8 +57,7 @@ class Deployed:
     """From when on later rows say that its promotion was wrong."""
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """A gate said no."""
 
     version: int
@@ -65,8 +66,7 @@ class Refusal:
     said: str
 
 
-@dataclass(frozen=True)
-class Incident:
+class Incident(NamedTuple):
     id: int
     moment: int
     ended: int | None
@@ -75,8 +75,7 @@ class Incident:
     said: str
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """An entry of the ledger that changed, or began to change, which version answers."""
 
     id: int
@@ -99,8 +98,7 @@ class Decision:
     """From when on its judgement stands, the verdict, and what it says."""
 
 
-@dataclass(frozen=True)
-class Again:
+class Again(NamedTuple):
     """A version that was made again, wall clock."""
 
     id: int
@@ -109,16 +107,14 @@ class Again:
     verdict: str
 
 
-@dataclass(frozen=True)
-class Tried:
+class Tried(NamedTuple):
     """A backtest that came to its end, wall clock."""
 
     job: str
     moment: int
 
 
-@dataclass(frozen=True)
-class Day:
+class Day(NamedTuple):
     """A day of event time on which a model was asked."""
 
     moment: int
@@ -186,7 +182,7 @@ class OfModel:
     """When monitors last looked, whatever they found."""
     left_out: int = 0
 
-    @property
+    @cached_property
     def weight(self) -> float:
         return IMPORTANCE.get(self.importance, IMPORTANCE["normal"])
 

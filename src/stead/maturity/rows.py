@@ -41,7 +41,7 @@ def reproduced(of: OfModel, since: int, until: int) -> list[Row]:
     """Versions that were made again, the last time of each, and whether the same came out."""
     last = {each.version: each for each in of.again.within(since, until)}
     return [
-        Row(of.name, f"{of.name}@{each.version}", f"made again: {each.verdict}", _at(of, each.version), each.moment,
+        _row(of, f"{of.name}@{each.version}", f"made again: {each.verdict}", _at(of, each.version), each.moment,
             each.verdict in ("identical", "tolerance"))
         for each in last.values()
     ]  # fmt: skip
@@ -118,7 +118,7 @@ def gated(of: OfModel, since: int, until: int) -> list[Row]:
 def refused(of: OfModel, since: int, until: int) -> list[Row]:
     """What gates said no to."""
     return [
-        Row(of.name, f"{of.name}@{each.version}", each.said, _at(of, each.version), each.moment, True)
+        _row(of, f"{of.name}@{each.version}", each.said, _at(of, each.version), each.moment, True)
         for each in of.refusals.within(since, until)
     ]
 
@@ -170,8 +170,8 @@ def found_first(of: OfModel, since: int, until: int) -> list[Row]:
         if by_monitor or not before:
             said = "found by a monitor" if by_monitor else f"reported by {_who(each.by)}"
             found.append(
-                Row(
-                    of.name,
+                _row(
+                    of,
                     f"incident {each.id}",
                     f"{said}: {each.said}",
                     f"/incidents/{each.id}",
@@ -269,7 +269,7 @@ def tried(of: OfModel, since: int, until: int) -> list[Row]:
     test = of.backtests.last(min(under))
     said = f"used since; {'a backtest came before' if test else 'no backtest came before'}"
     href = f"/jobs/{test.job}" if test else f"/models/{of.name}"
-    return [Row(of.name, f"policy {of.name} {number}", said, href, pushed, test is not None)]
+    return [_row(of, f"policy {of.name} {number}", said, href, pushed, test is not None)]
 
 
 def overridden(of: OfModel, since: int, until: int) -> list[Row]:
@@ -329,26 +329,26 @@ def _entry(of: OfModel, number: int) -> str:
     return f"/decisions?model={of.name}#d{number}"
 
 
+def _row(
+    of: OfModel, subject: str, said: str, href: str, moment: int | None, good: bool, value: float | None = None
+) -> Row:
+    return Row(of.name, subject, said, href, moment, good, value, of.weight)
+
+
 def _model(of: OfModel, moment: int | None, good: bool, said: str) -> Row:
-    return Row(of.name, of.name, said, f"/models/{of.name}", moment, good)
+    return _row(of, of.name, said, f"/models/{of.name}", moment, good)
 
 
 def _version(of: OfModel, each: Version, good: bool, said: str) -> Row:
-    return Row(of.name, f"{of.name}@{each.version}", said, _at(of, each.version), each.moment, good)
+    return _row(of, f"{of.name}@{each.version}", said, _at(of, each.version), each.moment, good)
 
 
 def _deployment(of: OfModel, each: Deployed, good: bool, said: str, value: float | None = None) -> Row:
     ref = f"{of.name}@{each.version}" if each.version is not None else f"{of.name}, a version of no registry"
     href = "/deployments" if each.outside else f"/deployments/{each.id}"
-    return Row(of.name, _place(each), f"{ref}: {said}", href, each.moment, good, value)
+    return _row(of, _place(each), f"{ref}: {said}", href, each.moment, good, value)
 
 
 def _decision(of: OfModel, each: Decision, good: bool, said: str = "") -> Row:
-    return Row(
-        of.name,
-        f"decision {each.id}",
-        each.said + (f"; {said}" if said else ""),
-        _entry(of, each.id),
-        each.moment,
-        good,
-    )
+    about = each.said + (f"; {said}" if said else "")
+    return _row(of, f"decision {each.id}", about, _entry(of, each.id), each.moment, good)
