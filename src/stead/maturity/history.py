@@ -19,8 +19,6 @@ from stead.store import Store
 MOST_MONTHS = 36
 """So far back goes a history."""
 
-Kept = Mapping[tuple[str, str], int]
-
 
 def month_of(at: int) -> str:
     """
@@ -94,6 +92,16 @@ def keep(store: Store, stages: Sequence[tuple[str, Stage]], *, again: bool = Fal
     ]  # fmt: skip
     with store.db.write("maturity.month") as tx:
         store.db.upsert(tx, table, rows, ["model", "month"], update=None if again else [])
+
+
+def before(known: Mapping[tuple[str, str], int], stages: Sequence[Stage]) -> list[Month]:
+    """The months that are over before the present one of each stage, oldest first, the last three years of them."""
+    found = []
+    for stage in stages:
+        present = month_of(stage.now)
+        own = sorted(month for name, month in known if name == stage.model and month < present)
+        found += [Month(stage.model, month, known[stage.model, month]) for month in own[-MOST_MONTHS:]]
+    return found
 
 
 def since_of(history: Sequence[Month], model: str, stage: int, present: str) -> str:

@@ -10,7 +10,7 @@ from stead.maturity.checks import named
 from stead.maturity.clocks import DAY_MS
 from stead.maturity.figures import Member, looked, spoken
 from stead.maturity.history import month_of
-from stead.maturity.reading import load
+from stead.maturity.reading import LOOK_BACK, load
 from stead.maturity.records import Records
 from stead.maturity.staging import members_of, stage_of_model, stage_of_team
 from stead.maturity.types import Checked, Figure, Maturity, Month, Stage
@@ -40,17 +40,13 @@ def assess(store: Store, *, model: str | None = None, at: int | None = None) -> 
     missing = {name: [m for m in months if (name, m) not in kept] for name, months in wanted.items()}
     count = sum(map(len, missing.values()))
     if 0 < count <= SHOWN_MONTHS:
-        records = load(store, since=history.reaching(missing))
+        records = load(store, since=min(history.reaching(missing) or at, at - LOOK_BACK))
         kept |= {(stage.model, month): stage.stage for month, stage in history.made(records, missing)}
-    past = [
-        Month(name, month, kept[name, month])
-        for name, months in wanted.items()
-        for month in months
-        if (name, month) in kept
-    ]
     members = _known(records, members_of(records, at), model)
-    stages = [history.dated(stage_of_model(member), past) for member in members]
-    team = history.dated(stage_of_team(members, at, stages), past)
+    stages = [stage_of_model(member) for member in members]
+    team = stage_of_team(members, at, stages)
+    past = history.before(kept, [team, *stages])
+    team, stages = history.dated(team, past), [history.dated(stage, past) for stage in stages]
     fit = advice.fit_of(members, team)
     about = next((stage for stage in stages if stage.model == model), team)
     steps = advice.steps_of_model(about) if model else advice.steps_of(team, stages, fit)
@@ -118,7 +114,7 @@ def _read(store: Store, at: int | None) -> tuple[Records, int]:
     now = now_ms()
     if at is not None and at > now:
         raise InvalidInput("moment-ahead", f"{to_iso(at)} is not over yet", hint="--at takes a time that has passed")
-    records = load(store)
+    records = load(store, since=None if at is None else at - LOOK_BACK)
     return records, records.now if at is None else at
 
 

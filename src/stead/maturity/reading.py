@@ -30,6 +30,7 @@ from stead.maturity.records import (
 )
 from stead.maturity.work import by_deployment, list_work
 from stead.models.tables import edges, logged_models, models, versions
+from stead.monitors.reports import BY_PEOPLE
 from stead.monitors.tables import incidents, monitor_days, watches
 from stead.pipelines.recipes import TRAININGS
 from stead.pipelines.tables import reproductions
@@ -66,7 +67,7 @@ class _Reader:
         self, tx: sa.Connection, known: Mapping[str, Clock], since: int | None, minutes: Mapping[int, float]
     ) -> None:
         self.tx = tx
-        self.clocks = known
+        self.clocks = dict(known)
         self.now = now_ms()
         self.minutes = minutes
         self.since = since
@@ -124,8 +125,15 @@ class _Reader:
             if row.name in self.clocks:
                 found[row.name] = OfModel(
                     row.name, row.level, str(row.settings.get("owner") or ""), str(row.settings.get("importance") or "normal"),
-                    self.clocks[row.name], int(row.created_at), delay_of(row.settings), policies.get(row.name),
+                    self.clocks[row.name], int(row.created_at), delay_of(row.settings), policy=policies.get(row.name),
                 )  # fmt: skip
+        told = sa.select(outside_table.c.model, sa.func.min(outside_table.c.recorded_at)).group_by(
+            outside_table.c.model
+        )
+        for name, at in self._all(told):
+            if name not in found:
+                self.clocks[name] = Clock(self.now, "now")
+                found[name] = OfModel(name, "record", "", "normal", self.clocks[name], int(at), 0, registered=False)
         return found
 
     def _trainings(self) -> dict[str, tuple[int, str]]:
@@ -288,13 +296,22 @@ class _Reader:
         found: dict[str, list[Incident]] = defaultdict(list)
         table = incidents.c
         query = sa.select(
-            table.id, table.model, table.severity, table.opened_by, table.summary, table.event_time,
-            table.resolved_event_time,
-        )  # fmt: skip
-        for row in self._all(query):
-            over = None if row.resolved_event_time is None else int(row.resolved_event_time)
-            found[row.model].append(
-                Incident(int(row.id), int(row.event_time), over, row.severity == "page", row.opened_by, row.summary)
+            table.id,
+            table.model,
+            table.event_time,
+            table.severity,
+            table.cause,
+            table.opened_by,
+            table.summary,
+            table.evidence["found_by"].as_integer(),
+            table.evidence["reported_by"].as_string(),
+        ).where(table.evidence["reopens"].as_integer().is_(None))  # that it was not over after all is no new one
+        for number, model, at, severity, cause, by, said, before, whose in self._all(query):
+            reported = cause.startswith(BY_PEOPLE)
+            found[model].append(
+                Incident(
+                    int(number), int(at), severity == "page", reported, before if reported else None, whose or by, said
+                )
             )
         for name, of in self.found.items():
             of.incidents = self._kept(name, found[name])
@@ -349,10 +366,8 @@ class _Reader:
 
     def _recent(self, model: sa.Column[Any], day: sa.Column[Any]) -> sa.ColumnElement[bool]:
         """Days that count, by the clock of each model; those of replays come together, few as they are."""
-        if self.since is not None:
-            return day >= self.since
-        own = {name: clock.now - LOOK_BACK for name, clock in self.clocks.items() if clock.as_of != "now"}
-        recent: sa.ColumnElement[bool] = day >= self.now - LOOK_BACK
+        own = {name: clock.now - LOOK_BACK for name, clock in self.clocks.items() if clock.pairs}
+        recent: sa.ColumnElement[bool] = day >= (self.now - LOOK_BACK if self.since is None else self.since)
         return recent | (model.in_(sorted(own)) & (day >= min(own.values()))) if own else recent
 
 

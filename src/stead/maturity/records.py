@@ -69,8 +69,11 @@ class Refusal(NamedTuple):
 class Incident(NamedTuple):
     id: int
     moment: int
-    ended: int | None
     page: bool
+    reported: bool
+    """Whether people opened it."""
+    before: int | None
+    """The incident of a monitor that had told of it before people did."""
     by: str
     said: str
 
@@ -159,6 +162,8 @@ class OfModel:
     """Wall clock."""
     delay: int
     """Of its labels, milliseconds."""
+    registered: bool = True
+    """Else it is only known from deployments outside stead."""
     policy: tuple[int, int] | None = None
     """Number of the policy in force and, wall clock, since when."""
     versions: Series[Version] = field(default_factory=Series)
@@ -217,6 +222,8 @@ class OfModel:
         pairs = self.clock.pairs
         if not pairs:
             return wanted, wanted
+        if wanted >= pairs[-1][0]:
+            return self.clock.now, wanted
         if wanted >= pairs[0][0]:
             return min(self.clock.moment(wanted, None), self.clock.now), wanted
         own = min(wanted, self.clock.now)

@@ -159,26 +159,13 @@ def labelled(of: OfModel, since: int, until: int) -> list[Row]:
 
 
 def found_first(of: OfModel, since: int, until: int) -> list[Row]:
-    """What people were told of, or told: a monitor's page, or a user's report that no open page of a monitor had come before."""
-    known = [each for each in of.incidents if each.page and each.by in AUTOMATIC]
+    """What people were told of, or told: a monitor's page, or a user's report that no page of a monitor had come before."""
     found = []
     for each in of.incidents.within(since, until):
-        if not each.page:
-            continue
-        by_monitor = each.by in AUTOMATIC
-        before = any(one.moment <= each.moment and (one.ended is None or one.ended >= each.moment) for one in known)
-        if by_monitor or not before:
-            said = "found by a monitor" if by_monitor else f"reported by {_who(each.by)}"
-            found.append(
-                _row(
-                    of,
-                    f"incident {each.id}",
-                    f"{said}: {each.said}",
-                    f"/incidents/{each.id}",
-                    each.moment,
-                    by_monitor,
-                )
-            )
+        if each.page and each.before is None:
+            said = f"reported by {_who(each.by)}" if each.reported else "found by a monitor"
+            href = f"/incidents/{each.id}"
+            found.append(_row(of, f"incident {each.id}", f"{said}: {each.said}", href, each.moment, not each.reported))
     return found
 
 
@@ -234,6 +221,8 @@ def by_policy(of: OfModel, since: int, until: int) -> list[Row]:
 def kinds(of: OfModel, since: int, until: int) -> list[Row]:
     """Kinds of decisions, and whether a policy took one of each."""
     taken = {each.action: each for each in _automatic(of, since, until)}
+    if not taken:
+        return []
     found = []
     for kind, action in KINDS.items():
         one = taken.get(action)
@@ -336,7 +325,8 @@ def _row(
 
 
 def _model(of: OfModel, moment: int | None, good: bool, said: str) -> Row:
-    return _row(of, of.name, said, f"/models/{of.name}", moment, good)
+    href = f"/models/{of.name}" if of.registered else "/deployments"
+    return _row(of, of.name, said, href, moment, good)
 
 
 def _version(of: OfModel, each: Version, good: bool, said: str) -> Row:

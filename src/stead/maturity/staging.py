@@ -89,7 +89,7 @@ def mended(result: Result, model: str, level: str, now: int) -> Result:
         has, needs = LEVELS.index(level), LEVELS.index(words[3])
         if has >= needs:
             return replace(
-                result, mend="", cost=f"time: {model} is at level {level}, and what was before leaves the window"
+                result, mend="", cost=f"time: {model} is at level {level}, and what people did leaves the window"
             )
         if needs - has > 1:
             command = f"stead level {model} {LEVELS[has + 1]}"
