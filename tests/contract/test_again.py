@@ -11,16 +11,20 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from stead import datasets, environments, jobs, models, pipelines, runs
+from stead import datasets, environments, fleet, jobs, ledger, models, pipelines, runs
 from stead.config import load_project
+from stead.deployments.tables import deployments as deployment_table
 from stead.errors import InvalidInput, NotFound
 from stead.jobs.tables import jobs as job_table
+from stead.models.tables import logged_models
+from stead.runtime.clock import now_ms
 from stead.store import Store
 from tests.conftest import new_store
 from tests.support.working import work
@@ -389,3 +393,29 @@ def test_what_differs_from_the_commit_is_kept_with_the_run(tmp_path: Path, store
     (tmp_path / "patch").write_bytes(difference)
     git("apply", "patch")
     assert "max_depth=3" in (tmp_path / "tiny.py").read_text()
+
+
+def test_the_monthly_sample_makes_a_live_version_again_and_tells_where_it_differs(made: tuple[Store, Path]) -> None:
+    store, _ = made
+    row = {"model": "tiny", "version": 1, "kind": "deploy", "state": "live", "requested_by": "person:ada"}
+    now = now_ms() + 400 * 86_400_000
+    with store.db.engine.begin() as tx:
+        lists: dict[str, Any] = {"overrides": [], "steps": [], "plan": {}, "shares": []}
+        tx.execute(sa.insert(deployment_table).values(**row, **lists, created_at=1))
+    (job,) = fleet.sample_reproductions(store.acting("agent"), 1, now=now)
+    assert (job.kind, job.model, job.requested_by, job.priority < 0) == ("reproduce", "tiny", "agent", True)
+    done = work(store, job.id)
+    assert done is not None and done.state == "succeeded", done
+    newest = pipelines.list_reproductions(store, "tiny", version=1)[0]
+    assert (newest.job, newest.by, newest.verdict) == (job.id, "agent", "identical")
+    assert "reproduction.differed" not in {entry.action for entry in ledger.list_entries(store)}
+    with store.db.engine.begin() as tx:  # what is recorded is not what was computed
+        tx.execute(sa.update(logged_models).values(metrics={"holdout_random": 9.0, "holdout_time": 9.0}))
+    (job,) = fleet.sample_reproductions(store.acting("agent"), 1, now=now + 200 * 86_400_000)
+    done = work(store, job.id)
+    assert done is not None and done.state == "succeeded", done
+    newest = pipelines.list_reproductions(store, "tiny", version=1)[0]
+    assert (newest.job, newest.verdict) == (job.id, "different")
+    (entry,) = (entry for entry in ledger.list_entries(store) if entry.action == "reproduction.differed")
+    assert (entry.actor, entry.model, entry.subject) == ("agent", "tiny", "tiny@1")
+    assert entry.evidence["job"] == job.id and "is not the same" in entry.summary

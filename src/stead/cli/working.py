@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from stead.cli import output
-from stead.cli.common import MOMENT, connect, model_names
+from stead.cli.common import MOMENT, NUMBER, connect, model_names
 
 
 @click.group(invoke_without_command=True)
@@ -64,7 +64,7 @@ def _sums(found: list[Any]) -> list[tuple[str, str, int, str]]:
 
 @work.command("correct")
 @click.argument("entry", type=int)
-@click.argument("minutes", type=float)
+@click.argument("minutes", type=NUMBER)
 @click.option("--reason", help="Kept in the ledger.")
 @output.json_option
 def work_correct(entry: int, minutes: float, reason: str | None, as_json: bool) -> Any:

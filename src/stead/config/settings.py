@@ -184,6 +184,14 @@ SETTINGS: dict[str, Setting] = {
             "How long data versions are kept that nothing was made from and that are not the newest, and quarantined batches, such as `90d` (`7d` at least); empty: for good.",
             shortest="7d",
         ),
+        Setting(
+            "reproduce_sample",
+            int,
+            1,
+            "Versions that are made again from their records each month, to see that they can be: live ones first, drawn by the agent from those of the last 180 days, from the month after the store was made on; 0: none.",
+            least=0,
+            most=1000,
+        ),
         Setting("user", str, "", "Name for the ledger; default the login name."),
     )
 }

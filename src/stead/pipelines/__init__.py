@@ -6,7 +6,7 @@ What a step needs is packed (`pack`), so that a job can run wherever its executo
 from stead.pipelines.backtesting import backtest, run_backtest
 from stead.pipelines.comparing import compare, run_compare
 from stead.pipelines.packing import CONTRACT, pack
-from stead.pipelines.reproducing import list_reproductions, reproduce, run_reproduction
+from stead.pipelines.reproducing import list_reproductions, reproduce, reproduction_of, run_reproduction
 from stead.pipelines.rerunning import Rerun, rerun, run_rerun
 from stead.pipelines.training import ingest, ingest_in, run_ingest, run_training, train
 from stead.pipelines.types import Backtest, Candidate, Compared, Judge, Period, Reproduction, Spec
@@ -34,6 +34,7 @@ __all__ = [
     "list_reproductions",
     "pack",
     "reproduce",
+    "reproduction_of",
     "rerun",
     "run_backtest",
     "run_compare",

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from stead import jobs, models
+from stead import jobs, ledger, models
 from stead.jobs import Keeper
 from stead.pipelines.explaining import EXPLAINING, explain
 from stead.pipelines.recipes import must_be_there, recorded, training_of
@@ -28,12 +28,18 @@ def reproduce(store: Store, ref: str, *, explain: bool = False) -> jobs.Job:
 
     Raises NotFound (`reproduce-missing`) and names all that it needs and that is not there, before anything runs; NotFound where there is no such version.
     """
+    payload, wish = reproduction_of(store, ref, explain=explain)
+    return jobs.enqueue(store, "reproduce", payload, **wish)
+
+
+def reproduction_of(store: Store, ref: str, *, explain: bool = False) -> tuple[dict[str, Any], jobs.Wish]:
+    """What `reproduce` queues, for who queues it as part of a larger change; raises what that one raises."""
     version = models.get_version(store, ref)
     logged = models.get_logged_model(store, version.logged_model)
     must_be_there(store, version.ref, logged)
     payload = {"model": version.model, "version": version.version, "explain": explain}
     timeout_s = training_of(store, logged).timeout_s * (EXPLAINING if explain else 1)
-    return jobs.enqueue(store, "reproduce", payload, model=version.model, timeout_s=timeout_s)
+    return payload, {"model": version.model, "timeout_s": timeout_s}
 
 
 def run_reproduction(store: Store, keeper: Keeper, *, allow: Sequence[str] = ()) -> dict[str, Any]:
@@ -56,12 +62,30 @@ def run_reproduction(store: Store, keeper: Keeper, *, allow: Sequence[str] = ())
         "difference": told(difference), "tolerance": tolerance,
         "evidence": evidence, "job": keeper.job.id, "by": keeper.job.requested_by, "at": now_ms(),
     }  # fmt: skip
-    with keeper.write("pipelines.reproduce") as tx:
-        store.db.upsert(tx, table, values, ["job"], update=[])  # a second attempt of the job says nothing twice
+    with keeper.write("pipelines.reproduce") as tx:  # a second attempt of the job says nothing twice
+        if tx.execute(sa.select(table.c.id).where(table.c.job == keeper.job.id)).first() is None:
+            tx.execute(sa.insert(table).values(values))
+            if values["verdict"] == "different":
+                _record(tx, values)
     known = list_reproductions(store, version.model, version=version.version)
     found = next(each for each in known if each.job == keeper.job.id)
     keeper.report(f"{version.ref} made again: {found.said}", 8, 8)
     return dict(msgspec.to_builtins(found)) | {"said": found.said}
+
+
+def _record(tx: sa.Connection, values: dict[str, Any]) -> None:
+    """In the ledger stands what came out otherwise: who relies on the version should know."""
+    ref = f"{values['model']}@{values['version']}"
+    ledger.record(
+        tx,
+        actor=values["by"],
+        action="reproduction.differed",
+        model=values["model"],
+        subject=ref,
+        summary=f"{ref}, made again from its records, is not the same: {values['evidence']['furthest']} differ most",
+        evidence={"job": values["job"], "difference": values["difference"], "tolerance": values["tolerance"]},
+        event_time=jobs.held_in(tx, values["model"]),
+    )
 
 
 def list_reproductions(

@@ -26,6 +26,7 @@ TURN_S = 0.5
 """Between turns of the loop."""
 HEARTBEAT_MS = 60_000
 PRUNE_S = 21_600.0
+SAMPLE_S = 3_600.0
 HURRY_S = 0.01
 """After a turn that moved something where a replay waits; longer from turn to turn, up to `TURN_S`, while its clock stands still: a job needs the processor."""
 ASK_S = 0.005
@@ -62,6 +63,8 @@ class Agent:
             self._thread("heartbeat", lambda: self._every(1.0, self._heartbeat))
         if care.rules_of(self.settings) != care.Rules():
             self._thread("prune", lambda: self._every(PRUNE_S, self._prune))
+        if self.settings.reproduce_sample:
+            self._thread("sample", lambda: self._every(SAMPLE_S, self._sample))
         self._thread("accelerate", lambda: self._every(60.0, lambda: gates.accelerate_idle(self.store)))
         self._thread("seal", lambda: self._every(60.0, self._seal))
 
@@ -142,6 +145,9 @@ class Agent:
 
     def _prune(self) -> None:
         care.prune(self.store, rules=care.rules_of(self.settings))
+
+    def _sample(self) -> None:
+        fleet.sample_reproductions(self.store, self.settings.reproduce_sample)
 
     def _seal(self) -> None:
         ledger.checkpoint(self.store)

@@ -44,6 +44,7 @@ REGISTRY: dict[str, str] = {
     "environments.ensure": "an environment is whole under its name or has none",
     "environments.runtime": "the folder with stead's runtime is whole under its name or has none",
     "environments.vendor": "a copy of a wheel, whose bytes are in the store before",
+    "fleet.sample": "the reproductions of a month, and the ledger entry that they were drawn",
     "gates.recipe": "the evidence of a changed recipe, and what it took of the year's budget",
     "gates.verdict": "a gate's verdict with its evidence",
     "images.blob": "a layer, a configuration or a manifest is whole under its digest or absent",
