@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
 import subprocess
 import sys
+import termios
 import time
 from typing import Any
 
@@ -293,23 +295,32 @@ def interview(store: Store, *typed: str, end: bytes = b"") -> tuple[int, str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "stead", "worth", "--interview"],
         stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | place(store), start_new_session=True, close_fds=True,
-        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )  # fmt: skip
     os.close(theirs)
     seen = ""
-    for line in [*(f"{each}\n".encode() for each in typed), *([end] if end else [])]:
+    for each in typed:
         seen += until(mine, "]: ")
-        os.write(mine, line)
-    seen += until(mine, None)
+        os.write(mine, f"{each}\n".encode())
+    if end:
+        seen += until(mine, "]: ")
+    seen += until(mine, None, pressing=end)
     os.close(mine)
     return process.wait(30), seen
 
 
-def until(terminal: int, mark: str | None) -> str:
-    """What is shown until a mark, or until the end."""
-    seen, deadline = "", time.monotonic() + 60
+def until(terminal: int, mark: str | None, *, pressing: bytes = b"") -> str:
+    """What is shown until a mark, or until the end; `pressing` a key, and again where nothing came of it, as a person would.
+
+    A Ctrl-C that comes after a prompt is shown and before Python waits for a line is seen with the next key only.
+    """
+    seen, deadline, next_press = "", time.monotonic() + 60, time.monotonic()
     while mark is None or not seen.endswith(mark):
-        assert time.monotonic() < deadline, seen
+        now = time.monotonic()
+        assert now < deadline, seen
+        if pressing and now >= next_press and "kept" not in seen:
+            os.write(terminal, pressing)
+            next_press = now + 10
         if not select.select([terminal], [], [], 1)[0]:
             continue
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from stead.maturity.advice import FOR_WHOM
-from stead.maturity.case import case_of, effects_of, hours, months, pays
+from stead.maturity.case import case_of, effects_of, hours, pays, when
 from stead.maturity.conditions import conditions_of
 from stead.maturity.inputs import Range, figure, inputs_of, known_of
 from stead.maturity.measured import measured_of
@@ -32,8 +32,10 @@ Word = Literal["yes", "not yet", "no"]
 FEW = 2
 """Models for which stage 1 is right; a check that a person wrote is enough to see one of them become worse."""
 MANY, TEAM, HUNDREDS = 10, 2, 100
+DAILY = 250
+"""Deployments a year: more of them, or more than ten times as many models, are no condition that one waits for."""
 RIGHT_TIME = "The right time is while the first model goes to production"
-INSTEAD = "a cron job that trains, and a spreadsheet that says which version runs where, are fine"
+INSTEAD = "a cron job that trains and a spreadsheet that says which version runs where are fine"
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def _before_production(known: Mapping[str, Known], holds: Mapping[str, bool | No
         return Verdict(
             "no",
             "It is a proof of concept, and no model is in production.",
-            f"Do not build yet: a notebook, git and {INSTEAD}. {RIGHT_TIME}.",
+            f"Do not build yet: a notebook and git are enough; later {INSTEAD}. {RIGHT_TIME}.",
             "",
         )
     if figure(known, "planned"):
@@ -143,7 +145,7 @@ def _before_production(known: Mapping[str, Known], holds: Mapping[str, bool | No
     return Verdict(
         "not yet",
         "No model is in production, and none is about to be.",
-        f"It becomes a yes when the first model goes to production: {RIGHT_TIME[0].lower()}{RIGHT_TIME[1:]}.",
+        "It becomes a yes when a first model is about to go there: that is the right time.",
         "stead worth --answer planned=1",
     )
 
@@ -165,7 +167,7 @@ def _unimportant(case: Case, holds: Mapping[str, bool | None]) -> Verdict:
         return Verdict(
             "not yet",
             f"No business process depends on these models, and yet {hours(case.manual)} a year go into deploying them.",
-            f"First deploy them less often: who would notice? It becomes a yes where they have to be so many deployments; then it pays back in {months(case.payback)}.",
+            f"First deploy them less often: who would notice? It becomes a yes where they have to be so many deployments; then it pays back {when(case.payback)}.",
             "stead worth --try depends=yes",
         )
     why = (
@@ -184,49 +186,54 @@ def _important(
     records: Recorded,
 ) -> Verdict:
     """Models that a business process depends on."""
-    paid, back = pays(case), months(case.payback)
+    paid, back = pays(case), when(case.payback)
     speaking = [each for each in conditions if each.speaks == "for" and each.holds]
     against = [each for each in conditions if each.speaks == "against" and each.holds]
+    them = "this model" if figure(known, "models") == 1 else "these models"
     late = holds["late"] and (holds["people"] or (figure(known, "models") or 0) > FEW)
     if paid == "surely":
-        why = f"A business process depends on these models, and {hours(case.saved[0])} a year by hand can be saved: building pays back in {back}."
+        why = f"A business process depends on {them}, and {hours(case.saved[0])} a year by hand can be saved: building pays back {back}."
         return Verdict("yes", why, *_first_step(known, case, records))
     if late:
-        alone = f", which alone pay back in {back}" if paid in ("surely", "perhaps") else ""
-        why = f"A business process depends on these models and their decay was noticed late: that costs more than hours{alone}."
+        alone = f", which alone pay back {back}" if paid in ("surely", "perhaps") else ""
+        why = f"A business process depends on {them} and {'its' if them == 'this model' else 'their'} decay was noticed late: that costs more than hours{alone}."
         return Verdict("yes", why, *_first_step(known, case, records))
     if paid == "perhaps" and len(speaking) >= 3 and not against:
-        why = f"{len(speaking)} of the four conditions for it hold and none against; the hours pay back in {back}, so that recording comes first and building later."
+        why = f"{len(speaking)} of the four conditions for it hold and none against; the hours pay back {back}, so that recording comes first and building later."
         return Verdict("yes", why, *_first_step(known, case, records))
     return Verdict(
         "not yet",
-        _why_not(case, paid, against),
+        _why_not(case, paid, against, them),
         _would_change(case, holds, records.stage),
         "stead worth --interview" if paid == "unknown" else "",
     )
 
 
-def _why_not(case: Case, paid: str, against: Sequence[Condition]) -> str:
+def _why_not(case: Case, paid: str, against: Sequence[Condition], them: str) -> str:
+    """Why what matters does not pay yet."""
     if paid == "unknown":
-        return "A business process depends on these models; how many there are, or how often they are deployed, nobody has said."
-    best, worst = case.payback
-    within = case.input("horizon").likely
-    near = worst is not None and round(worst) == round(within)
-    back = f"in {months(case.payback, digits=1 if near else 0)}" if best is not None else "never"
-    reason = f"A business process depends on these models, but the hours pay back {back}, not surely within the {within:,.0f} months that they must"
+        return f"A business process depends on {them}; {_unsaid(case)}, nobody has said."
+    worst, within = case.payback[1], case.input("horizon").likely
+    back = when(case.payback, digits=1 if worst is not None and round(worst) == round(within) else 0)
+    late = (
+        f"pay back {back}, not {'surely ' if paid == 'perhaps' else ''}within the {within:,.0f} months that they must"
+    )
+    reason = f"A business process depends on {them}, but the hours {'never pay back' if back == 'never' else late}"
     return f"{reason}; against it: {', '.join(each.text.lower() for each in against)}." if against else f"{reason}."
 
 
 def _would_change(case: Case, holds: Mapping[str, bool | None], stage: int) -> str:
     """The conditions that would make it a yes."""
     if pays(case) == "unknown":
-        return "Say how many models there are and how often each is deployed; or look whether their decay is noticed late: that alone makes it a yes."
+        return f"Say {_unsaid(case)}; or look whether decay is noticed late, which alone makes it a yes where several people work on it."
     models, retrains = needed(case)
+    now, often = case.input("models").likely, case.input("retrains").likely
     ways = []
-    if models is not None:
-        ways.append(f"with {models:,.0f} such models (now {case.input('models').likely:,.3g})")
-    if retrains is not None:
-        ways.append(f"with {retrains:,.0f} deployments of each a year (now {case.input('retrains').likely:,.3g})")
+    if models is not None and models <= MANY * max(now, 1):
+        ways.append(f"with {models:,.0f} such models (now {now:,.3g})")
+    if retrains is not None and retrains <= DAILY:
+        plural = "" if retrains == 1 else "s"
+        ways.append(f"with {retrains:,.0f} deployment{plural} of each a year (now {often:,.3g})")
     if not holds["late"]:
         ways.append("when decay is noticed late and more than one person works on the models")
     elif not holds["people"]:
@@ -235,6 +242,12 @@ def _would_change(case: Case, holds: Mapping[str, bool | None], stage: int) -> s
     if stage > 1:
         until = "keep what runs already, and build nothing further"
     return f"It becomes a yes {', or '.join(ways)}. Until then: {until}."
+
+
+def _unsaid(case: Case) -> str:
+    """What the hours cannot be told without."""
+    said = {"models": "how many models there are", "retrains": "how often each is deployed"}
+    return " and ".join(text for name, text in said.items() if case.input(name).source == "default")
 
 
 def needed(case: Case) -> tuple[float | None, float | None]:
@@ -256,10 +269,9 @@ def needed(case: Case) -> tuple[float | None, float | None]:
 def _first_step(known: Mapping[str, Known], case: Case, records: Recorded) -> tuple[str, str]:
     """What a team does first, by where it stands: the same step as the page of maturity names."""
     if not records.models:
-        return (
-            "First step: train, register and deploy one of them through stead; record the others’ deployments until they follow.",
-            "stead init",
-        )
+        others = "; record the others’ deployments until they follow" if figure(known, "models") != 1 else ""
+        which = "one of them" if others else "it"
+        return f"First step: train, register and deploy {which} through stead{others}.", "stead init"
     stage, _ = aim("yes", known, case, records.stage)
     if 1 < stage <= records.stage:
         return (
@@ -279,19 +291,24 @@ def aim(answer: Word, known: Mapping[str, Known], case: Case, stage: int) -> tup
     models, people = figure(known, "models") or 0, figure(known, "people")
     if answer == "no":
         return 1, "Stage 1 is enough: what is done by hand stays by hand."
+    if not models:
+        return 1, f"Everybody starts at stage 1 ({STAGES[1]}): what is done by hand is recorded first."
     right = justified(models, people)
-    if models and answer == "yes" and pays(case) == "surely":
-        right = max(right, 2)
     if answer == "not yet":
         right = min(right, stage)
-    where = FOR_WHOM[right] + ("; fewer pay for it where they are deployed often" if right == 2 and models < 5 else "")
+        return right, f"Stay at stage {right} ({STAGES[right]}) until then."
+    if pays(case) == "surely":
+        right = max(right, 2)
+    where = FOR_WHOM[right]
+    if right == 2 and models < 5:
+        where += "; fewer pay for it where they are deployed often"
+    elif right < justified(models, None):
+        where += f"; stage {right + 1} takes more than one engineer"
     if stage > right:
         return right, f"Stage {right} ({STAGES[right]}) is right for {where}; stage {stage} is overhead for these."
     if right > stage + 1:
-        return (
-            stage + 1,
-            f"Stage {stage + 1} ({STAGES[stage + 1]}) is next; these models justify stage {right}, and none is skipped.",
-        )
+        next_one = f"Stage {stage + 1} ({STAGES[stage + 1]}) is next"
+        return stage + 1, f"{next_one}; these models justify stage {right}, and none is skipped."
     return right, f"Stage {right} ({STAGES[right]}) is right for {where}."
 
 

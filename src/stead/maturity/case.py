@@ -119,9 +119,19 @@ def months(back: tuple[float | None, float | None], digits: int = 0) -> str:
         return "never"
     if worst is None:
         return f"{best:,.{digits}f} months at best, never at worst"
-    if round(worst) == 0:
-        return "at once"
+    if worst < 1:
+        return "at once" if worst == 0 else "less than a month"
     return f"{span(best, worst, f',.{digits}f')} months"
+
+
+def when(back: tuple[float | None, float | None], digits: int = 0) -> str:
+    """A pay-back as it stands in a sentence.
+
+    >>> when((33.2, 76.8)), when((None, None)), when((0.0, 0.0))
+    ('in 33 to 77 months', 'never', 'at once')
+    """
+    said = months(back, digits)
+    return f"in {said}" if "month" in said else said
 
 
 def span(low: float, high: float, form: str) -> str:
@@ -171,7 +181,7 @@ def _said(at: Mapping[str, Input], manual: Line, saved: Line, back: tuple[float 
         return f"The review takes as long as the work by hand ({hours(manual)} a year): what is built is never paid back in hours."
     rests = [each.label.lower() for each in (at["models"], at["retrains"]) if each.source == "default"]
     by = f"By stated defaults ({', '.join(rests)}): " if rests else ""
-    return f"{by}{hours(saved)} a year are saved, of {hours(manual)} by hand; {at['build'].likely:,.0f} h of building are back after {months(back)}."
+    return f"{by}{hours(saved)} a year are saved, of {hours(manual)} by hand; {at['build'].likely:,.0f} h of building are back {when(back)}."
 
 
 def _ends(line: Line) -> tuple[float, float, float]:

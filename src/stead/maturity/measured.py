@@ -77,7 +77,9 @@ def _saved(read: History, hours: Input) -> Measured:
     low, high = (len(free) * end - spent for end in (hours.low, hours.high))
     each = f"{hours.low:g}" if hours.low == hours.high else f"{hours.low:g} to {hours.high:g}"
     value = f"{low:,.0f} h" if hours.low == hours.high else f"{low:,.0f} to {high:,.0f} h"
-    said = f"{len(free)} of {_number(len(made), 'deployment')} without hands × {each} h ({hours.source}), less {worked}"
+    said = (
+        f"{len(free):,} of {_number(len(made), 'deployment')} without hands × {each} h ({hours.source}), less {worked}"
+    )
     return Measured(name, value.replace("-", "−"), said)
 
 

@@ -81,12 +81,20 @@ def condition_chip(condition: Condition) -> tuple[str, str]:
 def figures(found: Worth) -> list[tuple[str, str, str]]:
     """Name, figure, what it rests on."""
     case, stage = found.case, found.stage
-    best, _ = case.payback
+    best, worst = case.payback
+    back = (
+        "never"
+        if best is None
+        else f"{best:,.0f} or never"
+        if worst is None
+        else months(case.payback).removesuffix(" months")
+    )
+    unit = "" if back in ("never", "at once") else "months; "
     rests = "; how many models, or how often they are deployed, is a default" if pays(case) == "unknown" else ""
     return [
         ("Aim at", f"stage {stage}", maturity.STAGES[stage]),
         ("Work saved", hours(case.saved[0]), f"a year, of {hours(case.manual)} by hand{rests}"),
-        ("Pays back", "never" if best is None else months(case.payback).removesuffix(" months"), f"months; reviewed for each model: {months(case.payback_each)}"),
+        ("Pays back", back, f"{unit}reviewed for each model: {months(case.payback_each)}"),
         ("Engineers by hand", span(case.fte.low, case.fte.high, ".2g"), case.fte.said),
     ]  # fmt: skip
 
