@@ -51,6 +51,7 @@ def write(told: Told, path: Path) -> Path:
         spread=measured,
         spread_of=lambda name: _ends(measured, name),
         stages=stages,
+        changes=summary.changes(told),
         rows=[(name, [words(stage) for stage in stages]) for name, words in summary.ROWS],
         lanes=lanes(told, days),
         by_quarter=quarter_chart(told, quarters[:-1], days),

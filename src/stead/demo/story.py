@@ -43,6 +43,10 @@ TRIALS = ("2014-06-15", "2014-06-29", "2014-07-13", "2014-07-27")
 """When the changed recipe is trained until its days show that it is better: their evidence goes on from training to training."""
 CANARY_DAYS = 4
 """So long the replay goes slowly, for a person to deploy in; too short for a quarter of the rows to decide anything."""
+PRICE = ("--loss-value", "0.1", "--currency", "EUR")
+"""What a ride that was not foreseen is taken to cost."""
+ANSWERS = ("depends=yes", "low_impact=no")
+"""What no record says: the bicycles are brought where the forecast wants them."""
 YARDSTICK = ("2012-01-01", "2015-01-01")
 
 
@@ -88,6 +92,7 @@ class Story:
         self.deploy()
         self.bad_version()
         self.yardstick()
+        self.stand()
         self.gather()
         return self.told
 
@@ -99,6 +104,8 @@ class Story:
             self._act("train", "bikes", "--until", "2012-01-01")
             self._act("up", "--background", "--port", str(self.ports[0]), "--gateway-port", str(self.ports[1]))
             self._act("deploy", "bikes")
+            self._act("models", "set", "bikes", "--owner", "rides", "--importance", "high", *PRICE)
+            self._act("reproduce", "bikes@1")
         with self._chapter("2012, level record: monitors watch, nobody acts"):
             self._replay("2012-01-01", "2013-01-01")
             self.shell.run("incidents", "list", "--model", "bikes", "--all")
@@ -108,6 +115,9 @@ class Story:
             self._act("level", "bikes", "train")
             self._replay("2013-01-01", RAISED, "--wait-for-people")
             self.shell.run("retrainings", "list", "--model", "bikes")
+        with self._chapter("Before stead may act by itself: do the ways back work?"):
+            self._act("rollback", "bikes", "--drill")
+            self._act("freeze", "bikes", "--drill")
 
     def deploy(self) -> None:
         with self._chapter(
@@ -170,6 +180,15 @@ class Story:
             arguments = ("backtest", "bikes", "--since", YARDSTICK[0], "--until", YARDSTICK[1])
             self.told.backtest = self.shell.follow(*arguments, on_line=self.say)
 
+    def stand(self) -> None:
+        """Where the team stands after the three years, and whether it was worth it."""
+        with self._chapter("Where the team stands, and whether it is worth it"):
+            answers = [part for answer in ANSWERS for part in ("--answer", answer)]
+            self.told.worth = self.shell.json("worth", *answers)
+            self.shell.run("maturity")
+            self.shell.run("worth")
+            self.shell.run("maturity", "--html", "maturity.html")
+
     def gather(self) -> None:
         """The records behind summary and report."""
         told, of = self.told, ("--model", "bikes", "--limit", "500")
@@ -184,6 +203,8 @@ class Story:
         told.incidents = self.shell.json("incidents", "list", "--all", *of)
         told.deployments = self.shell.json("deployments", "list", *of)
         told.decisions = self.shell.json("decisions", *of)
+        told.work = self.shell.json("work", *of)
+        told.maturity = self.shell.json("maturity")
         told.bad = next((d for d in told.deployments if "parity" in d["overrides"]), {})
         told.seconds["in all"] = time.monotonic() - self.started
 

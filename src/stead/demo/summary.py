@@ -14,6 +14,7 @@ from stead.config.units import percent
 from stead.demo import spread
 from stead.demo.told import Told
 from stead.deployments.evidence import OWN_TOLERANCE
+from stead.maturity.inputs import DEFAULTS
 from stead.runtime.clock import to_ms
 
 DAY = 86_400_000
@@ -94,6 +95,10 @@ class Stage:
     loss: float | None
     acts: list[str]
     """Commands that a person gave."""
+    once: float | None = None
+    """What version 1 left alone lost in the same time."""
+    hours: float = 0.0
+    """By hand: measured, or a stated time a command."""
     reasons: Counter[str] = field(default_factory=Counter)
     """Trainings that stead began, by trigger."""
     refused: list[str] = field(default_factory=list)
@@ -129,7 +134,11 @@ def _stage(told: Told, each: dict[str, Any]) -> Stage:
         loss=sum(day["loss_sum"] for day in days) / weight if weight else None,
         acts=[act.command for act in told.acts if act.stage == each["stage"]],
         failed=sum(r["failed"] for r in told.replays if since <= to_ms(r["since"]) < until),
+        hours=sum(each["minutes"] for each in told.work if since <= each["moment"] < until) / 60,
     )
+    alone = [period for period in told.backtest.get("periods", ()) if _within(period["start"], stage)]
+    if lost := sum(period["weight"] for period in alone):
+        stage.once = sum(period["once"] for period in alone) / lost
     began = [r for r in told.retrainings if r["trigger"] != "person" and _within(r["event_time"], stage)]
     moves = {
         entry["evidence"].get("deployment"): entry for entry in told.decisions if entry["action"] == "route.changed"
@@ -265,7 +274,8 @@ def lines(told: Told) -> list[str]:
         figures = "  ".join("    –" if loss is None else f"{loss:5.3f}" for loss in (q.system, q.once, q.monthly))
         out.append(f"  {q.name:8} {figures}  {_bar((q.system or 0.0) / top, 40)}")
     out += [f"  {text}" for text in (*against(told), *textwrap.wrap(spread.load().said(), 110, break_on_hyphens=False))]
-    out += ["", "What each level changed:", *_table(stages(told))]
+    out += ["", "What each level changed, in hours and in loss:", *_table(stages(told))]
+    out += [f"  {text}" for text in changes(told)]
     out += ["", *(f"refused, {stage.name}: {text}" for stage in stages(told) for text in stage.refused)]
     out += ["", *_bad_lines(told), ""]
     counts = totals(told)
@@ -281,7 +291,10 @@ def lines(told: Told) -> list[str]:
 
 ROWS: Sequence[tuple[str, Any]] = (
     ("error", lambda s: None if s.loss is None else f"{s.loss:.3f}"),
+    ("error of version 1 left alone", lambda s: None if s.once is None else f"{s.once:.3f}"),
     ("commands by hand", lambda s: str(len(s.acts))),
+    ("hours by hand", lambda s: f"{s.hours:.1f}"),
+    ("hours of the same without stead", lambda s: _without(s) if s.took_over else None),
     ("trained by stead", lambda s: _counted(s.reasons) or "0"),
     ("kept from taking over", lambda s: str(len(s.refused))),
     ("new champions", lambda s: str(s.took_over)),
@@ -293,6 +306,38 @@ ROWS: Sequence[tuple[str, Any]] = (
     ("decisions judged", lambda s: _counted(s.verdicts) or None),
 )
 """What the table of stages shows: a name, and its words for a stage; None where there was no such thing."""
+
+
+def _without(stage: Stage) -> str:
+    """What the new champions would take by hand, at the hours of the business case."""
+    low, _, high = DEFAULTS["hours"][0]
+    return f"{low * stage.took_over:g} to {high * stage.took_over:g}"
+
+
+def changes(told: Told) -> list[str]:
+    """What each level changed, in sentences: loss, and hours by hand; and where the team stood at the end."""
+    out = []
+    for stage in stages(told):
+        if stage.loss is None or not stage.once:
+            continue
+        gain = f"{_less(stage.loss, stage.once)} version 1 left alone"
+        several = ("champion", "takes") if stage.took_over == 1 else ("champions", "take")
+        made = (
+            f", {stage.took_over} new {several[0]}, which {several[1]} {_without(stage)} hours without it"
+            if stage.took_over
+            else ""
+        )
+        out.append(f"{stage.name}: it lost {gain}, with {stage.hours:.1f} hours by hand{made}.")
+    team, months = told.maturity.get("team"), told.maturity.get("history", ())
+    if team:
+        rose = {each["stage"]: each["month"] for each in reversed(months) if not each["model"]}
+        since = ", ".join(f"stage {stage} from {month} on" for stage, month in sorted(rose.items()) if stage > 1)
+        out.append(
+            f"The team was at stage 1 at first{f', {since}' if since else ''}; it stands at stage {team['stage']} of 4."
+        )
+    if told.worth:
+        out.append(f"Is it worth it? {told.worth['answer']}: {told.worth['said']}")
+    return out
 
 
 def _counted(counts: Counter[str]) -> str:

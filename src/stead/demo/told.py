@@ -34,3 +34,9 @@ class Told:
     decisions: list[dict[str, Any]] = field(default_factory=list)
     backtest: dict[str, Any] = field(default_factory=dict)
     """What training once, and every month without a gate, lost on the same rows."""
+    work: list[dict[str, Any]] = field(default_factory=list)
+    """What the person did by hand, and how long it is taken to have lasted."""
+    maturity: dict[str, Any] = field(default_factory=dict)
+    """Where the team stands at the end, and stood month by month."""
+    worth: dict[str, Any] = field(default_factory=dict)
+    """Whether it pays, and what was measured of it."""

@@ -101,5 +101,16 @@ def told(**changed: Any) -> Told:
             entry(1, "version.registered", "2012-01-01", actor="person:ann"),
         ],
         "backtest": {"periods": periods},
+        "work": [
+            {"moment": at("2012-01-01"), "minutes": 15.0}, {"moment": at("2013-01-03"), "minutes": 30.0},
+            {"moment": at("2013-02-03"), "minutes": 12.0}, {"moment": at("2014-01-01"), "minutes": 2.0},
+        ],
+        "maturity": {
+            "team": {"stage": 3},
+            "history": [
+                {"model": "", "month": f"{year}-{month:02}", "stage": year - 2011} for year in (2012, 2013, 2014) for month in range(1, 13)
+            ],
+        },
+        "worth": {"answer": "not yet", "said": "The hours do not pay it back."},
     }  # fmt: skip
     return Told(**(values | changed))

@@ -36,6 +36,23 @@ def test_each_level_is_told_from_the_records() -> None:
     assert bad.acts == [] and bad.verdicts == {"undecided": 1}
 
 
+def test_each_level_changes_hours_and_loss() -> None:
+    record, train, deploy, bad = summary.changes(told())[:4]
+    assert record == "record: it lost 20 % less than version 1 left alone, with 0.2 hours by hand."
+    assert train.startswith("train: it lost 60 % less") and train.endswith(
+        "with 0.7 hours by hand, 1 new champion, which takes 2 to 4 hours without it."
+    )
+    assert deploy.startswith("deploy: it lost 80 % less") and "0.0 hours by hand, 1 new champion" in deploy
+    assert bad.startswith("a bad version: it lost 80 % less")
+    stood, worth = summary.changes(told())[4:]
+    assert (
+        stood
+        == "The team was at stage 1 at first, stage 2 from 2013-01 on, stage 3 from 2014-01 on; it stands at stage 3 of 4."
+    )
+    assert worth == "Is it worth it? not yet: The hours do not pay it back."
+    assert summary.changes(Told()) == []
+
+
 def test_the_bad_version_has_its_price() -> None:
     found = summary.bad(told())
     assert found is not None
