@@ -947,3 +947,18 @@ def test_work_by_hand_tells_and_takes_a_correction(own: Site, world: World) -> N
 
 def test_without_work_nothing_is_invented(bare: Site) -> None:
     assert "Nothing was done by hand" in bare.page("/work").get_text(" ", strip=True)
+
+
+def test_a_deployment_tells_whether_its_way_back_was_tried(own: Site, world: World) -> None:
+    path = f"/deployments/{world.live}"
+    assert "never tried" in own.page(path).get_text(" ", strip=True)
+    for worked, chip in ((True, "ok"), (False, "bad")):
+        with own.store.db.write("deployments.drill") as tx:
+            evidence = {"worked": worked, "seconds": 0.1, "version": 1, "said": EVIL}
+            ledger.record(
+                tx, actor="person:ada", action="drill.rollback", model="trips", subject="trips@1",
+                summary=f"it took 0.1 s {EVIL}", evidence=evidence,
+            )  # fmt: skip
+        page = own.page(path)
+        mark = next(each for each in page.select("span.chip") if each.get_text(strip=True) == "drilled")
+        assert chip in mark["class"] and f"it took 0.1 s {EVIL}" in page.get_text(" ", strip=True)

@@ -24,6 +24,9 @@ def work(ctx: click.Context, model: str | None, since: int | None, until: int | 
     """
     if ctx.invoked_subcommand is not None:
         return None
+    from stead.store import checked_limit
+
+    checked_limit(limit)
     found = connect().call("maturity.list_work", model=model, since=since, until=until)
     if as_json:
         return found

@@ -99,6 +99,8 @@ def one(request: Request) -> Response:
     verdicts = gates.list_verdicts(store, deployment.model, version=deployment.version)
     route = serving.get_route(store, deployment.model)
     loss = models.get_model(store, deployment.model).loss
+    with store.db.read() as tx:
+        drill = ledger.newest_in(tx, deployment.model, "drill.rollback")
     work = [each for each in maturity.list_work(store, model=deployment.model) if each.deployment == deployment.id]
     return render(
         request,
@@ -132,6 +134,7 @@ def one(request: Request) -> Response:
         events=events(store, deployment, over=not is_live and deployment.state not in UNDER_WAY),
         event_chip=chip_of,
         by_hand=spent(work),
+        drill=drill,
     )
 
 

@@ -40,6 +40,7 @@ def listed(request: Request) -> Response:
         request,
         "work.html",
         title="Work by hand",
+        crumbs=[("Maturity", "/maturity")],
         data=found,
         works=found[:MOST],
         left=max(0, len(found) - MOST),
@@ -82,18 +83,18 @@ def figures(found: list[Work]) -> list[tuple[str, str, str]]:
 
 def hours_text(minutes: float) -> str:
     """
-    >>> hours_text(12.4), hours_text(150), hours_text(0.2)
-    ('12 min', '2.5 h', '0.2 min')
+    >>> hours_text(12.4), hours_text(150), hours_text(0.24)
+    ('12 min', '2.5 h', '0.24 min')
     """
     return f"{minutes / 60:.1f} h" if minutes >= 60 else minutes_text(minutes) + " min"
 
 
 def minutes_text(minutes: float) -> str:
     """
-    >>> minutes_text(12.4), minutes_text(0.2), minutes_text(0)
-    ('12', '0.2', '0')
+    >>> minutes_text(12.4), minutes_text(5.0), minutes_text(0.24), minutes_text(1234.5)
+    ('12', '5', '0.24', '1234')
     """
-    return f"{minutes:.0f}" if minutes >= 10 or not minutes else f"{minutes:.1f}"
+    return f"{minutes:.0f}" if minutes >= 10 else f"{minutes:.2g}"
 
 
 def spent(works: Iterable[Work]) -> str:
