@@ -123,6 +123,8 @@ def verdict(about: Stage, members: Sequence[Member], fit: Fit, steps: Sequence[S
     else:
         said = f"{name} is at stage {about.stage}, {STAGES[about.stage]}."
         said += "" if about.model else f" {fit.said}"
-    if steps and steps[0].command:
-        return f"{said} Next: {steps[0].title[:1].lower()}{steps[0].title[1:]}; it is {steps[0].said}."
-    return f"{said} Nothing needs to be done." if not steps else said
+    if not steps:
+        return f"{said} Nothing needs to be done."
+    if about.recorded and not about.model and aim_of(about) > fit.justified:
+        return f"{said} One step is worth taking: {steps[0].model}, which lags behind. Stage {aim_of(about)} for everything would be overhead."
+    return f"{said} Next: {steps[0].title[:1].lower()}{steps[0].title[1:]}; it is {steps[0].said}."

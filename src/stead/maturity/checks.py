@@ -59,7 +59,7 @@ CHECKS = (
     Check(
         "returned", 2, "A roll-back within 180 days, real or drilled, at least one",
         "The way back that nobody has gone for half a year is not there when it is needed. A canary that was taken back counts: it is the same way.",
-        rows.returned, 1, kind="count", days=180, reaches=False, mend="stead rollback {model}", minutes=5, cost="5 min", none="never",
+        rows.returned, 1, kind="count", days=180, reaches=False, mend="stead rollback {model} --drill", minutes=5, cost="5 min", none="never",
     ),
     # 3: gates and a canary decide
     Check(
@@ -93,7 +93,7 @@ CHECKS = (
     Check(
         "found-first", 3, "Incidents that a monitor found before a user, at least 70 %",
         "Pages only, notes are nobody’s incident. Where there was none, it holds if monitors looked on most days with requests: silence counts only where somebody listened.",
-        rows.found_first, 0.7, quiet=rows.quiet, quietly="no incident; models whose monitors looked on most days",
+        rows.found_first, 0.7, quiet=rows.quiet, quietly="no incident while monitors looked",
         mend="stead monitors {model}", minutes=30, cost="30 min to see which one is missing", none="no record",
     ),
     Check(

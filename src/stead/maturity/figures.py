@@ -125,7 +125,7 @@ def _said(check: Check, rows: Sequence[Row], value: float | None, good: int, qui
     if value is None:
         return check.none
     if quiet:
-        return f"{check.quietly}: {good} of {len(rows)}"
+        return f"{check.quietly} ({good} of {len(rows)})"
     if check.kind == "count":
         return spoken(check, good)
     if check.kind == "median":

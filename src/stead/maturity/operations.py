@@ -137,13 +137,25 @@ def _figures(records: Records, members: Sequence[Member], at: int, about: Stage)
         member.of.clock.pairs for member in chosen
     ):  # a replay passed its months in minutes: go back on its own clock
         before = [Member(m.of, m.at - WINDOW, m.wall) for m in chosen]
-    found = []
+    names = {member.of.name for member in chosen}
+    hours = [_hours(records, [m for m in some if m.of.name in names]) for some in (chosen, before)]
+    found = [Figure("Hand work, a week", f"{hours[0]:.1f} h", f"was {hours[1]:.1f} h" if hours[1] else "")]
     for name, title in FIGURES.items():
         check = named(name)
         now, then = looked(check, chosen)[0], looked(check, before)[0]
-        was = "" if then.value is None else f"was {spoken(check, then.value)}; "
-        found.append(Figure(title, "–" if now.value is None else spoken(check, now.value), f"{was}{now.said}"))
+        was = "" if then.value is None else f", was {spoken(check, then.value)}"
+        rows = f"{now.good} of {now.rows}" if check.kind in ("share", "most") else f"median of {now.rows}"
+        told = now.value is not None
+        value = spoken(check, now.value) if now.value is not None else "–"
+        found.append(Figure(title, value, f"{rows}{was}" if told else f"{now.said}{was}"))
     return found
+
+
+def _hours(records: Records, members: Sequence[Member]) -> float:
+    """Of work by hand a week, over the window of each model."""
+    until = {member.of.name: member.at for member in members}
+    spent = (w.minutes for w in records.work if w.model in until and 0 <= until[w.model] - w.moment < WINDOW)
+    return sum(spent) / 60 / (WINDOW / (7 * DAY_MS))
 
 
 def _notes(members: Sequence[Member], about: Stage, months: int) -> list[str]:

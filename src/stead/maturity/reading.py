@@ -54,10 +54,10 @@ LOOK_BACK = 100 * DAY_MS
 def load(store: Store, *, since: int | None = None) -> Records:
     """Read what the checks need, days of monitors and labels from `since` on (by each model's own clock), by default of the last window."""
     known = clocks(store)
-    minutes = by_deployment(list_work(store))
+    work = list_work(store)
     with store.db.read() as tx:
-        reader = _Reader(tx, known, since, minutes)
-        return Records(reader.now, reader.read())
+        reader = _Reader(tx, known, since, by_deployment(work))
+        return Records(reader.now, reader.read(), work)
 
 
 class _Reader:

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from stead.maturity.clocks import Clock
-from stead.maturity.types import IMPORTANCE
+from stead.maturity.types import IMPORTANCE, Work
 
 T = TypeVar("T")
 AUTOMATIC = ("agent", "system")
@@ -238,3 +238,5 @@ class Records:
     now: int
     """Wall clock."""
     models: dict[str, OfModel]
+    work: list[Work]
+    """What people did by hand."""

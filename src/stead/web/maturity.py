@@ -125,9 +125,8 @@ def view(found: Maturity, model: str | None, *, link: Callable[[str], str]) -> d
         "first": found.steps[0] if found.steps else None,
         "others": found.steps[1:],
         "for_whom": FOR_WHOM,
-        "chip": chip,
+        "chip": lambda result: chip(result, quiet=result.stage > max(found.fit.justified, about.stage)),
         "interval": interval,
-        "held": held,
         "trend": trend(found, about),
         "beside": f"?model={model}" if model else "",
     }
@@ -156,8 +155,9 @@ def group(about: Stage, number: int) -> Group:
     return Group(number, LEVELS[number], f"{good} of {of}", sorted(mine, key=lambda each: not each.met))
 
 
-def chip(result: Result) -> str:
-    return "ok" if result.met else "idle" if result.met is None else "warn"
+def chip(result: Result, *, quiet: bool = False) -> str:
+    """Of a check that does not hold nobody is warned where its stage would be more than the models justify."""
+    return "ok" if result.met else "idle" if quiet or result.met is None else "warn"
 
 
 def interval(result: Result) -> str:
