@@ -260,8 +260,17 @@ def test_commands_tell_sum_and_correct(
     assert review["source"] == "measured" and review["minutes"] < 1
     assert "approved m@2" in run("work") and "review  measured" in run("work")
     assert "counts 7.0 min, corrected" in run("work", "correct", str(review["entry"]), "7")
-    refused = CliRunner().invoke(cli, ["work", "correct", str(review["entry"]), "soon"])
-    assert refused.exit_code == 2 and "'soon' is not a valid float" in refused.output
+    for words, code in (
+        (["work", "correct", str(review["entry"]), "soon"], "number-invalid"),
+        (["work", "correct", str(review["entry"]), "nan"], "number-invalid"),
+        (["work", "correct", str(review["entry"]), "20000"], "minutes-invalid"),
+        (["work", "correct", "100000", "3"], "decision-unknown"),
+        (["work", "--limit", "0"], "limit-invalid"),
+        (["work", "--since", "soon"], "time-invalid"),
+        (["work", "--model", "nobody"], "model-unknown"),
+    ):
+        refused = CliRunner().invoke(cli, words)
+        assert isinstance(refused.exception, SteadError) and refused.exception.code == code, (words, refused)
     assert "nobody did anything" in run("work", "--since", "2999-01-01")
 
 

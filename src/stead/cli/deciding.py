@@ -229,7 +229,7 @@ def freeze(model: str | None, reason: str | None, drill: bool) -> None:
     A drill waits until the loop has come around while frozen, and looks whether anything was decided by itself. It ends with exit code 1 where that was so.
     """
     if drill:
-        output.note(f"{model or 'everything'} is frozen for a drill, until the loop has come around: some seconds")
+        output.note(f"freezing {model or 'everything'} for a drill, until the loop has come around: some seconds")
         found = connect().call("policies.drill_freeze", model=model or "", reason=reason)
         if not found.worked:
             raise Failed("drill-failed", found.said, hint="stead decisions")

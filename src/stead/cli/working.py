@@ -60,7 +60,7 @@ def _sums(found: list[Any]) -> list[tuple[str, str, int, str]]:
     kinds = sorted({(each.kind, each.source) for each in found})
     chosen = [(kind, source, [w for w in found if (w.kind, w.source) == (kind, source)]) for kind, source in kinds]
     return [
-        (kind, source, len(works), f"{sum(each.minutes for each in works) / 60:.1f}")
+        (kind, source, len(works), f"{sum(each.minutes for each in works) / 60:.2f}")
         for kind, source, works in [*chosen, ("all", "", found)]
     ]
 

@@ -29,6 +29,7 @@ KINDS = (
     "canary",
     "decision",
     "deployment",
+    "drill",
     "incident",
     "level",
     "policy",
