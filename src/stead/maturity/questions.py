@@ -111,10 +111,11 @@ def answer(
         if not changed and undoes is None:
             return _answers(tx)
         for name, value in changed.items():
-            tx.execute(sa.delete(table).where(table.c.question == name))
-            if value is not None:
-                row = {"question": name, "value": value, "by": store.actor, "at": now_ms()}
-                tx.execute(sa.insert(table).values(row))
+            if value is None:
+                tx.execute(sa.delete(table).where(table.c.question == name))
+            else:
+                row = {"question": name, "value": _plain(value), "by": store.actor, "at": now_ms()}
+                store.db.upsert(tx, table, row, ["question"])
         ledger.record(
             tx,
             actor=store.actor,

@@ -298,7 +298,7 @@ def _hours(read: History) -> Fact | None:
     if not told:
         return None
     number = "one deployment" if len(told) == 1 else f"{len(told)} deployments"
-    return Fact((min(told), median(told), max(told)), f"{number} outside stead, as people recorded them")
+    return Fact((min(told), median(told), max(told)), f"{number} outside stead, as recorded by people")
 
 
 def _review(read: History) -> Fact | None:
