@@ -220,7 +220,7 @@ def test_hours_outside_stead_are_an_input_of_the_records(store: Store) -> None:
     found = maturity.worth(store)
     given = found.case.input("hours")
     assert (given.low, given.likely, given.high, given.source) == (1.5, 2.0, 6.0, "record")
-    assert found.known["models"].said == "deployed outside stead within a year: m"
+    assert found.known["models"].said == "deployed outside stead: m"
     assert found.known["retrains"].value == (4, 4, 4), "the first one was 900 days ago"
     maturity.answer(store, {"depends": "yes"})
     assert maturity.worth(store).answer == "not yet"

@@ -13,7 +13,7 @@ from stead.maturity.conditions import conditions_of
 from stead.maturity.inputs import Range, figure, inputs_of, known_of
 from stead.maturity.measured import measured_of
 from stead.maturity.questions import QUESTIONS, list_answers, read_answer
-from stead.maturity.recorded import history, records_of, standing
+from stead.maturity.recorded import history, recorded
 from stead.maturity.types import (
     STAGES,
     Answer,
@@ -56,7 +56,7 @@ def worth(store: Store, *, trying: Mapping[str, Any] | None = None) -> Worth:
     """
     tried = {name: read_answer(name, given) for name, given in (trying or {}).items()}
     read = history(store)
-    found = answered(records_of(read, *standing(store)), list_answers(store), tried)
+    found = answered(recorded(read), list_answers(store), tried)
     return replace(found, measured=measured_of(store, read, found.case))
 
 

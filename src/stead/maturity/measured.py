@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from statistics import median
 
 from stead import predictions
 from stead.config.units import lasting
+from stead.maturity.case import span
 from stead.maturity.clocks import DAY_MS
-from stead.maturity.recorded import History, Live, by_user, decays, noticed_after, some
+from stead.maturity.recorded import History, decays, noticed_after, some, year
+from stead.maturity.records import Deployed
 from stead.maturity.types import Case, Input, Measured
-from stead.maturity.work import by_deployment, by_hand
+from stead.maturity.work import by_hand
 from stead.monitors import Incident
 from stead.store import Store
 
@@ -32,55 +33,52 @@ def measured_of(store: Store, read: History, case: Case) -> list[Measured]:
 def _trained_to_deployed(read: History) -> Measured:
     name = "From trained to deployed"
     spans: list[int] = []
-    seen: set[tuple[str, int]] = set()
-    for each in read.deployed:
-        ref = (each.model, each.version)
-        if each.trained_at is not None and ref not in seen and read.within(each.model, each.at):
-            spans.append(max(0, each.at - each.trained_at))
-        seen.add(ref)
+    for of in read.models:
+        trained = {each.version: each.moment for each in of.versions}
+        first: dict[int | None, Deployed] = {}
+        for each in of.deployments:
+            if not each.outside:
+                first.setdefault(each.version, each)
+        within = set(year(of, of.deployments))
+        spans += [
+            max(0, each.moment - trained[version])
+            for version, each in first.items()
+            if version in trained and each in within
+        ]
     if not spans:
         return Measured(name, "–", "nothing was deployed within a year")
-    number = "one version" if len(spans) == 1 else f"{len(spans)} versions"
-    return Measured(
-        name, lasting(int(median(spans))), f"median of {number} of a year; the longest {lasting(max(spans))}"
-    )
-
-
-def _made(read: History) -> list[Live]:
-    """Deployments of the year that stead made."""
-    return [each for each in read.deployed if read.within(each.model, each.at)]
+    said = f"median of {_number(len(spans), 'version')} of a year; the longest {lasting(max(spans))}"
+    return Measured(name, lasting(int(median(spans))), said)
 
 
 def _by_hand(read: History) -> Measured:
     name = "Work by hand for a deployment"
-    made, minutes = _made(read), by_deployment(read.work)
+    made = [each for _, each in read.deployed()]
     if not made:
         return Measured(name, "–", "nothing was deployed within a year")
-    spent = [minutes.get(each.id, 0.0) for each in made]
-    known = [each for each in read.work if each.deployment in {one.id for one in made}]
-    stated = sum(each.source == "default" for each in known)
+    spent = [each.minutes or 0.0 for each in made]
+    numbers = {each.id for each in made}
+    acts = [each for each in read.work if each.deployment in numbers]
+    stated = sum(each.source == "default" for each in acts)
     said = f"median of {_number(len(made), 'deployment')} of a year, {sum(spent) / 60:,.1f} h in all"
     return Measured(
-        name, f"{median(spent):,.0f} min", f"{said}; {_number(stated, 'act')} of {len(known)} at a stated time"
+        name, f"{median(spent):,.0f} min", f"{said}; {stated:,} of {_number(len(acts), 'act')} at a stated time"
     )
 
 
 def _saved(read: History, hours: Input) -> Measured:
     """Deployments that nobody touched, at the stated hours by hand, without all work by hand that there was in stead."""
     name = "Hours saved so far"
-    made, minutes = _made(read), by_deployment(read.work)
-    free = [each for each in made if each.id not in minutes and not by_hand(each.by)]
+    made = [each for _, each in read.deployed()]
+    free = [each for each in made if not each.minutes and not by_hand(each.by)]
     spent = sum(each.minutes for each in read.work) / 60
     worked = f"{spent:,.1f} h of work by hand within a year"
     if not free:
         return Measured(name, "–", f"none of {_number(len(made), 'deployment')} was made without hands; {worked}")
     low, high = (len(free) * end - spent for end in (hours.low, hours.high))
-    each = f"{hours.low:g}" if hours.low == hours.high else f"{hours.low:g} to {hours.high:g}"
-    value = f"{low:,.0f} h" if hours.low == hours.high else f"{low:,.0f} to {high:,.0f} h"
-    said = (
-        f"{len(free):,} of {_number(len(made), 'deployment')} without hands × {each} h ({hours.source}), less {worked}"
-    )
-    return Measured(name, value.replace("-", "−"), said)
+    of_each = span(hours.low, hours.high, "g")
+    said = f"{len(free):,} of {_number(len(made), 'deployment')} without hands × {of_each} h ({hours.source}), less {worked}"
+    return Measured(name, f"{span(low, high, ',.0f')} h".replace("-", "−"), said)
 
 
 def _number(count: int, what: str) -> str:
@@ -93,30 +91,19 @@ def _number(count: int, what: str) -> str:
 
 def _found_first(read: History) -> Measured:
     name = "Found by a monitor before a user"
-    found = [each for each in read.incidents if read.within(each.model, each.event_time)]
+    found = [each for _, each in read.incidents()]
     if not found:
         return Measured(name, "–", "no incident within a year")
-    first = [each for each in found if not by_user(each) or _seen_before(each, found)]
-    return Measured(name, f"{len(first)} of {len(found)}", "incidents of a year")
-
-
-def _seen_before(reported: Incident, found: Sequence[Incident]) -> bool:
-    """Whether a monitor had an incident of the same model open when a person reported one."""
-    return any(
-        not by_user(each)
-        and each.model == reported.model
-        and each.event_time <= reported.event_time
-        and (each.resolved_event_time is None or each.resolved_event_time >= reported.event_time)
-        for each in found
-    )
+    first = [each for each in found if not each.reported or each.before is not None]
+    return Measured(name, f"{len(first):,} of {len(found):,}", "incidents of a year")
 
 
 def _late_cost(store: Store, read: History) -> Measured:
     name = "Cost of decay until it was noticed"
-    valued = {model for model in read.clocks if read.settings.get(model, {}).get("loss_value") is not None}
+    valued = {of.name for of in read.models if read.settings.get(of.name, {}).get("loss_value") is not None}
     if not valued:
         return Measured(name, "–", "no model has a value of its loss (loss_value in stead.toml)")
-    found = [each for each in decays(read) if each.model in valued and noticed_after(each) is not None]
+    found = [each for _, each in decays(read) if each.model in valued and noticed_after(each) is not None]
     if not found:
         return Measured(name, "–", f"no decay within a year of {some(sorted(valued))}")
     by_currency: dict[str, list[float]] = {}
@@ -137,7 +124,7 @@ def _late_cost(store: Store, read: History) -> Measured:
 def _extra(store: Store, read: History, incident: Incident) -> tuple[float, float]:
     """Loss × weight above the level before, from the first bad day until it was noticed, and until it was mended."""
     since = int(incident.evidence["since"])
-    mended = incident.resolved_event_time or read.clocks[incident.model].now
+    mended = incident.resolved_event_time or read.records.models[incident.model].clock.now
     days = predictions.performance(store, incident.model, since=since - BEFORE_DAYS * DAY_MS, until=mended + 1)
     before = [each for each in days if each.day < since]
     weight = sum(each.weight_sum for each in before)
