@@ -117,6 +117,23 @@ def test_nobody_reads_two_pages_at_once(store: Store, waits: policies.Retraining
     assert review.source == "measured" and review.minutes < 1
 
 
+def test_nor_while_they_work_on_another_model(any_store: Store) -> None:
+    store = any_store
+    found = waiting(store)
+    maturity.begin_review(store, found.id)
+    opened_before(store, 50)
+    with store.db.engine.begin() as tx:
+        tx.execute(sa.text("update ledger set at = at - 36000000"))
+        between = {"model": "other", "action": "alias.set", "subject": "alias other x", "summary": "x"}
+        entry = ledger.record(tx, actor="person:ada", **between)  # type: ignore[arg-type]
+        tx.execute(sa.text("update ledger set at = at - 1200000 where id = :id"), {"id": entry})
+    policies.reject(store, "m")
+    for works in (maturity.list_work(store, model="m"), maturity.list_work(store)):
+        (review,) = (each for each in works if each.kind == "review")
+        assert (review.source, review.minutes) == ("measured", pytest.approx(20, abs=0.2))
+    assert maturity.correct_work(store, review.entry or 0, 3).source == "corrected"
+
+
 def test_who_did_not_look_decides_by_default(store: Store, waits: policies.Retraining) -> None:
     maturity.begin_review(store.acting("person:bob"), waits.id)
     maturity.begin_review(store.acting("agent"), waits.id)

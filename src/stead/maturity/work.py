@@ -7,6 +7,7 @@ the time that `DEFAULT_MINUTES` states for its kind, until somebody corrects it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -76,8 +77,12 @@ class _Act:
     model: str | None
     subject: str
     summary: str
-    evidence: dict[str, Any]
     event_time: int | None
+    deployment: int | None
+    rolls_back: bool
+    retraining: int | None
+    run: str | None
+    drill: bool
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,8 @@ class _Known:
     opened: dict[tuple[str, int], int]
     """By person and retraining the first look."""
     corrected: dict[int, float]
+    elsewhere: dict[str, list[int]]
+    """By person when they did something for other models than the one that is looked at."""
 
 
 def list_work(
@@ -111,13 +118,9 @@ def list_work(
         raise InvalidInput("span-invalid", f"until ({until}) is before since ({since})")
     known_clocks = clocks(store)
     with store.db.read() as tx:
-        acts, known, said = _acts(tx), _known(tx), list(_said(tx, known_clocks))
+        acts, known, said = _acts(tx, model), _known(tx, model), list(_said(tx, known_clocks, model))
     done = [*_from_ledger(acts, known, known_clocks), *_trainings(acts, known, known_clocks), *said]
-    kept = [
-        each
-        for each in done
-        if (since is None or each.at >= since) and (until is None or each.at < until) and model in (None, each.model)
-    ]
+    kept = [each for each in done if (since is None or each.at >= since) and (until is None or each.at < until)]
     return sorted(kept, key=lambda each: (each.at, each.entry or 0), reverse=True)
 
 
@@ -206,7 +209,7 @@ def by_hand(actor: str) -> bool:
 
 
 def _work_of(store: Store, about: ledger.Entry) -> Work:
-    work = next((each for each in list_work(store) if each.entry == about.id), None)
+    work = next((each for each in list_work(store, model=about.model) if each.entry == about.id), None)
     if work is None:
         raise NotFound(
             "work-unknown",
@@ -220,37 +223,60 @@ def _people(column: sa.Column[str]) -> sa.ColumnElement[bool]:
     return sa.or_(column.startswith("person:"), column.startswith("token:"))
 
 
-def _acts(tx: sa.Connection) -> list[_Act]:
+def _of(query: sa.Select[Any], column: sa.Column[Any], model: str | None) -> sa.Select[Any]:
+    return query if model is None else query.where(column == model)
+
+
+def _acts(tx: sa.Connection, model: str | None) -> list[_Act]:
     """The entries of people, oldest first."""
-    columns = [entries.c[name] for name in _Act.__dataclass_fields__]
-    query = sa.select(*columns).where(_people(entries.c.actor), entries.c.action.in_(KINDS)).order_by(entries.c.id)
-    return [_Act(*row) for row in tx.execute(query)]
+    told, said = entries.c, entries.c.evidence
+    parts = (
+        said["deployment"].as_integer(),
+        sa.func.coalesce(said["kind"].as_string() == "rollback", sa.false()),
+        said["retraining"].as_integer(),
+        said["run"].as_string(),
+        sa.func.coalesce(said["drill"].as_boolean(), sa.false()),
+    )
+    columns = (told.id, told.at, told.actor, told.action, told.model, told.subject, told.summary, told.event_time)
+    query = sa.select(*columns, *parts).where(_people(told.actor), told.action.in_(KINDS)).order_by(told.id)
+    return [_Act(*row) for row in tx.execute(_of(query, told.model, model))]
 
 
-def _known(tx: sa.Connection) -> _Known:
-    asked = sa.select(retrainings.c.id, retrainings.c.version, retrainings.c.deployment, retrainings.c.decided_by)
-    turns = {row.id: row for row in tx.execute(asked)}
-    made = deployments.c
+def _known(tx: sa.Connection, model: str | None) -> _Known:
+    turn, made, job = retrainings.c, deployments.c, jobs.c
+    asked = sa.select(turn.id, turn.version, turn.deployment, turn.decided_by)
+    turns = {row.id: row for row in tx.execute(_of(asked, turn.model, model))}
     taken: dict[tuple[str, int], int] = {}
     at_once = set()
-    for row in tx.execute(sa.select(made.id, made.model, made.version, made.kind, made.job).order_by(made.id)):
-        if row.kind == "deploy":
-            taken.setdefault((row.model, row.version), row.id)
-        if row.job is None:
-            at_once.add(row.id)
-    asked_for = sa.select(
-        jobs.c.id, jobs.c.model, jobs.c.requested_by, jobs.c.created_at, jobs.c.event_time, jobs.c.state
-    )
-    trainings = tx.execute(asked_for.where(jobs.c.kind == "train", _people(jobs.c.requested_by)))
-    looks = tx.execute(sa.select(reviews.c.by, reviews.c.subject, reviews.c.opened_at))
+    moves = sa.select(made.id, made.model, made.version, made.kind, made.job).order_by(made.id)
+    for number, name, version, kind, its_job in tx.execute(_of(moves, made.model, model)):
+        if kind == "deploy":
+            taken.setdefault((name, version), number)
+        if its_job is None:
+            at_once.add(number)
+    train = sa.select(job.id, job.model, job.requested_by, job.created_at, job.event_time, job.state)
+    train = train.where(job.kind == "train", _people(job.requested_by))
+    looks = sa.select(reviews.c.by, reviews.c.subject, reviews.c.opened_at)
+    opened = {
+        (by, int(subject.rpartition(" ")[2])): at for by, subject, at in tx.execute(_of(looks, reviews.c.model, model))
+    }
+    elsewhere: dict[str, list[int]] = {}
+    if model is not None and opened:
+        mine = entries.c.model.is_(None) | (entries.c.model != model)
+        others = sa.select(entries.c.actor, entries.c.at).where(
+            mine, entries.c.actor.in_(sorted({by for by, _ in opened})), entries.c.action.in_(KINDS)
+        )
+        for actor, at in tx.execute(others.order_by(entries.c.at)):
+            elsewhere.setdefault(actor, []).append(at)
     return _Known(
         turns,
         {row.deployment: row.id for row in turns.values() if row.deployment is not None and row.decided_by},
         at_once,
-        {row.id: row for row in trainings},
+        {row.id: row for row in tx.execute(_of(train, job.model, model))},
         taken,
-        {(row.by, int(row.subject.rpartition(" ")[2])): row.opened_at for row in looks},
+        opened,
         {row.entry: row.minutes for row in tx.execute(sa.select(corrections.c.entry, corrections.c.minutes))},
+        elsewhere,
     )
 
 
@@ -271,15 +297,15 @@ def _from_ledger(acts: Iterable[_Act], known: _Known, known_clocks: dict[str, Cl
 def _what(act: _Act, known: _Known) -> tuple[str | None, int | None, int | None]:
     """Kind of an act, its deployment and the retraining that it decided; no kind where it is a part of another act."""
     kind: str | None = KINDS[act.action]
-    deployment, retraining = act.evidence.get("deployment"), None
+    deployment, retraining = act.deployment, None
     if act.action == "deployment.requested":
         if deployment in known.approved:
             return None, None, None  # by an approval, which is the act
-        kind = "rollback" if act.evidence.get("kind") == "rollback" else kind
+        kind = "rollback" if act.rolls_back else kind
     elif act.action == "route.rolled_back":
         kind = kind if deployment in known.at_once else None  # else it was asked for before
     elif act.action in ("version.approved", "version.rejected"):
-        retraining = act.evidence.get("retraining")
+        retraining = act.retraining
         turn = known.retrainings.get(retraining or 0)
         deployment = turn.deployment if turn is not None else None
     elif act.action == "retraining.cancelled":
@@ -287,11 +313,11 @@ def _what(act: _Act, known: _Known) -> tuple[str | None, int | None, int | None]
         turn = known.retrainings.get(retraining)
         kind = "review" if turn is not None and turn.version is not None else kind
     elif act.action == "version.registered":
-        if act.evidence.get("run") in known.trainings:
+        if act.run in known.trainings:
             return None, None, None  # what came of a training, which is the act
         model, _, version = act.subject.rpartition("@")
         deployment = known.taken.get((model, int(version)))
-    elif act.action.startswith("automation.") and act.evidence.get("drill"):
+    elif act.action.startswith("automation.") and act.drill:
         kind = None  # a part of its drill
     return kind, deployment, retraining
 
@@ -305,7 +331,9 @@ def _minutes(
     opened = known.opened.get((act.actor, retraining)) if retraining is not None else None
     if opened is None or opened > act.at:
         return DEFAULT_MINUTES[kind], "default", ""
-    begun = max(opened, min(before, act.at))  # nobody reads two pages at once
+    others = known.elsewhere.get(act.actor, [])
+    place = bisect_right(others, act.at)
+    begun = max(opened, min(before, act.at), others[place - 1] if place else 0)  # nobody reads two pages at once
     took = (act.at - begun) / MINUTE
     if took <= LONGEST_REVIEW:
         return took, "measured", ""
@@ -314,7 +342,7 @@ def _minutes(
 
 def _trainings(acts: Iterable[_Act], known: _Known, known_clocks: dict[str, Clock]) -> Iterator[Work]:
     """Trainings that people asked for; what stands for one is the entry that registered its version, where it made one."""
-    made = {act.evidence.get("run"): act for act in acts if act.action == "version.registered"}
+    made = {act.run: act for act in acts if act.action == "version.registered"}
     for job in known.trainings.values():
         act = made.get(job.id)
         model, _, version = act.subject.rpartition("@") if act is not None else ("", "", "0")
@@ -335,9 +363,10 @@ def _trainings(acts: Iterable[_Act], known: _Known, known_clocks: dict[str, Cloc
         )
 
 
-def _said(tx: sa.Connection, known_clocks: dict[str, Clock]) -> Iterator[Work]:
+def _said(tx: sa.Connection, known_clocks: dict[str, Clock], model: str | None) -> Iterator[Work]:
     """Deployments outside stead of which people say how long they took."""
-    for row in tx.execute(sa.select(outside).where(outside.c.hours.is_not(None))):
+    query = sa.select(outside).where(outside.c.hours.is_not(None))
+    for row in tx.execute(_of(query, outside.c.model, model)):
         version = f"@{row.version}" if row.version is not None else ""
         yield Work(
             None, "outside", row.model, f"outside {row.id}", f"deployed {row.model}{version} outside stead: {row.place}",
