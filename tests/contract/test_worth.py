@@ -154,7 +154,14 @@ def test_records_of_a_while_answer_the_questions(any_store: Store) -> None:
     assert cost.endswith(" EUR") and float(cost.split()[0].replace(",", "")) == pytest.approx(
         days * 24 * 2 * 2.0, rel=0.35
     )
-    assert "until it was mended" in told
+    assert "1 decay of a year" in told and "until it was mended" in told
+    monitors.open_incident(store, "m", "drivers wait too long", since=incident.evidence["since"] + DAY)
+    again = maturity.worth(store)
+    assert measured(again)["Cost of decay until it was noticed"] == (cost, told), (
+        "a report of the same decay costs nothing more"
+    )
+    value, words = measured(again)["Found by a monitor before a user"]
+    assert value == f"{len(monitors.list_incidents(store))} of {len(monitors.list_incidents(store))}"
     assert found.answer == "not yet" and "alone" in {each.name for each in found.conditions if each.holds}
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from statistics import median
+from typing import NamedTuple
 
 from stead import predictions
 from stead.config.units import lasting
 from stead.maturity.case import span
 from stead.maturity.clocks import DAY_MS
-from stead.maturity.recorded import History, decays, noticed_after, some, year
+from stead.maturity.recorded import History, decays, loss_value, some, year
 from stead.maturity.records import Deployed
 from stead.maturity.types import Case, Input, Measured
 from stead.maturity.work import by_hand
-from stead.monitors import Incident
 from stead.store import Store
 
 BEFORE_DAYS = 28
@@ -98,38 +98,60 @@ def _found_first(read: History) -> Measured:
     return Measured(name, f"{len(first):,} of {len(found):,}", "incidents of a year")
 
 
+class Decay(NamedTuple):
+    """A time in which a model was worse, however many incidents told of it; milliseconds of its clock."""
+
+    model: str
+    since: int
+    noticed: int
+    mended: int
+
+
+def spans_of(read: History) -> list[Decay]:
+    """The decays of a year whose first bad day is known: incidents that overlap are one, noticed with the first of them."""
+    found: list[Decay] = []
+    known = [each for _, each in decays(read) if isinstance(each.evidence.get("since"), int)]
+    for each in sorted(known, key=lambda each: (each.model, each.evidence["since"])):
+        mended = each.resolved_event_time or read.records.models[each.model].clock.now
+        one = Decay(each.model, each.evidence["since"], each.event_time, mended)
+        last = found[-1] if found else None
+        if last is not None and last.model == one.model and one.since <= last.mended:
+            noticed, mended = min(last.noticed, one.noticed), max(last.mended, one.mended)
+            found[-1] = last._replace(noticed=noticed, mended=mended)
+        else:
+            found.append(one)
+    return found
+
+
 def _late_cost(store: Store, read: History) -> Measured:
     name = "Cost of decay until it was noticed"
-    valued = {of.name for of in read.models if read.settings.get(of.name, {}).get("loss_value") is not None}
-    if not valued:
+    worth = {of.name: value for of in read.models if (value := loss_value(read, of)) is not None}
+    if not worth:
         return Measured(name, "–", "no model has a value of its loss (loss_value in stead.toml)")
-    found = [each for _, each in decays(read) if each.model in valued and noticed_after(each) is not None]
+    found = [each for each in spans_of(read) if each.model in worth]
     if not found:
-        return Measured(name, "–", f"no decay within a year of {some(sorted(valued))}")
+        return Measured(name, "–", f"no decay within a year of {some(sorted(worth))}")
     by_currency: dict[str, list[float]] = {}
     for each in found:
-        settings = read.settings[each.model]
-        noticed, mended = (cost * float(settings["loss_value"]) for cost in _extra(store, read, each))
-        sums = by_currency.setdefault(str(settings.get("currency") or ""), [0.0, 0.0])
-        sums[0], sums[1] = sums[0] + noticed, sums[1] + mended
-    value = ", ".join(f"{noticed:,.0f} {currency}".strip() for currency, (noticed, _) in sorted(by_currency.items()))
-    later = ", ".join(f"{mended:,.0f} {currency}".strip() for currency, (_, mended) in sorted(by_currency.items()))
-    return Measured(
-        name,
-        value,
-        f"loss above the level before × its value, {_number(len(found), 'decay')} of a year; {later} until it was mended",
+        sums = by_currency.setdefault(str(read.settings[each.model].get("currency") or ""), [0.0, 0.0])
+        for place, cost in enumerate(_extra(store, each)):
+            sums[place] += cost * worth[each.model]
+    noticed, mended = (
+        ", ".join(f"{sums[place]:,.0f} {currency}".strip() for currency, sums in sorted(by_currency.items()))
+        for place in (0, 1)
     )
+    said = f"loss above the level before × its value, {_number(len(found), 'decay')} of a year; {mended} until it was mended"
+    return Measured(name, noticed.replace("-", "−"), said.replace(" -", " −"))
 
 
-def _extra(store: Store, read: History, incident: Incident) -> tuple[float, float]:
+def _extra(store: Store, decay: Decay) -> tuple[float, float]:
     """Loss × weight above the level before, from the first bad day until it was noticed, and until it was mended."""
-    since = int(incident.evidence["since"])
-    mended = incident.resolved_event_time or read.records.models[incident.model].clock.now
-    days = predictions.performance(store, incident.model, since=since - BEFORE_DAYS * DAY_MS, until=mended + 1)
-    before = [each for each in days if each.day < since]
+    first = decay.since // DAY_MS * DAY_MS
+    days = predictions.performance(store, decay.model, since=first - BEFORE_DAYS * DAY_MS, until=decay.mended + 1)
+    before = [each for each in days if each.day < first]
     weight = sum(each.weight_sum for each in before)
     if not weight:
         return 0.0, 0.0
     level = sum(each.loss_sum for each in before) / weight
-    more = [(each.day, each.loss_sum - level * each.weight_sum) for each in days if each.day >= since]
-    return sum(extra for day, extra in more if day < incident.event_time), sum(extra for _, extra in more)
+    more = [(each.day, each.loss_sum - level * each.weight_sum) for each in days if each.day >= first]
+    return sum(extra for day, extra in more if day < decay.noticed), sum(extra for _, extra in more)

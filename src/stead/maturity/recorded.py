@@ -152,7 +152,7 @@ def _models(read: History) -> Fact | None:
 
 def _depends(read: History) -> Fact | None:
     live = read.live
-    matter = [of.name for of in live if of.importance == "high" or _loss_value(read, of) is not None]
+    matter = [of.name for of in live if of.importance == "high" or loss_value(read, of) is not None]
     if matter:
         return Fact(True, f"somebody set the importance or the value of a loss of {some(matter)}")
     if live and all(of.importance == "low" for of in live):
@@ -164,7 +164,8 @@ def _depends(read: History) -> Fact | None:
     return None
 
 
-def _loss_value(read: History, of: OfModel) -> float | None:
+def loss_value(read: History, of: OfModel) -> float | None:
+    """Money per unit of its loss and weight; None where nobody said."""
     value = read.settings.get(of.name, {}).get("loss_value")
     return None if value is None else float(value)
 
