@@ -20,7 +20,7 @@ from bs4 import BeautifulSoup
 from click.testing import CliRunner
 from world import DAY, EVIL, START, World
 
-from stead import datasets, deployments, gates, jobs, ledger, models, monitors, policies, runs, serving
+from stead import datasets, deployments, gates, jobs, ledger, maturity, models, monitors, policies, runs, serving
 from stead.api import tokens
 from stead.cli import cli
 from stead.gates.tables import verdicts
@@ -722,6 +722,38 @@ def test_an_empty_store_says_what_to_do(bare: Site) -> None:
         "/jobs",
     ):
         sound(bare.page(path))
+
+
+def test_maturity_tells_the_stage_the_step_and_the_rows_behind_each_check(site: Site, bare: Site) -> None:
+    page = site.page("/maturity")
+    assert "stage 1 of 4" in page.h1.get_text() and "1 of 4 checks hold" in page.select_one("p.verdict").get_text()  # type: ignore[union-attr]
+    steps = page.select("ol.steps li")
+    assert [step.strong.get_text() for step in steps] == ["1 record", "2 train", "3 deploy", "4 manage"]  # type: ignore[union-attr]
+    assert [step.get("aria-current") for step in steps] == ["step", None, None, None]
+    links = [a["href"] for a in page.select("table a.ink")]
+    assert len(links) == len(maturity.CHECKS) and "/maturity/checks/recorded" in links
+    assert page.select_one("svg.heat text.q1") is not None
+    of_model = site.page("/maturity?model=vans")
+    assert {a["href"] for a in of_model.select("table a.ink")} < {f"{link}?model=vans" for link in links}
+    rows = site.page("/maturity/checks/by-person").select("tbody tr")
+    assert len(rows) == 8 and all(row.select_one("a[href^='/deployments']") for row in rows)
+    assert "Everybody starts at stage 1" in bare.page("/maturity").get_text()
+    for path in ("/maturity/checks/nothing", "/maturity?model=nothing"):
+        assert site.ask(path).status_code == 404
+    for path in ("/maturity?at=soon", "/maturity?at=2999-01-01"):
+        assert site.ask(path).status_code == 400
+    early = site.page("/maturity?at=1999-01-01")
+    assert "no model yet" in early.get_text()
+
+
+def test_maturity_as_one_file_needs_nothing_else(site: Site) -> None:
+    answer = site.ask("/maturity.html?model=vans")
+    assert answer.headers["content-disposition"].startswith('attachment; filename="maturity-vans-')
+    page = BeautifulSoup(answer.text, "html.parser")
+    assert not page.select("script, link[rel=stylesheet], img, iframe") and page.style is not None
+    assert "@import" not in answer.text and "url(" not in answer.text
+    assert all(str(a["href"]).startswith("http://127.0.0.1:7700/") for a in page.select("a"))
+    assert page.select_one("p.verdict") is not None and "stage 1 of 4" in page.h1.get_text()  # type: ignore[union-attr]
 
 
 def test_commands_on_pages_exist(site: Site, bare: Site, world: World) -> None:

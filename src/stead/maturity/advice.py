@@ -35,7 +35,7 @@ def fit_of(members: Sequence[Member], team: Stage) -> Fit:
     live = [member for member in members if member.of.live_at(member.at)]
     counted = sum(member.of.weight for member in live) / IMPORTANCE["normal"]
     justified = 1 if counted < 3 else 2 if counted < 10 else 3 if counted < 100 else 4
-    wish = max((LEVELS.index(member.of.level) + 1 for member in members), default=1)
+    wish = max((LEVELS.index(member.of.level) + 1 for member in members if member.of.level), default=1)
     overhead = max(team.stage, wish) > justified
     number = f"{len(live)} live {'model' if len(live) == 1 else 'models'}"
     if abs(counted - len(live)) > 0.01:

@@ -77,6 +77,13 @@ def clocks(store: Store) -> dict[str, Clock]:
         )
         for model, at, event_time in tx.execute(both.order_by(ledger.c.id)):
             pairs.setdefault(model, []).append((int(at), int(event_time)))
+        first = sa.select(performance.c.model, sa.func.min(performance.c.day)).where(
+            answered, performance.c.model.in_(sorted(pairs))
+        )
+        for model, day in tx.execute(first.group_by(performance.c.model)):
+            begun, moment = pairs[model][0]
+            if day < moment:  # what was before its first decision stands at its first day
+                pairs[model].insert(0, (begun - 1, int(day)))
     found = {}
     for model in settings:
         if model in held:

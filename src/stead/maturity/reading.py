@@ -115,6 +115,10 @@ class _Reader:
     def _moment(self, name: str, at: int, event_time: int | None) -> int:
         return self.clocks[name].moment(int(at), None if event_time is None else int(event_time))
 
+    def _own(self, name: str, at: int, event_time: int) -> int:
+        """The same of what always has an event time: where no replay held the clock that is the wall's."""
+        return self._moment(name, at, None if abs(event_time - at) < DAY_MS else event_time)
+
     def _models(self) -> dict[str, OfModel]:
         policies = {
             row.model: (int(row.number), int(row.at))
@@ -133,7 +137,7 @@ class _Reader:
         for name, at in self._all(told):
             if name not in found:
                 self.clocks[name] = Clock(self.now, "now")
-                found[name] = OfModel(name, "record", "", "normal", self.clocks[name], int(at), 0, registered=False)
+                found[name] = OfModel(name, "", "", "normal", self.clocks[name], int(at), 0, registered=False)
         return found
 
     def _trainings(self) -> dict[str, tuple[int, str]]:
@@ -257,7 +261,8 @@ class _Reader:
                 continue
             came = next((step["at"] for step in row.steps if step["state"] == "live"), None)
             live = None if came is None else switched.get(row.id, self._moment(row.model, came, None))
-            shared = next((int(share["event_time"]) for share in row.shares if share["share"] > 0), None)
+            share = next((share for share in row.shares if share["share"] > 0), None)
+            shared = None if share is None else self._own(row.model, int(share["at"]), int(share["event_time"]))
             moment = shared if shared is not None else live
             if moment is None:
                 continue  # nobody was answered by it
@@ -298,6 +303,7 @@ class _Reader:
         query = sa.select(
             table.id,
             table.model,
+            table.opened_at,
             table.event_time,
             table.severity,
             table.cause,
@@ -306,13 +312,16 @@ class _Reader:
             table.evidence["found_by"].as_integer(),
             table.evidence["reported_by"].as_string(),
         ).where(table.evidence["reopens"].as_integer().is_(None))  # that it was not over after all is no new one
-        for number, model, at, severity, cause, by, said, before, whose in self._all(query):
+        for number, model, opened, at, severity, cause, by, said, before, whose in self._all(query):
+            if model not in self.found:
+                continue
             reported = cause.startswith(BY_PEOPLE)
             found[model].append(
                 Incident(
-                    int(number), int(at), severity == "page", reported, before if reported else None, whose or by, said
+                    int(number), self._own(model, int(opened), int(at)), severity == "page", reported,
+                    before if reported else None, whose or by, said,
                 )
-            )
+            )  # fmt: skip
         for name, of in self.found.items():
             of.incidents = self._kept(name, found[name])
 

@@ -155,6 +155,7 @@ class OfModel:
 
     name: str
     level: str
+    """Empty where it is not registered."""
     owner: str
     importance: str
     clock: Clock
@@ -210,7 +211,8 @@ class OfModel:
     def first(self) -> int | None:
         """Its first record of any kind."""
         kept = (self.versions, self.deployments, self.incidents, self.days)
-        return min((series.moments[0] for series in kept if series.moments), default=None)
+        firsts = [series.moments[0] for series in kept if series.moments]
+        return min([*firsts, self.clock.pairs[0][1]] if firsts and self.clock.pairs else firsts, default=None)
 
     @property
     def begun(self) -> int | None:

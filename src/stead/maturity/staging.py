@@ -84,6 +84,8 @@ def mended(result: Result, model: str, level: str, now: int) -> Result:
     check = BY_NAME[result.check]
     days = {"today": to_iso(now)[:10], "year_ago": to_iso(now - 365 * DAY_MS)[:10]}
     command, cost = (text.format(model=model or "MODEL", **days) for text in (check.mend, check.cost))
+    if model and not level:
+        return replace(result, mend=f"stead train {model}", cost="30 min for its stead.toml: it is in no registry yet")
     words = command.split()
     if words[:2] == ["stead", "level"] and level in LEVELS:
         has, needs = LEVELS.index(level), LEVELS.index(words[3])

@@ -49,7 +49,8 @@ def test_a_replay_leaves_it_where_it_ended(store: Store) -> None:
         )
     found = clock_of(store, "a")
     assert (found.now, found.as_of) == (end + DAY_MS, "the end of its last replay")
-    assert found.moment(now_ms() + 1, None) == found.moment(0, None) == to_ms("2014-03-01")
+    assert found.moment(now_ms() + 1, None) == to_ms("2014-03-01")
+    assert found.moment(0, None) == to_ms("2014-01-01"), "before the first decision: its first day"
 
 
 def test_a_replay_holds_it(store: Store) -> None:

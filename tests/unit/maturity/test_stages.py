@@ -15,12 +15,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from records_of import Told
 
 from stead import jobs, maturity
+from stead.deployments.tables import deployments
 from stead.maturity import Maturity, Month, Stage, operations
 from stead.maturity.clocks import DAY_MS
 from stead.maturity.history import closed, end_of, month_of
 from stead.maturity.staging import highest
 from stead.maturity.tables import months
 from stead.models.tables import models
+from stead.monitors.tables import incidents
 from stead.runtime.clock import now_ms, to_ms
 from stead.store import Store
 
@@ -254,6 +256,7 @@ def test_a_model_outside_of_the_registry_is_a_model(store: Store) -> None:
     found = maturity.assess(store)
     assert [each.model for each in found.models] == ["bikes", "by-ssh"]
     checks = {each.check: each for each in found.models[1].checks}
+    assert {each.mend for each in checks.values() if not each.met} == {"stead train by-ssh"}
     assert checks["registered"].met is False and checks["piped"].met is False and checks["hand-work"].value == 180
 
 
@@ -264,6 +267,42 @@ def test_a_held_clock_without_decisions(store: Store) -> None:
     found = maturity.assess(store)
     assert month_of(found.models[0].now) == "2012-05" and found.models[0].left_out == 0
     assert found.models[0].checks[0].rows == 1
+
+
+def test_on_each_database_the_same_is_told(any_store: Store) -> None:
+    told = Told(any_store, owner="ann", level="deploy")
+    grown(told, 3)
+    told.incident(20, by="user:eve", found_by=told.incident(21))
+    told.entry("drill.freeze", 5, by="person:ada", evidence={"worked": True, "seconds": 2.5}, model=None)
+    told.judged(told.entry("route.changed", 40, evidence={"deployment": 3}), 10, "right")
+    told.outside(4, version=1, hours=2)
+    found = maturity.assess(any_store)
+    assert team(found).stage == 3, [(each.check, each.said) for each in team(found).checks if not each.met]
+    said = {each.check: each.said for each in team(found).checks}
+    assert said["stopped"] == "1" and said["judged-wrong"] == "0 % (0 of 1)" and said["found-first"] == "100 % (1 of 1)"
+    assert maturity.keep_month(any_store, again=True) > 0
+
+
+def test_what_happened_between_two_replays_stands_between_them(store: Store) -> None:
+    told = Told(store, now=to_ms("2014-06-15"), owner="ann")
+    told.days(300, 2)
+    told.entry("retraining.begun", 100)
+    wall = now_ms()
+    shares = [{"share": 0.25, "at": wall, "event_time": wall}]
+    told.put(
+        deployments, model="bikes", version=1, kind="deploy", state="aborted", overrides=[], steps=[], requested_by="person:ada",
+        created_at=wall, plan={}, shares=shares,
+    )  # fmt: skip
+    told.put(
+        incidents, model="bikes", cause="person: odd", kind="other", state="open", severity="page", summary="odd", evidence={},
+        opened_by="person:ada", opened_at=wall, event_time=wall, updated_at=wall,
+    )  # fmt: skip
+    found = maturity.assess(store, model="bikes")
+    assert found.models[0].left_out == 0
+    (row,) = maturity.check_rows(store, "by-person", model="bikes").rows
+    assert row.moment == told.at(100)
+    assert [each.moment for each in maturity.check_rows(store, "found-first", model="bikes").rows] == [told.at(100)]
+    assert found.history[0].month == "2013-08"
 
 
 def test_the_command_tells_it_and_fails_clearly(store: Store, tmp_path: Path) -> None:
