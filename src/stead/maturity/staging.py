@@ -17,8 +17,10 @@ NOW = "now"
 
 
 def there(of: OfModel, at: int, wall: int) -> bool:
-    """Whether a model was there at a moment, by its first record or, on the wall clock, by its registration."""
-    return (of.first is not None and of.first <= at) or of.created_at <= wall
+    """Whether a model was there at a moment: since its first record, its registration, or the first day of its replay."""
+    if of.clock.pairs:
+        return min(of.first or at, of.clock.pairs[0][1]) <= at
+    return of.created_at <= wall or (of.first is not None and of.first <= at)
 
 
 def members_of(records: Records, at: int) -> list[Member]:
