@@ -33,7 +33,8 @@ from stead.pipelines.tables import reproductions
 from stead.policies.tables import retrainings
 from stead.predictions import DayLoss
 from stead.runs.tables import runs as run_table
-from stead.runtime.clock import to_ms
+from stead.runtime.clock import now_ms, to_ms
+from stead.serving.operations import write_gateway
 from stead.web import frame
 from stead.web.deployments import near
 from stead.web.fleet import DAY_MS
@@ -983,7 +984,18 @@ def test_without_work_nothing_is_invented(bare: Site) -> None:
 
 def test_a_deployment_tells_whether_its_way_back_was_tried(own: Site, world: World) -> None:
     path = f"/deployments/{world.live}"
-    assert "never tried" in own.page(path).get_text(" ", strip=True)
+    page = own.page(path)
+    assert "never tried" in page.get_text(" ", strip=True) and page.find(
+        "form", attrs={"action": "/models/trips/drill"}
+    )
+    refused = own.ask("/models/trips/drill", "POST")
+    assert refused.status_code == 503 and "no gateway runs" in refused.text
+    gateway = serving.Gateway("g", "http://127.0.0.1:1", "elsewhere", 1, 9, {}, {}, {}, now_ms())
+    write_gateway(own.store, gateway)
+    asked = own.ask("/models/trips/drill", "POST", data={"reason": "monthly"})
+    (job,) = jobs.open_jobs(own.store, kind="drill")
+    assert (asked.status_code, asked.headers["location"], job.payload["reason"]) == (303, f"/jobs/{job.id}", "monthly")
+    assert own.ask(f"/jobs/{job.id}").status_code == 200
     for worked, chip in ((True, "ok"), (False, "bad")):
         with own.store.db.write("deployments.drill") as tx:
             evidence = {"worked": worked, "seconds": 0.1, "version": 1, "said": EVIL}

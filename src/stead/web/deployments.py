@@ -100,7 +100,7 @@ def one(request: Request) -> Response:
     route = serving.get_route(store, deployment.model)
     loss = models.get_model(store, deployment.model).loss
     with store.db.read() as tx:
-        drill = ledger.newest_in(tx, deployment.model, "drill.rollback")
+        drilled = ledger.newest_in(tx, deployment.model, "drill.rollback")
     work = [each for each in maturity.list_work(store, model=deployment.model) if each.deployment == deployment.id]
     return render(
         request,
@@ -134,7 +134,7 @@ def one(request: Request) -> Response:
         events=events(store, deployment, over=not is_live and deployment.state not in UNDER_WAY),
         event_chip=chip_of,
         by_hand=spent(work),
-        drill=drill,
+        drilled=drilled,
     )
 
 
@@ -321,6 +321,15 @@ async def roll_back(request: Request) -> Response:
     return back(request, f"/deployments/{made.id}")
 
 
+async def drill(request: Request) -> Response:
+    """`POST /models/{model}/drill`"""
+    need(request, "write")
+    form, model = await form_of(request), request.path_params["model"]
+    reason = form.get("reason") or None
+    job = await run_in_threadpool(deployments.drill_rollback, store_of(request), model, reason=reason)
+    return back(request, f"/jobs/{job.id}")
+
+
 async def withdraw(request: Request) -> Response:
     """`POST /models/{model}/withdraw`"""
     need(request, "write")
@@ -336,5 +345,6 @@ ROUTES = [
     ("/deployments/outside/{number:int}/forget", forget_outside, ["POST"]),
     ("/deployments/{number:int}", one, ["GET"]),
     ("/models/{model}/rollback", roll_back, ["POST"]),
+    ("/models/{model}/drill", drill, ["POST"]),
     ("/models/{model}/withdraw", withdraw, ["POST"]),
 ]
