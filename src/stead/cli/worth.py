@@ -137,7 +137,9 @@ def _tell(found: Worth, every: bool) -> None:
     for effect in deciding:
         print(f"the answer changes at {effect.label.lower()}: {_figure(effect.flips_at)}")
     if not deciding:
-        print("no single input changes the answer between half of it and its double")
+        print(
+            "no single input changes the answer from its low end to its high end, or from half to double where it has no range"
+        )
     print()
     output.facts([(each.name, f"{each.value}  {each.said}") for each in found.measured])
     if found.questions:

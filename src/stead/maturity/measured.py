@@ -70,6 +70,8 @@ def _saved(read: History, hours: Input) -> Measured:
     """Deployments that nobody touched, at the stated hours by hand, without all work by hand that there was in stead."""
     name = "Hours saved so far"
     made = [each for _, each in read.deployed()]
+    if not made:
+        return Measured(name, "–", "nothing was deployed within a year")
     free = [each for each in made if not each.minutes and not by_hand(each.by)]
     spent = sum(each.minutes for each in read.work) / 60
     worked = f"{spent:,.1f} h of work by hand within a year"
