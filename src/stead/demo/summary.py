@@ -257,6 +257,8 @@ def _together(some: Sequence[Quarter]) -> Quarter:
 
 def _less(mine: float, other: float) -> str:
     gap = mine / other - 1
+    if abs(gap) < 0.005:
+        return "as much as"
     return f"{percent(abs(gap), 0)} {'less' if gap < 0 else 'more'} than"
 
 
