@@ -28,7 +28,7 @@ def test_ctrl_c_while_the_command_line_is_loaded() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nstopped\n")
 
 
-@pytest.mark.parametrize("words", [["tokens", "list"], ["prune"], ["models", "list"], ["decisions"]])
+@pytest.mark.parametrize("words", [["tokens", "list"], ["prune"], ["models", "list"], ["decisions"], ["work"]])
 def test_a_look_makes_no_store(words: list[str], tmp_path: Path) -> None:
     environ = {**os.environ, "STEAD_STORE": str(tmp_path / "store")}
     done = subprocess.run([sys.executable, "-m", "stead", *words], cwd=tmp_path, env=environ, capture_output=True)
