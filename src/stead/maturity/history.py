@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -63,6 +64,21 @@ def _begun(of: OfModel, *, wall: bool) -> int | None:
     return of.clock.pairs[0][0] if wall and of.clock.pairs else of.first
 
 
+def newest(missing: Mapping[str, Sequence[str]], most: int) -> dict[str, list[str]]:
+    """Of the months that are missing the newest, whole months of all that miss them, until there are so many.
+
+    >>> newest({"a": ["2026-01", "2026-02"], "b": ["2026-02"]}, 2)
+    {'a': ['2026-02'], 'b': ['2026-02']}
+    """
+    counted = Counter(month for months in missing.values() for month in months)
+    chosen: set[str] = set()
+    for month in sorted(counted, reverse=True):
+        if sum(counted[each] for each in chosen) >= most:
+            break
+        chosen.add(month)
+    return {name: [month for month in months if month in chosen] for name, months in missing.items()}
+
+
 def made(records: Records, missing: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Stage]]:
     """Months of models and of the team, with the stage at the end of each."""
     for month in sorted({month for months in missing.values() for month in months}):
@@ -96,27 +112,34 @@ def keep(store: Store, stages: Sequence[tuple[str, Stage]], *, again: bool = Fal
 
 def before(known: Mapping[tuple[str, str], int], stages: Sequence[Stage]) -> list[Month]:
     """The months that are over before the present one of each stage, oldest first, the last three years of them."""
+    own: dict[str, list[str]] = {stage.model: [] for stage in stages}
+    for name, month in known:
+        if name in own:
+            own[name].append(month)
     found = []
     for stage in stages:
         present = month_of(stage.now)
-        own = sorted(month for name, month in known if name == stage.model and month < present)
-        found += [Month(stage.model, month, known[stage.model, month]) for month in own[-MOST_MONTHS:]]
+        past = sorted(month for month in own[stage.model] if month < present)
+        found += [Month(stage.model, month, known[stage.model, month]) for month in past[-MOST_MONTHS:]]
     return found
 
 
-def since_of(history: Sequence[Month], model: str, stage: int, present: str) -> str:
-    """The month in which the present stage began, as far back as the history goes without another one."""
-    before = [each for each in history if each.model == model and each.month < present]
+def dated(stages: Sequence[Stage], history: Sequence[Month]) -> list[Stage]:
+    """Stages with the month in which each began, as far back as the history goes without another one."""
+    own: dict[str, list[Month]] = {stage.model: [] for stage in stages}
+    for month in history:
+        if month.model in own:
+            own[month.model].append(month)
+    return [replace(stage, since=_since(own[stage.model], stage.stage, month_of(stage.now))) for stage in stages]
+
+
+def _since(past: Sequence[Month], stage: int, present: str) -> str:
     since = present
-    for each in sorted(before, key=lambda one: one.month, reverse=True):
+    for each in reversed(past):
         if each.stage != stage:
             break
         since = each.month
     return since
-
-
-def dated(stage: Stage, history: Sequence[Month]) -> Stage:
-    return replace(stage, since=since_of(history, stage.model, stage.stage, month_of(stage.now)))
 
 
 def reaching(missing: Mapping[str, Sequence[str]]) -> int | None:

@@ -24,8 +24,11 @@ FIGURES = {
     "found-first": "Found before a user",
     "failed": "Failed in service",
 }
-SHOWN_MONTHS = 2000
+SHOWN_MONTHS = 1000
 """So many months of models are computed for one answer; what is more the agent keeps once a day."""
+TOGETHER = 500
+"""So many months are computed by one turn of the loop: two seconds."""
+SOON = 600_000
 
 
 def assess(store: Store, *, model: str | None = None, at: int | None = None) -> Maturity:
@@ -46,7 +49,7 @@ def assess(store: Store, *, model: str | None = None, at: int | None = None) -> 
     stages = [stage_of_model(member) for member in members]
     team = stage_of_team(members, at, stages)
     past = history.before(kept, [team, *stages])
-    team, stages = history.dated(team, past), [history.dated(stage, past) for stage in stages]
+    team, *stages = history.dated([team, *stages], past)
     fit = advice.fit_of(members, team)
     about = next((stage for stage in stages if stage.model == model), team)
     steps = advice.steps_of_model(about) if model else advice.steps_of(team, stages, fit)
@@ -79,16 +82,18 @@ def check_rows(store: Store, check: str, *, model: str | None = None, at: int | 
     return Checked(result, model or "", sorted(rows, key=lambda row: (-(row.moment or 0), row.model, row.subject)))
 
 
-def keep_month(store: Store, *, again: bool = False) -> int:
+def keep_month(store: Store, *, again: bool = False, most: int | None = None) -> int:
     """Keep the stages of the months that are over, of each model and of the team, and return how many were new.
 
     What is kept stays, so that pruning its records takes no history away; with `again` all that the records still tell is
-    computed anew.
+    computed anew. With `most` the newest so many, about: the rest the next time.
     """
     records = load(store)
     wanted = history.wanted(records)
     known = {} if again else history.kept(store)
     missing = {name: [month for month in months if (name, month) not in known] for name, months in wanted.items()}
+    if most is not None:
+        missing = history.newest(missing, most)
     since = history.reaching(missing)
     if since is None:
         return 0
@@ -97,17 +102,20 @@ def keep_month(store: Store, *, again: bool = False) -> int:
     return len(stages)
 
 
-_looked: dict[str, int] = {}
-"""By database, when this process last looked whether months are over."""
+_next: dict[str, int] = {}
+"""By database, when this process looks the next time whether months are over."""
 
 
 def keep_daily(store: Store) -> int:
-    """`keep_month`, at most once a day in a process: the loop calls it with each turn."""
+    """`keep_month`, once a day in a process, and a part of it each ten minutes while there is much: the loop calls it with each turn."""
     now = now_ms()
-    if 0 <= now - _looked.get(store.db.url, -DAY_MS) < DAY_MS:
+    if 0 < _next.get(store.db.url, 0) - now <= DAY_MS:
         return 0
-    _looked[store.db.url] = now
-    return keep_month(store)
+    _next[store.db.url] = now + DAY_MS  # also where it fails
+    new = keep_month(store, most=TOGETHER)
+    if new >= TOGETHER:
+        _next[store.db.url] = now + SOON
+    return new
 
 
 def _read(store: Store, at: int | None) -> tuple[Records, int]:

@@ -28,7 +28,7 @@ from stead.maturity.records import (
     Tried,
     Version,
 )
-from stead.maturity.work import by_deployment, list_work
+from stead.maturity.work import by_deployment, work_in
 from stead.models.tables import edges, logged_models, models, versions
 from stead.monitors.reports import BY_PEOPLE
 from stead.monitors.tables import incidents, monitor_days, watches
@@ -54,8 +54,8 @@ LOOK_BACK = 100 * DAY_MS
 def load(store: Store, *, since: int | None = None) -> Records:
     """Read what the checks need, days of monitors and labels from `since` on (by each model's own clock), by default of the last window."""
     known = clocks(store)
-    work = list_work(store)
     with store.db.read() as tx:
+        work = work_in(tx, known)
         reader = _Reader(tx, known, since, by_deployment(work))
         return Records(reader.now, reader.read(), work)
 

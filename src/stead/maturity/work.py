@@ -118,10 +118,15 @@ def list_work(
         raise InvalidInput("span-invalid", f"until ({until}) is before since ({since})")
     known_clocks = clocks(store)
     with store.db.read() as tx:
-        acts, known, said = _acts(tx, model), _known(tx, model), list(_said(tx, known_clocks, model))
-    done = [*_from_ledger(acts, known, known_clocks), *_trainings(acts, known, known_clocks), *said]
+        done = work_in(tx, known_clocks, model)
     kept = [each for each in done if (since is None or each.at >= since) and (until is None or each.at < until)]
     return sorted(kept, key=lambda each: (each.at, each.entry or 0), reverse=True)
+
+
+def work_in(tx: sa.Connection, known_clocks: dict[str, Clock], model: str | None = None) -> list[Work]:
+    """`list_work` inside a transaction, of all times and in no order."""
+    acts, known, said = _acts(tx, model), _known(tx, model), list(_said(tx, known_clocks, model))
+    return [*_from_ledger(acts, known, known_clocks), *_trainings(acts, known, known_clocks), *said]
 
 
 def by_deployment(work: Iterable[Work]) -> dict[int, float]:

@@ -237,7 +237,7 @@ def test_the_loop_keeps_months_at_most_once_a_day(store: Store, monkeypatch: pyt
     with store.db.engine.begin() as tx:
         tx.execute(sa.delete(months))
     assert maturity.keep_daily(store) == 0
-    operations._looked.clear()
+    operations._next.clear()
     assert maturity.keep_daily(store) > 0
 
 
