@@ -117,7 +117,7 @@ def spoken(check: Check, value: float) -> str:
     if check.unit == "days":
         return lasting(round(value * 1440) * 60_000) if value * 1440 >= 1 else "under a minute"
     if check.kind == "count":
-        return f"{value:g} {check.unit}".strip()
+        return f"{value:g} {check.unit if value != 1 else check.unit.removesuffix('s')}".strip()
     return percent(value, 0 if abs(value * 100 - round(value * 100)) < 0.05 else 1)
 
 

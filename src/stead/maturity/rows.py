@@ -191,7 +191,15 @@ def waited(of: OfModel, since: int, until: int) -> list[Row]:
             continue
         seen.add(each.version)
         days = max(each.moment - made[each.version], 0) / DAY_MS
-        found.append(_deployment(of, each, days <= 1, f"waited {lasting(round(days * DAY_MS))}", days))
+        found.append(
+            _deployment(
+                of,
+                each,
+                days <= 1,
+                f"waited {lasting(round(days * DAY_MS))}" if days * 1440 >= 1 else "answered within a minute",
+                days,
+            )
+        )
     return found
 
 
