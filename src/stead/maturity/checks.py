@@ -59,7 +59,7 @@ CHECKS = (
     Check(
         "returned", 2, "A roll-back within 180 days, real or drilled, at least one",
         "The way back that nobody has gone for half a year is not there when it is needed. A canary that was taken back counts: it is the same way.",
-        rows.returned, 1, kind="count", days=180, reaches=False, mend="stead rollback {model} --drill", minutes=5, cost="5 min", none="never",
+        rows.returned, 1, kind="count", days=180, reaches=False, mend="stead rollback {model} --drill", minutes=5, cost="5 min", none="none in 180 days",
     ),
     # 3: gates and a canary decide
     Check(
@@ -76,7 +76,7 @@ CHECKS = (
         "refused", 3, "Refusals by a gate within a year, at least one",
         "A gate that never refuses is not one. Asked of the team over a year: of a single model it would ask for bad versions.",
         rows.refused, 1, kind="count", days=365, reaches=False, team=True,
-        mend="margin = 0.02 under [models.{model}.gates] in stead.toml: a stricter gate", minutes=10, cost="10 min", none="never",
+        mend="margin = 0.02 under [models.{model}.gates] in stead.toml: a stricter gate", minutes=10, cost="10 min", none="none within a year",
     ),
     Check(
         "triggered", 3, "Versions whose training a signal, a schedule or data began, at least 80 %",
@@ -144,7 +144,7 @@ CHECKS = (
     Check(
         "stopped", 4, "A drill of the emergency stop within 180 days that worked, at least one",
         "By the wall clock: it is about people. As the roll-back, twice a year rather than each quarter.",
-        rows.stopped, 1, kind="count", clock="wall", days=180, reaches=False, mend="stead freeze --drill", minutes=2, cost="2 min", none="never",
+        rows.stopped, 1, kind="count", clock="wall", days=180, reaches=False, mend="stead freeze --drill", minutes=2, cost="2 min", none="none in 180 days",
     ),
     Check(
         "hundreds", 4, "Live models, at least 100",

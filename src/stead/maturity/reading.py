@@ -43,6 +43,7 @@ from stead.store import Store
 DECISIONS = ("retraining.begun", "route.changed", "route.rolled_back", "deployment.aborted")
 """What changes which version answers, or makes another one."""
 READ = (*DECISIONS, "route.removed", "gate.overridden", "version.rejected", "drill.rollback", "drill.freeze")
+SAMPLED = "reproductions.sampled"
 DAILY = "requests"
 """The monitor that looks at each day with requests, whatever a model answers."""
 GRACE = 60_000
@@ -331,6 +332,17 @@ class _Reader:
         table = reproductions.c
         for row in self._all(sa.select(table.id, table.model, table.version, table.verdict, table.at)):
             again[row.model].append(Again(int(row.id), int(row.version), int(row.at), row.verdict))
+        failed = sa.select(jobs.c.payload, jobs.c.ended_at, jobs.c.error)
+        for row in self._all(failed.where(jobs.c.kind == "reproduce", jobs.c.state == "failed")):
+            why = (row.error or {}).get("message") or "its job failed"
+            again[row.payload["model"]].append(
+                Again(0, int(row.payload["version"]), int(row.ended_at), f"failed: {why}")
+            )
+        sampled = sa.select(ledger.c.at, ledger.c.evidence).where(ledger.c.action == SAMPLED)
+        for row in self._all(sampled):
+            for ref, why in (row.evidence.get("missing") or {}).items():
+                model, _, version = ref.rpartition("@")
+                again[model].append(Again(0, int(version), int(row.at), f"cannot be: {why}"))
         tried: dict[str, list[Tried]] = defaultdict(list)
         query = sa.select(jobs.c.id, jobs.c.model, jobs.c.ended_at).where(
             jobs.c.kind == "backtest", jobs.c.state == "succeeded"

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 sys.path.insert(0, str(Path(__file__).parent))
 from records_of import Told
 
-from stead import maturity
+from stead import jobs, maturity
 from stead.errors import InvalidInput, NotFound
+from stead.jobs.tables import jobs as job_table
 from stead.maturity import CHECKS, Checked
-from stead.runtime.clock import to_ms
+from stead.runtime.clock import now_ms, to_ms
 from stead.store import Store
 
 Write = Callable[[Told], Any]
@@ -246,6 +248,24 @@ def test_what_a_person_took_back_counts_against_the_policy(store: Store) -> None
     found = looked(store, "overridden")
     assert next((row.subject, row.good) for row in found.rows) == (f"decision {number}", True)
     assert found.result.said == "25 % (1 of 4)"
+
+
+def test_what_could_not_be_made_again_counts_against_it(store: Store) -> None:
+    told = Told(store)
+    told.again(1, 20)
+    told.entry(
+        "reproductions.sampled",
+        10,
+        model=None,
+        evidence={"drawn": ["bikes@2"], "missing": {"bikes@2": "its data is gone"}},
+    )
+    job = jobs.enqueue(store, "reproduce", {"model": "bikes", "version": 3}, model="bikes")
+    with store.db.engine.begin() as tx:
+        failed = {"state": "failed", "ended_at": now_ms(), "error": {"message": "no such wheel"}}
+        tx.execute(sa.update(job_table).where(job_table.c.id == job.id).values(failed))
+    found = looked(store, "reproduced")
+    assert found.result.said.endswith("(1 of 3)") and not found.result.met
+    assert [row.said.rpartition(": ")[2] for row in found.rows] == ["no such wheel", "its data is gone", "identical"]
 
 
 def test_unknown_names_and_times_are_told(store: Store) -> None:
