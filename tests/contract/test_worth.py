@@ -160,8 +160,7 @@ def test_records_of_a_while_answer_the_questions(any_store: Store) -> None:
     assert measured(again)["Cost of decay until it was noticed"] == (cost, told), (
         "a report of the same decay costs nothing more"
     )
-    value, words = measured(again)["Found by a monitor before a user"]
-    assert value == f"{len(monitors.list_incidents(store))} of {len(monitors.list_incidents(store))}"
+    assert measured(again)["Found by a monitor before a user"][0] == "1 of 1", "the report was no second one"
     assert found.answer == "not yet" and "alone" in {each.name for each in found.conditions if each.holds}
 
 
@@ -251,6 +250,33 @@ def test_who_saw_it_first(store: Store) -> None:
     found = maturity.worth(store)
     assert measured(found)["Found by a monitor before a user"][0] == "0 of 1"
     assert known(found)["late"] == ("record", "yes"), "people saw it, and no monitor"
+
+
+def test_what_users_say_after_a_replay_stands_at_its_end(store: Store) -> None:
+    team = Team(store, rows_a_day=24)
+    team.swap(0)
+    team.days(0, 20)
+    team.swap(20)
+    since = team.clock - 2 * DAY
+    jobs.release_clock(store, "m", holder="replay-1")
+    monitors.open_incident(store, "m", "customers complain", since=since)
+    monitors.open_incident(store, "m", "others, too", kind="other", since=since)
+    fact = maturity.worth(store).known["late"]
+    assert "of 1 times that a model became worse, 0 were noticed after more than 7 days" in fact.said
+    assert fact.said.endswith("at the latest after 2 d"), "not the years between the replay and today"
+
+
+def test_what_a_monitor_told_of_is_one_decay_and_no_second_incident(store: Store) -> None:
+    team = Team(store, rows_a_day=24)
+    team.swap(0)
+    team.days(0, 20)
+    for day in range(20, 30):
+        team.day(day, loss=4.0)
+    monitors.open_incident(store, "m", "customers complain")
+    found = maturity.worth(store)
+    assert measured(found)["Found by a monitor before a user"][0] == "1 of 1"
+    assert maturity.check_rows(store, "found-first").result.said == "100 % (1 of 1)", "as it is on the page of maturity"
+    assert known(found)["late"] == ("record", "no") and "of 1 times" in found.known["late"].said
 
 
 # The command line

@@ -9,8 +9,10 @@ from stead import predictions
 from stead.config.units import lasting
 from stead.maturity.case import span
 from stead.maturity.clocks import DAY_MS
-from stead.maturity.recorded import History, decays, loss_value, some, year
+from stead.maturity.reading import GRACE
+from stead.maturity.recorded import YEAR_MS, History, decays, loss_value, some, year
 from stead.maturity.records import Deployed
+from stead.maturity.rows import found_first
 from stead.maturity.types import Case, Input, Measured
 from stead.maturity.work import by_hand
 from stead.store import Store
@@ -93,10 +95,10 @@ def _number(count: int, what: str) -> str:
 
 def _found_first(read: History) -> Measured:
     name = "Found by a monitor before a user"
-    found = [each for _, each in read.incidents()]
+    found = [each for of in read.models for each in found_first(of, of.clock.now - YEAR_MS, of.clock.now + GRACE)]
     if not found:
         return Measured(name, "–", "no incident within a year")
-    first = [each for each in found if not each.reported or each.before is not None]
+    first = [each for each in found if each.good]
     return Measured(name, f"{len(first):,} of {len(found):,}", "incidents of a year")
 
 
@@ -112,10 +114,10 @@ class Decay(NamedTuple):
 def spans_of(read: History) -> list[Decay]:
     """The decays of a year whose first bad day is known: incidents that overlap are one, noticed with the first of them."""
     found: list[Decay] = []
-    known = [each for _, each in decays(read) if isinstance(each.evidence.get("since"), int)]
-    for each in sorted(known, key=lambda each: (each.model, each.evidence["since"])):
-        mended = each.resolved_event_time or read.records.models[each.model].clock.now
-        one = Decay(each.model, each.evidence["since"], each.event_time, mended)
+    known = [pair for pair in decays(read) if isinstance(pair[1].evidence.get("since"), int)]
+    for placed, each in sorted(known, key=lambda pair: (pair[1].model, pair[1].evidence["since"])):
+        now = read.records.models[each.model].clock.now
+        one = Decay(each.model, each.evidence["since"], placed.moment, min(each.resolved_event_time or now, now))
         last = found[-1] if found else None
         if last is not None and last.model == one.model and one.since <= last.mended:
             noticed, mended = min(last.noticed, one.noticed), max(last.mended, one.mended)

@@ -200,10 +200,10 @@ def _retrains(read: History) -> Fact | None:
     return Fact(even(round(mean(rates), 1)), f"{count} deployments of {of_models}, in {longest // DAY_MS} days")
 
 
-def noticed_after(incident: monitors.Incident) -> int | None:
-    """Milliseconds from the first bad day to the incident; None where that day is not known."""
+def noticed_after(one: Incident, incident: monitors.Incident) -> int | None:
+    """Milliseconds of the model's clock from the first bad day to the incident; None where that day is not known."""
     since = incident.evidence.get("since")
-    return max(0, incident.event_time - since) if isinstance(since, int) else None
+    return max(0, one.moment - since) if isinstance(since, int) else None
 
 
 def decays(read: History) -> list[tuple[Incident, monitors.Incident]]:
@@ -216,12 +216,18 @@ def _late(read: History) -> Fact | None:
     found = decays(read)
     if not found:
         return None
-    after = [noticed_after(incident) for _, incident in found]
-    known = [ms for ms in after if ms is not None]
-    slow = sum(ms > LATE_DAYS * DAY_MS for ms in known)
+    told = {one.id for one, _ in found}
+    times: dict[int, list[int]] = {}
+    """By the incident that told of it first, how long after its beginning each noticed it."""
+    for one, incident in found:
+        first = one.before if one.before in told else one.id
+        after = noticed_after(one, incident)
+        times.setdefault(first or one.id, []).extend([] if after is None else [after])
+    known = [ms for each in times.values() for ms in each]
+    slow = sum(max(each, default=0) > LATE_DAYS * DAY_MS for each in times.values())
     people = sum(each.reported and each.before is None for each, _ in found)
     longest = f"; at the latest after {lasting(max(known))}" if known else ""
-    said = f"of {len(found)} times that a model became worse, {slow} were noticed after more than {LATE_DAYS} days and {people} by people first{longest}"
+    said = f"of {len(times)} times that a model became worse, {slow} were noticed after more than {LATE_DAYS} days and {people} by people first{longest}"
     return Fact(slow + people > 0, said)
 
 
