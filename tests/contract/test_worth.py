@@ -239,7 +239,7 @@ def test_the_first_step_is_that_of_the_page_of_maturity(store: Store) -> None:
     found = maturity.worth(store, trying=answers)
     step = maturity.assess(store).steps[0]
     assert (found.answer, found.stage, found.command) == ("yes", 2, step.command)
-    assert found.todo.startswith(f"First step: {step.title[:1].lower()}{step.title[1:]}; it is ")
+    assert found.todo.startswith(f"First step: {step.title[:1].lower()}{step.title[1:]}: ")
 
 
 def test_who_saw_it_first(store: Store) -> None:

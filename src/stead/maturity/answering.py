@@ -283,7 +283,7 @@ def _first_step(known: Mapping[str, Known], case: Case, records: Recorded) -> tu
     step = records.step
     title = step.title[:1].lower() + step.title[1:]
     cost = f" It takes {step.cost}." if step.cost else ""
-    return f"First step: {title}; it is {step.said}.{cost}", step.command
+    return f"First step: {title}: {step.said}.{cost}", step.command
 
 
 def aim(answer: Word, known: Mapping[str, Known], case: Case, stage: int) -> tuple[int, str]:
@@ -295,8 +295,9 @@ def aim(answer: Word, known: Mapping[str, Known], case: Case, stage: int) -> tup
         return 1, f"Everybody starts at stage 1 ({STAGES[1]}): what is done by hand is recorded first."
     right = justified(models, people)
     if answer == "not yet":
-        right = min(right, stage)
-        return right, f"Stay at stage {right} ({STAGES[right]}) until then."
+        if right < stage:
+            return right, f"Stage {right} ({STAGES[right]}) is enough until then; the team is at stage {stage}."
+        return stage, f"Stay at stage {stage} ({STAGES[stage]}) until then."
     if pays(case) == "surely":
         right = max(right, 2)
     where = FOR_WHOM[right]

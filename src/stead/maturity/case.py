@@ -24,12 +24,12 @@ HALVINGS = 14
 
 
 def payback(build: float, saved: float) -> float | None:
-    """Months until `build` hours are back at `saved` hours a year; None where they never are.
+    """Months until `build` hours are back at `saved` hours a year; None where they never are, or where each year costs more.
 
-    >>> round(payback(480, 175)), round(payback(480, 75)), payback(480, 0), payback(0, 10)
-    (33, 77, None, 0.0)
+    >>> round(payback(480, 175)), round(payback(480, 75)), payback(480, 0), payback(0, 10), payback(0, -10)
+    (33, 77, None, 0.0, None)
     """
-    if build <= 0:
+    if build <= 0 <= saved:
         return 0.0
     return build / saved * 12 if saved > 0 else None
 

@@ -15,9 +15,9 @@ from stead.maturity.questions import read_answer
 from stead.maturity.types import Answer, Case, Recorded, Worth
 
 
-def asked(**said: Any) -> Worth:
+def asked(stage: int = 1, **said: Any) -> Worth:
     return answered(
-        Recorded(), [Answer(name, read_answer(name, value), "person:ada", 0) for name, value in said.items()]
+        Recorded(stage=stage), [Answer(name, read_answer(name, value), "person:ada", 0) for name, value in said.items()]
     )
 
 
@@ -78,12 +78,22 @@ def test_a_zero_is_said_and_nothing_is_divided_by_it(name: str) -> None:
 def test_review_that_takes_longer_than_the_work_by_hand_never_pays_back() -> None:
     found = case(models=1, retrains=2, review=600)
     assert found.payback == (None, None) and "never paid back" in found.said and found.saved[0].high < 0
+    assert case(models=1, retrains=2, review=600, build=0).payback == (None, None), "what is there costs more each year"
+    assert asked(models=1, retrains=2, review=600, build=0, depends="yes", people=1).answer == "not yet"
 
 
 def test_it_may_pay_back_at_best_and_never_at_worst() -> None:
     found = case(models=1, retrains=50, hours="0-4")
     assert found.payback[1] is None and months(found.payback) == "33 months at best, never at worst"
     assert pays(found) == "never" and pays(case(models=1, retrains=50, hours="0-8")) == "perhaps"
+
+
+def test_a_team_is_not_told_to_stay_where_it_is_not() -> None:
+    said = {"models": 1, "retrains": 3, "depends": "yes", "people": 1}
+    assert asked(**said).stage_said == "Stay at stage 1 (manual) until then."
+    ahead = asked(stage=2, **said)
+    assert (ahead.answer, ahead.stage) == ("not yet", 1)
+    assert ahead.stage_said == "Stage 1 (manual) is enough until then; the team is at stage 2."
 
 
 def test_whether_it_pays_is_unknown_while_it_rests_on_defaults() -> None:
@@ -131,7 +141,7 @@ def test_no_input_breaks_it() -> None:
 
 
 def test_words() -> None:
-    assert payback(480, -1) is None and payback(0, -1) == 0
+    assert payback(480, -1) is None and payback(0, -1) is None and payback(0, 0) == 0
     known, against = known_of(Recorded(), [])
     assert against == [] and hours(case_of(inputs_of(known)).manual) == "100 to 200 h"
     assert hours(case(models=0, retrains=0).saved[0]) == "−25 h"
