@@ -79,7 +79,7 @@ def _freeze(store: Store, model: str, reason: str | None) -> tuple[Freeze, int]:
             said = f"{what} is frozen already, {before.said.removeprefix('frozen: ')}: a drill of it would say nothing"
             hint = f"stead thaw {before.model}".strip()
             raise Conflict("frozen-already", said, hint=hint)
-        made = Freeze(model, f"{DRILL}{store.actor}", now_ms(), "a drill, thawed by itself in some seconds")
+        made = Freeze(model, f"{DRILL}{store.actor}", now_ms(), "a drill, thawed by itself within five minutes")
         tx.execute(sa.insert(freezes).values(model=made.model, by=made.by, at=made.at, reason=made.reason))
         undo = Undo("policies.thaw", {"model": model or None})
         return made, record_frozen(tx, store, model, "frozen", reason or "a drill", undo, evidence={"drill": True})
