@@ -27,15 +27,16 @@ def aim_of(stage: Stage) -> int:
     return 1 if not stage.recorded else min(stage.stage + 1, LAST)
 
 
-def fit_of(members: Sequence[Member], team: Stage) -> Fit:
+def fit_of(members: Sequence[Member], team: Stage, *, past: bool = False) -> Fit:
     """What stage the models justify, by how many answer and how much they matter: a model of high importance counts as two, one of low as a half.
 
-    Between three and four models stage 2 is taken to be justified, though it is right only where they are trained again often.
+    Between three and four models stage 2 is taken to be justified, though it is right only where they are trained again often. The
+    levels are those of now, so that nothing is said of them when one looks at the `past`.
     """
     live = [member for member in members if member.of.live_at(member.at)]
     counted = sum(member.of.weight for member in live) / IMPORTANCE["normal"]
     justified = 1 if counted < 3 else 2 if counted < 10 else 3 if counted < 100 else 4
-    wish = max((LEVELS.index(member.of.level) + 1 for member in members if member.of.level), default=1)
+    wish = max((LEVELS.index(member.of.level) + 1 for member in members if member.of.level and not past), default=1)
     overhead = max(team.stage, wish) > justified
     number = f"{len(live)} live {'model' if len(live) == 1 else 'models'}"
     if abs(counted - len(live)) > 0.01:
@@ -92,7 +93,7 @@ def only(stage: Stage) -> str:
     )
 
 
-def _step(result: Result, of: Sequence[Stage]) -> tuple[tuple[bool, float, float], Step]:
+def _step(result: Result, of: Sequence[Stage]) -> tuple[tuple[bool, bool, float, float], Step]:
     names = [stage.model for stage in of]
     more = f", and {len(names) - NAMED} more" if len(names) > NAMED else ""
     about = f"; {', '.join(names[:NAMED])}{more}" if len(names) > 1 else ""
@@ -101,7 +102,9 @@ def _step(result: Result, of: Sequence[Stage]) -> tuple[tuple[bool, float, float
         next((each.mend for each in of[0].checks if each.check == result.check), result.mend) if of else result.mend
     )
     cost = next((each.cost for each in of[0].checks if each.check == result.check), result.cost) if of else result.cost
-    order = (not command, BY_NAME[result.check].minutes, -sum(stage.weight for stage in of))
+    first_of_all = result.stage == 1 and result.met is None  # nothing is there yet: in the order of a model's life
+    effort = tuple(BY_NAME).index(result.check) if first_of_all else BY_NAME[result.check].minutes
+    order = (not command, first_of_all, effort, -sum(stage.weight for stage in of))
     return order, Step(first, result.check, result.title, result.said + about, command, cost)
 
 
@@ -127,4 +130,4 @@ def verdict(about: Stage, members: Sequence[Member], fit: Fit, steps: Sequence[S
         return f"{said} Nothing needs to be done."
     if about.recorded and not about.model and aim_of(about) > fit.justified:
         return f"{said} One step is worth taking: {steps[0].model}, which lags behind. Stage {aim_of(about)} for everything would be overhead."
-    return f"{said} Next: {steps[0].title[:1].lower()}{steps[0].title[1:]}; it is {steps[0].said}."
+    return f"{said} Next: {steps[0].title[:1].lower()}{steps[0].title[1:]}: {steps[0].said}."

@@ -130,7 +130,8 @@ def _said(check: Check, rows: Sequence[Row], value: float | None, good: int, qui
         return spoken(check, good)
     if check.kind == "median":
         return f"median {spoken(check, value)} of {len(rows)}"
-    return f"{spoken(check, value)} ({good} of {len(rows)})"
+    weighed = ", by importance" if len({row.weight for row in rows}) > 1 else ""
+    return f"{spoken(check, value)} ({good} of {len(rows)}{weighed})"
 
 
 @dataclass(frozen=True)

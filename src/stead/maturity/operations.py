@@ -14,7 +14,7 @@ from stead.maturity.reading import LOOK_BACK, load
 from stead.maturity.records import Records
 from stead.maturity.staging import members_of, stage_of_model, stage_of_team
 from stead.maturity.types import Checked, Figure, Maturity, Month, Stage
-from stead.runtime.clock import now_ms, to_iso
+from stead.runtime.clock import checked_ms, now_ms, to_iso
 from stead.store import Store
 
 WINDOW = 90 * DAY_MS
@@ -37,6 +37,7 @@ def assess(store: Store, *, model: str | None = None, at: int | None = None) -> 
     With `model` the answer is about that one. `at` looks back: at records up to that moment, milliseconds, by the wall clock or,
     where a model lives in a replay, by its own. Raises NotFound (`model-unknown`), InvalidInput (`moment-ahead`).
     """
+    looks_back = at is not None
     records, at = _read(store, at)
     kept = history.kept(store)
     wanted = {name: [m for m in months if m <= month_of(at)] for name, months in history.wanted(records).items()}
@@ -50,7 +51,7 @@ def assess(store: Store, *, model: str | None = None, at: int | None = None) -> 
     team = stage_of_team(members, at, stages)
     past = history.before(kept, [team, *stages])
     team, *stages = history.dated([team, *stages], past)
-    fit = advice.fit_of(members, team)
+    fit = advice.fit_of(members, team, past=looks_back)
     about = next((stage for stage in stages if stage.model == model), team)
     steps = advice.steps_of_model(about) if model else advice.steps_of(team, stages, fit)
     present = [Month(stage.model, month_of(stage.now), stage.stage) for stage in (team, *stages)]
@@ -122,6 +123,8 @@ def _read(store: Store, at: int | None) -> tuple[Records, int]:
     now = now_ms()
     if at is not None and at > now:
         raise InvalidInput("moment-ahead", f"{to_iso(at)} is not over yet", hint="--at takes a time that has passed")
+    if at is not None:
+        checked_ms(at)
     records = load(store, since=None if at is None else at - LOOK_BACK)
     return records, records.now if at is None else at
 

@@ -282,3 +282,6 @@ def test_unknown_names_and_times_are_told(store: Store) -> None:
     with pytest.raises(InvalidInput) as ahead:
         maturity.assess(store, at=to_ms("2999-01-01"))
     assert ahead.value.code == "moment-ahead"
+    with pytest.raises(InvalidInput) as early:
+        maturity.assess(store, at=to_ms("0001-01-01"))
+    assert early.value.code == "time-invalid"

@@ -57,6 +57,9 @@ def test_an_empty_store_is_told_what_to_do(store: Store) -> None:
     assert "no model yet" in found.verdict and "stead train" in found.verdict
     assert all(each.met is None for each in team(found).checks)
     assert found.history == [Month("", month_of(now_ms()), 1)]
+    assert [step.check for step in found.steps] == ["recorded", "registered", "reproduced", "owned"], (
+        "as a model's life goes"
+    )
 
 
 def test_a_model_that_never_answered_has_no_stage_but_the_first(store: Store) -> None:
@@ -103,7 +106,7 @@ def test_a_model_that_matters_weighs_more(store: Store) -> None:
         for n in range(4):
             told.deployed(n + 1, 20 - n, by=by)
     found = maturity.check_rows(store, "by-person").result
-    assert (found.value, found.said, found.met) == (pytest.approx(0.2), "20 % (4 of 8)", True)
+    assert (found.value, found.said, found.met) == (pytest.approx(0.2), "20 % (4 of 8, by importance)", True)
     with store.db.engine.begin() as tx:
         tx.execute(sa.update(models).values(settings={"importance": "normal"}))
     assert maturity.check_rows(store, "by-person").result.value == pytest.approx(0.5)
@@ -175,6 +178,8 @@ def test_the_past_is_the_records_as_they_were(store: Store) -> None:
     assert before.models[0].checks[0].rows == len([n for n in range(1, 50) if 30 <= 200 - 4 * n < 120])
     early = maturity.assess(store, at=now_ms() - 2000 * DAY_MS)
     assert early.models == [] and "no model yet" in early.verdict and early.team.stage == 1
+    back = maturity.assess(store, at=now_ms() - 30 * DAY_MS)
+    assert "level deploy" in maturity.assess(store).fit.said and "level" not in back.fit.said, "a level has no past"
 
 
 def test_records_after_the_clock_are_left_out_and_said(store: Store) -> None:
