@@ -24,6 +24,7 @@ from stead.errors import InvalidInput, SteadError
 from stead.maturity import Worth
 from stead.runtime.clock import now_ms
 from stead.store import Store
+from stead.web import incidents
 
 
 class Team(Watched):
@@ -259,11 +260,14 @@ def test_what_users_say_after_a_replay_stands_at_its_end(store: Store) -> None:
     team.swap(20)
     since = team.clock - 2 * DAY
     jobs.release_clock(store, "m", holder="replay-1")
-    monitors.open_incident(store, "m", "customers complain", since=since)
+    told = monitors.open_incident(store, "m", "customers complain", since=since)
     monitors.open_incident(store, "m", "others, too", kind="other", since=since)
     fact = maturity.worth(store).known["late"]
     assert "of 1 times that a model became worse, 0 were noticed after more than 7 days" in fact.said
     assert fact.said.endswith("at the latest after 2 d"), "not the years between the replay and today"
+    assert [value for name, value, _ in incidents.figures(store, told) if name == "Seen after"] == ["2 d"], (
+        "on its page, too"
+    )
 
 
 def test_what_a_monitor_told_of_is_one_decay_and_no_second_incident(store: Store) -> None:

@@ -97,7 +97,8 @@ def _held(stage: Stage) -> str:
 
 def _tell_check(checked: Checked) -> None:
     result: Result = checked.result
-    print(f"{MARK[result.met]} {result.title}: {result.said}")
+    over = f", in {result.days} days" if result.days and result.rows else ""
+    print(f"{MARK[result.met]} {result.title}: {result.said}{over}")
     print(f"  {result.why}")
     if result.low is not None and result.high is not None:
         print(

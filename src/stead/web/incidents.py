@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from stead import deployments, jobs, ledger, models, monitors, policies, predictions
 from stead.config.units import figure, lasting, number, points
+from stead.maturity.clocks import clock_of
 from stead.monitors import Incident, MonitorDay
 from stead.monitors.folding import CAUSES
 from stead.monitors.references import NAMES
@@ -144,13 +145,20 @@ def seen_until(store: Store, incident: Incident) -> int:
     return max(last, incident.event_time) if left else jobs.model_now(store, incident.model)
 
 
+def noticed_at(store: Store, incident: Incident) -> int:
+    """When it was seen, on the model's clock: what people say after a replay stands where that one was."""
+    if abs(incident.opened_at - incident.event_time) > DAY_MS:
+        return incident.event_time
+    return clock_of(store, incident.model).moment(incident.opened_at, None)
+
+
 def figures(store: Store, incident: Incident) -> list[tuple[str, str, str]]:
     """Name, figure, what it is held against: how long, what it costs, whom it hits."""
     since, proof = since_of(incident), incident.evidence
     end = incident.resolved_event_time or seen_until(store, incident)
     out = [
         ("Open for" if incident.state == "open" else "Was open for", lasting(max(0, end - incident.event_time)), f"since {when(incident.event_time)}"),
-        ("Seen after", lasting(max(0, incident.event_time - since)), f"first day {day(since)}"),
+        ("Seen after", lasting(max(0, noticed_at(store, incident) - since)), f"first day {day(since)}"),
     ]  # fmt: skip
     loss, reference, bounds = proof.get("loss", proof.get("recent")), proof.get("reference"), proof.get("bounds")
     if loss is not None and reference and bounds:

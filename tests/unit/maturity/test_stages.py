@@ -331,7 +331,8 @@ def test_the_command_tells_it_and_fails_clearly(store: Store, tmp_path: Path) ->
     said = run()
     assert said.returncode == 0, said.stderr
     assert "team: stage 2 of 4" in said.stdout and "stead level" not in said.stdout.splitlines()[0]
-    assert run("bikes", "--check", "trained").stdout.count("bikes@") > 5
+    check = run("bikes", "--check", "trained").stdout
+    assert check.count("bikes@") > 5 and ", in 90 days" in check.splitlines()[0]
     assert run("--check", "trainer").returncode == 3
     page = tmp_path / "m.html"
     assert run("bikes", "--html", str(page)).returncode == 0
