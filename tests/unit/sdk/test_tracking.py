@@ -369,6 +369,7 @@ def test_import_stead_loads_nothing_heavy() -> None:
     assert {name for name in loaded if name.startswith("stead")} == {
         "stead",
         "stead.config",
+        "stead.config.facts",
         "stead.config.projectfile",
         "stead.config.settings",
         "stead.config.types",
