@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from stead import ledger
+from stead import ledger, policies
+from stead.api.undoing import undo
 from stead.errors import Conflict, Failed, NotFound
 from stead.ledger import Undo
 from stead.ledger.tables import ledger as table
@@ -23,11 +24,11 @@ def record(store: Store, **fields: Any) -> int:
 
 
 def test_entries_come_back_as_they_were(any_store: Store) -> None:
-    undo = Undo("models.set_alias", {"model": "bikes", "alias": "champion", "version": 1})
-    number = record(any_store, model="bikes", reason="better", evidence={"loss": [0.1, None]}, undo=undo, event_time=7)
+    back = Undo("models.set_alias", {"model": "bikes", "alias": "champion", "version": 1})
+    number = record(any_store, model="bikes", reason="better", evidence={"loss": [0.1, None]}, undo=back, event_time=7)
     entry = ledger.get_entry(any_store, number)
     assert (entry.actor, entry.action, entry.model, entry.reason) == (any_store.actor, "alias.set", "bikes", "better")
-    assert (entry.evidence, entry.undo, entry.event_time, entry.undone_by) == ({"loss": [0.1, None]}, undo, 7, None)
+    assert (entry.evidence, entry.undo, entry.event_time, entry.undone_by) == ({"loss": [0.1, None]}, back, 7, None)
 
 
 def test_lists_are_newest_first_and_go_on(any_store: Store) -> None:
@@ -85,3 +86,13 @@ def test_what_is_altered_later_is_found(any_store: Store, damage: str) -> None:
     with pytest.raises(Failed) as raised:
         ledger.verify(any_store)
     assert raised.value.code == "ledger-altered"
+
+
+def test_what_holds_no_more_is_not_undone_and_no_other_decision_is_shown_for_it(any_store: Store) -> None:
+    policies.freeze(any_store)
+    frozen = ledger.list_entries(any_store)[0]
+    policies.thaw(any_store)
+    with pytest.raises(Conflict) as raised:
+        undo(any_store, frozen.id)
+    assert raised.value.code == "already-undone" and "holds no more" in raised.value.message
+    assert len(ledger.list_entries(any_store)) == 2

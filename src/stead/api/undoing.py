@@ -32,10 +32,18 @@ def undo(store: Store, number: int, *, reason: str | None = None) -> ledger.Entr
             f"decision {number} ({entry.summary}) has no undo",
             hint="stead decisions lists those that can be taken back with their command",
         )
+    before = ledger.list_entries(store, model=entry.model, limit=1)[0].id
     operation(entry.undo.operation).function(
         store, **entry.undo.arguments, undoes=number, reason=reason or f"undo {number}"
     )
     undone_by = ledger.get_entry(store, number).undone_by
     if undone_by is None:  # a version that is not warm is loaded first: the deployment that was asked for will undo it
-        return ledger.list_entries(store, model=entry.model, limit=1)[0]
+        newest = ledger.list_entries(store, model=entry.model, limit=1)[0]
+        if newest.id == before:
+            raise Conflict(
+                "already-undone",
+                f"decision {number} ({entry.summary}) holds no more: nothing is left to take back",
+                hint="stead decisions",
+            )
+        return newest
     return ledger.get_entry(store, undone_by)
