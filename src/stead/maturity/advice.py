@@ -8,11 +8,14 @@ from stead.config import LEVELS
 from stead.maturity.checks import BY_NAME
 from stead.maturity.figures import Member
 from stead.maturity.staging import failing
-from stead.maturity.types import IMPORTANCE, STAGES, Fit, Result, Stage, Step
+from stead.maturity.types import STAGES, Fit, Result, Stage, Step
 
 NAMED = 3
 """Models that are named where a check fails of more."""
 LAST = max(STAGES)
+FEW = 2
+"""Models for which stage 1 is right; a check that a person wrote is enough to see one of them become worse."""
+MANY, TEAM, HUNDREDS = 10, 2, 100
 FOR_WHOM = {
     1: "one or two models",
     2: "five to ten models",
@@ -27,34 +30,46 @@ def aim_of(stage: Stage) -> int:
     return 1 if not stage.recorded else min(stage.stage + 1, LAST)
 
 
+def justified(models: float, people: float | None) -> int:
+    """The stage that so many models justify; 3 takes more than one engineer.
+
+    >>> justified(2, 5), justified(10, 5), justified(20, 3), justified(20, 1), justified(300, 20)
+    (1, 3, 3, 2, 4)
+    """
+    if models < FEW + 1:
+        return 1
+    if models < MANY or (people is not None and people < TEAM):
+        return 2
+    return 3 if models < HUNDREDS else 4
+
+
 def fit_of(members: Sequence[Member], team: Stage, *, past: bool = False) -> Fit:
-    """What stage the models justify, by how many answer and how much they matter: a model of high importance counts as two, one of low as a half.
+    """What stage the models justify, by how many answer: importance weighs rows against rows, and makes no model two.
 
     Between three and four models stage 2 is taken to be justified, though it is right only where they are trained again often. The
     levels are those of now, so that nothing is said of them when one looks at the `past`.
     """
     live = [member for member in members if member.of.live_at(member.at)]
-    counted = sum(member.of.weight for member in live) / IMPORTANCE["normal"]
-    justified = 1 if counted < 3 else 2 if counted < 10 else 3 if counted < 100 else 4
+    right = justified(len(live), None)
     wish = max((LEVELS.index(member.of.level) + 1 for member in members if member.of.level and not past), default=1)
-    overhead = max(team.stage, wish) > justified
+    overhead = max(team.stage, wish) > right
     number = f"{len(live)} live {'model' if len(live) == 1 else 'models'}"
-    if abs(counted - len(live)) > 0.01:
-        number += f" (by importance {counted:.3g})"
     if not live:
         return Fit(1, overhead, "No model answers yet: stage 1 is right until the first one does.")
     between = (
-        ": between the first and the second, which pays where they are trained again often" if 3 <= counted < 5 else ""
+        ": between the first and the second, which pays where they are trained again often"
+        if 3 <= len(live) < 5
+        else ""
     )
-    said = f"{number} {'justifies' if len(live) == 1 else 'justify'} stage {justified}, which is for {FOR_WHOM[justified]}{between}."
+    said = f"{number} {'justifies' if len(live) == 1 else 'justify'} stage {right}, which is for {FOR_WHOM[right]}{between}."
     if overhead:
         what = (
             f"stage {team.stage}, where the team stands,"
-            if team.stage > justified
+            if team.stage > right
             else f"level {LEVELS[wish - 1]}, which a model is set to,"
         )
-        said += f" More than that, such as {what} is overhead unless a model matters more than its importance says, or it costs nothing."
-    return Fit(justified, overhead, said)
+        said += f" More than that, such as {what} is overhead unless it costs nothing."
+    return Fit(right, overhead, said)
 
 
 def steps_of(team: Stage, stages: Sequence[Stage], fit: Fit) -> list[Step]:

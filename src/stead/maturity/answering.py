@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from stead.maturity.advice import FOR_WHOM
+from stead.maturity.advice import FEW, FOR_WHOM, MANY, justified
 from stead.maturity.case import case_of, effects_of, hours, pays, when
 from stead.maturity.conditions import conditions_of
 from stead.maturity.inputs import Range, figure, inputs_of, known_of
@@ -29,9 +29,6 @@ from stead.maturity.types import (
 from stead.store import Store
 
 Word = Literal["yes", "not yet", "no"]
-FEW = 2
-"""Models for which stage 1 is right; a check that a person wrote is enough to see one of them become worse."""
-MANY, TEAM, HUNDREDS = 10, 2, 100
 DAILY = 250
 """Deployments a year: more of them, or more than ten times as many models, are no condition that one waits for."""
 RIGHT_TIME = "The right time is while the first model goes to production"
@@ -311,19 +308,6 @@ def aim(answer: Word, known: Mapping[str, Known], case: Case, stage: int) -> tup
         next_one = f"Stage {stage + 1} ({STAGES[stage + 1]}) is next"
         return stage + 1, f"{next_one}; these models justify stage {right}, and none is skipped."
     return right, f"Stage {right} ({STAGES[right]}) is right for {where}."
-
-
-def justified(models: float, people: float | None) -> int:
-    """The stage that so many models justify; 3 takes more than one engineer.
-
-    >>> justified(2, 5), justified(10, 5), justified(20, 3), justified(20, 1), justified(300, 20)
-    (1, 3, 3, 2, 4)
-    """
-    if models < FEW + 1:
-        return 1
-    if models < MANY or (people is not None and people < TEAM):
-        return 2
-    return 3 if models < HUNDREDS else 4
 
 
 def unasked(known: Mapping[str, Known]) -> list[Question]:

@@ -125,7 +125,7 @@ def test_one_step_is_advised_and_never_two_stages_ahead(store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("live", "importance", "justified"),
-    [(1, "normal", 1), (2, "normal", 1), (3, "normal", 2), (2, "high", 2), (9, "normal", 2), (6, "low", 2), (10, "normal", 3),
+    [(1, "normal", 1), (2, "normal", 1), (3, "normal", 2), (2, "high", 1), (9, "normal", 2), (6, "low", 2), (10, "normal", 3),
      (99, "normal", 3), (100, "normal", 4)],
 )  # fmt: skip
 def test_what_stage_the_models_justify(store: Store, live: int, importance: str, justified: int) -> None:
