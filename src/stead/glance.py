@@ -32,9 +32,10 @@ def untouched(settings: Settings, ref: str, folder: Path) -> Status | None:
     if newest is None or newest[1] != found.whole:
         return None
     within, above = Within.of(folder, root), _with_those_above(found.folders)
-    beside = _begun(lambda: _sealed(within, above[1::2], found.folders)) if found.files > MANY else None
+    known = frozenset(above)
+    beside = _begun(lambda: _sealed(within, above[1::2], known, found.folders)) if found.files > MANY else None
     mine = above if beside is None else above[::2]
-    whole = _sealed(within, mine, found.folders)
+    whole = _sealed(within, mine, known, found.folders)
     if beside is not None:
         whole = beside() and whole
     return Status(f"{name}@{newest[0]}", [], [], [], found.files, 0) if whole else None
@@ -50,10 +51,9 @@ def _with_those_above(folders: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
-def _sealed(within: Within, folders: Sequence[str], seals: Mapping[str, bytes]) -> bool:
-    """Whether these folders have the files that they had, and none has a new one with files in it."""
+def _sealed(within: Within, folders: Sequence[str], known: frozenset[str], seals: Mapping[str, bytes]) -> bool:
+    """Whether these folders have the files that they had, and what they have beside the `known` ones holds none."""
     left = list(folders)
-    known = set(_with_those_above(seals))
     while left:
         above = left.pop()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from stead.errors import InvalidInput
@@ -133,3 +134,13 @@ def milliseconds(value: float) -> str:
     ('31.4 ms', '1,043 ms')
     """
     return f"{value / 1000:{',.0f' if value >= 1e6 else '.3g'}} ms"
+
+
+def some(names: Iterable[str], most: int = 3) -> str:
+    """Names, few of them.
+
+    >>> some(["a", "b"]), some(["a", "b", "c", "d", "e"])
+    ('a, b', 'a, b, c and 2 more')
+    """
+    kept = list(names)
+    return ", ".join(kept[:most]) + (f" and {len(kept) - most} more" if len(kept) > most else "")

@@ -19,7 +19,6 @@ from stead.runtime.clock import to_ms
 from stead.web import canary, charts, frame, matrix
 from stead.web.deployments import buckets
 
-STYLES = ("tokens.css", "stead.css", "pages.css")
 AROUND = 7
 """Days that are drawn before and after the bad version's canary."""
 WEEK = 7
@@ -42,7 +41,7 @@ def write(told: Told, path: Path) -> Path:
     steps = [(name, took) for name, took in told.seconds.items() if name != "in all"]
     text = environment.get_template("report.html").render(
         version=__version__,
-        style="\n".join((frame.HERE / "static" / name).read_text(encoding="utf-8") for name in STYLES),
+        style=frame.styles(),
         told=told,
         story=story(told),
         totals=summary.totals(told),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
-from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
@@ -13,11 +12,12 @@ from stead.deployments import WAS_LIVE
 from stead.deployments.tables import deployments
 from stead.errors import SteadError
 from stead.ledger.tables import ledger as entries
+from stead.maturity.clocks import DAY_MS
+from stead.maturity.history import month_of
 from stead.pipelines.tables import reproductions
 from stead.runtime.clock import now_ms
 from stead.store import Store
 
-DAY_MS = 86_400_000
 BACK_MS = 180 * DAY_MS
 """Versions that were live in this time are drawn from; one that was made again in it, or drawn, is not drawn again."""
 NEW_MS = 7 * DAY_MS
@@ -66,14 +66,6 @@ def sample_reproductions(store: Store, number: int, *, now: int | None = None) -
             alternatives=["draw none: reproduce_sample = 0"],
         )
     return made
-
-
-def month_of(at: int) -> str:
-    """
-    >>> month_of(1_796_083_199_999), month_of(1_796_083_200_000)
-    ('2026-11', '2026-12')
-    """
-    return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m")
 
 
 def _lacking(missing: Collection[str]) -> str:

@@ -10,7 +10,7 @@ from stead.maturity.types import Answer, Fact, Input, Known, Recorded, Value
 
 Range = tuple[float, float, float]
 AT_LEAST = ("models", "people")
-"""Recorded count what they see of these; there may be more of it elsewhere, so that a higher answer stands."""
+"""Records count what they see of these; there may be more of it elsewhere, so that a higher answer stands."""
 FACTOR = 2.0
 """Figures that differ by less are not held against each other."""
 DEFAULTS: dict[str, tuple[Range, str]] = {
@@ -40,7 +40,7 @@ def known_of(
 ) -> tuple[dict[str, Known], list[str]]:
     """By question the answer that counts, and what does not go together, each in a sentence.
 
-    Recorded win over answers, except where they can see only a part of it (`AT_LEAST`) and where one of both is enough (`late`);
+    Records win over answers, except where they can see only a part of it (`AT_LEAST`) and where one of both is enough (`late`);
     what is tried out wins over both.
     """
     given = {each.question: each for each in answers}

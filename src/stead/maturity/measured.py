@@ -6,11 +6,11 @@ from statistics import median
 from typing import NamedTuple
 
 from stead import predictions
-from stead.config.units import lasting
+from stead.config.units import lasting, some
 from stead.maturity.case import span
 from stead.maturity.clocks import DAY_MS
 from stead.maturity.reading import GRACE
-from stead.maturity.recorded import YEAR_MS, History, decays, loss_value, some, year
+from stead.maturity.recorded import YEAR_MS, History, decays, loss_value, year
 from stead.maturity.records import Deployed
 from stead.maturity.rows import found_first
 from stead.maturity.types import Case, Input, Measured

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import mean, median
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from stead import monitors
-from stead.config.units import lasting
+from stead.config.units import lasting, some
 from stead.ledger.tables import ledger
 from stead.maturity.advice import fit_of, steps_of
 from stead.maturity.clocks import DAY_MS
@@ -130,16 +130,6 @@ def recorded(read: History) -> Recorded:
 def even(value: float) -> tuple[float, float, float]:
     """A figure without a range."""
     return value, value, value
-
-
-def some(names: Iterable[str], most: int = 3) -> str:
-    """Names, few of them.
-
-    >>> some(["a", "b"]), some(["a", "b", "c", "d", "e"])
-    ('a, b', 'a, b, c and 2 more')
-    """
-    kept = list(names)
-    return ", ".join(kept[:most]) + (f" and {len(kept) - most} more" if len(kept) > most else "")
 
 
 def _models(read: History) -> Fact | None:

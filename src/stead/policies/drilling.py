@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from stead import deployments, jobs, ledger, models
+from stead.config.units import some
 from stead.errors import Conflict, Unreachable
 from stead.ledger import Undo
 from stead.ledger.tables import ledger as entries
@@ -107,8 +108,7 @@ def _not_held_back(store: Store, known: list[models.Model]) -> list[str]:
     """Models whose policy would not be held back, asked where every automatic action asks."""
     with store.db.read() as tx:
         free = [each.name for each in known if frozen_in(tx, each.name) is None]
-    more = f" and {len(free) - 3} more" if len(free) > 3 else ""
-    return [f"{', '.join(free[:3])}{more} would have gone on"] if free else []
+    return [f"{some(free)} would have gone on"] if free else []
 
 
 def _acted(store: Store, model: str, frozen: Freeze, first: int) -> list[str]:

@@ -127,6 +127,12 @@ def packed(request: Request, response: Response) -> Response:
     return response
 
 
+def styles() -> str:
+    """All styles of the pages, for a file that needs nothing else."""
+    sheets = ("tokens.css", "stead.css", "pages.css")
+    return "\n".join((HERE / "static" / name).read_text(encoding="utf-8") for name in sheets)
+
+
 def fragment(template: str, **values: Any) -> str:
     """Rendered text: a page, or a part of one."""
     return _environment().get_template(template).render(**values)

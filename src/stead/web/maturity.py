@@ -14,9 +14,8 @@ from stead import __version__, maturity
 from stead.config.units import percent
 from stead.maturity import FOR_WHOM, STAGES, Maturity, Result, Stage
 from stead.runtime.clock import to_ms
-from stead.web.frame import HEADERS, HERE, day, fragment, here, render, store_of, when
+from stead.web.frame import HEADERS, day, fragment, here, render, store_of, styles, when
 
-STYLES = ("tokens.css", "stead.css", "pages.css")
 LEVELS = {1: "record", 2: "train", 3: "deploy", 4: "manage"}
 MOST_MONTHS = 36
 MOST_MODELS = 12
@@ -72,13 +71,12 @@ def saved(request: Request) -> Response:
 
 def as_file(found: Maturity, model: str | None, *, base: str = "") -> str:
     """The page as one HTML file: styles inside, no script, links to `base`, or none where there is no server to link to."""
-    style = "\n".join((HERE / "static" / name).read_text(encoding="utf-8") for name in STYLES)
     link: Callable[[str], str] = (lambda path: base + path) if base else (lambda _: "")
     title = f"Maturity of {model}" if model else "Maturity"
     return fragment(
         "maturity_file.html",
         title=title,
-        style=style,
+        style=styles(),
         version=__version__,
         now=when(found.at),
         **view(found, model, link=link),
