@@ -159,6 +159,10 @@ class Database:
                 raise
             raise refused from error
 
+    def marks(self, number: int) -> str:
+        """What stands for so many values in a statement of the driver's own: for thousands of rows at once."""
+        return ", ".join(["?" if self.is_sqlite else "%s"] * number)
+
     def upsert(
         self,
         tx: sa.Connection,
