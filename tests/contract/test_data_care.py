@@ -15,8 +15,11 @@ from click.testing import CliRunner
 from test_packs import MB, age, first_chunk, flip, noise
 
 from stead import care, datasets
+from stead.api import Embedded
 from stead.cli import cli
+from stead.config import Settings
 from stead.errors import Failed, NotFound, SteadError
+from stead.sdk.data import files_into
 from stead.store import Store, packs
 from tests.conftest import new_store
 
@@ -70,7 +73,7 @@ def test_status_reads_only_what_was_touched(store: Store, tmp_path: Path, read: 
     assert found == ("d@1", ["new.bin"], ["deep/3.bin"], ["deep/5.bin"], 59, 2)
     assert sorted(Path(path).name for path in read) == ["3.bin", "4.bin"]
     same = tmp_path / "copy"
-    datasets.materialise(store, "d", same)
+    files_into(Embedded(store, Settings({}, {})), "d", same)
     assert datasets.status(store, "d@1", same)[1:5] == ([], [], [], 61)
     with pytest.raises(NotFound):
         datasets.status(store, "d", tmp_path / "nowhere")

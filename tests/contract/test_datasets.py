@@ -17,8 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from stead import datasets
+from stead.api import Embedded
+from stead.config import Settings
 from stead.errors import Conflict, Failed, InvalidInput, NotFound, SteadError
 from stead.runtime.clock import to_ms
+from stead.sdk.data import files_into
 from stead.store import Blobs, Store
 
 START = datetime(2012, 1, 1)
@@ -218,7 +221,7 @@ def test_categories_are_kept_as_their_values(store: Store) -> None:
 
 
 @pytest.mark.parametrize("kind", ["local", "s3"])
-def test_materialised_files_and_verified_bytes(store: Store, kind: str, request: Any, tmp_path: Path) -> None:
+def test_files_that_are_got_and_verified_bytes(store: Store, kind: str, request: Any, tmp_path: Path) -> None:
     if kind == "s3":
         place = request.getfixturevalue("s3")()
         store = dataclasses.replace(store, blobs=Blobs(**place, cache=tmp_path / "cache"))
@@ -228,15 +231,13 @@ def test_materialised_files_and_verified_bytes(store: Store, kind: str, request:
     (source / "two.txt").write_text("two")
     datasets.add(store, "files", source)
     assert datasets.verify(store, "files") == 2
-    target = tmp_path / "target"
+    target, caller = tmp_path / "target", Embedded(store, Settings({}, {}))
     for _ in range(2):
-        paths = datasets.materialise(store, "files@1", target)
+        paths = files_into(caller, "files@1", target)[1]
         assert [path.relative_to(target).as_posix() for path in paths] == ["deep/one.bin", "two.txt"]
         assert [path.read_bytes() for path in paths] == [b"one", b"two"]
-    assert not os.stat(paths[0]).st_mode & 0o222
-    paths[1].unlink()
     paths[1].write_text("mine")
-    datasets.materialise(store, "files", target)
+    files_into(caller, "files", target)
     assert paths[1].read_text() == "two"
     assert sorted(path.name for path in target.rglob("*")) == ["deep", "one.bin", "two.txt"]
 

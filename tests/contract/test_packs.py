@@ -16,9 +16,12 @@ import pytest
 import sqlalchemy as sa
 
 from stead import care, datasets
+from stead.api import Embedded
+from stead.config import Settings
 from stead.datasets.tables import dataset_versions
 from stead.errors import Failed, NotFound
 from stead.runtime.clock import now_ms
+from stead.sdk.data import files_into
 from stead.store import Blobs, Store, digest_of, hold_bytes
 from stead.store import blobs as blobs_module
 from stead.store import packs as packs_module
@@ -106,7 +109,7 @@ def test_many_small_files_lie_in_few_packs(packed: Store, tmp_path: Path) -> Non
     assert made.parts == 300
     assert len(list(packed.blobs.all())) == 2, "a pack and a manifest"
     assert datasets.verify(packed, "files") == 300
-    datasets.materialise(packed, "files", tmp_path / "out")
+    files_into(Embedded(packed, Settings({}, {})), "files", tmp_path / "out")
     for number in (0, 17, 299):
         assert (tmp_path / "out" / f"{number}.bin").read_bytes() == noise(3000, number)
     assert care.check(packed, contents=True) == []

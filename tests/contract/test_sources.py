@@ -375,7 +375,6 @@ def test_a_delta_table_by_reference(store: Store, tmp_path: Path) -> None:
     assert datasets.verify(store, "d@2") == 2 and care.check(store, contents=True) == []
     assert code(lambda: datasets.add(store, "d", rows(1), append=True)) == "dataset-referenced"
     assert code(lambda: datasets.add(store, "d", datasets.Delta(url), append=True)) == "dataset-referenced"
-    assert code(lambda: datasets.materialise(store, "d", tmp_path / "out")) == "dataset-referenced"
     assert code(lambda: datasets.add(store, "d", datasets.Delta(url), time_column="tt")) == "time-column-unknown"
     assert code(lambda: datasets.add(store, "d", datasets.Delta(url, 99)), NotFound) == "source-missing"
     assert code(lambda: datasets.add(store, "d", datasets.Delta(f"{url}x")), NotFound) == "source-missing"

@@ -10,7 +10,7 @@ from stead.datasets.contracts import Contract, contract_text, infer_contract, in
 from stead.datasets.marking import Held, columns_held, find_key, mark_in, marked_now
 from stead.datasets.operations import add, add_stored, get_version, leave_out, list_datasets, list_versions
 from stead.datasets.quarantine import Quarantined, held_back, list_quarantine, put_aside
-from stead.datasets.reading import batches, materialise, read, status, verify
+from stead.datasets.reading import batches, read, status, verify
 from stead.datasets.rows import contents, times_of
 from stead.datasets.sources import Delta, Query
 from stead.datasets.types import (
@@ -67,7 +67,6 @@ __all__ = [
     "list_versions",
     "mark_in",
     "marked_now",
-    "materialise",
     "put_aside",
     "read",
     "read_contract",

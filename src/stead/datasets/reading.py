@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +15,8 @@ from stead.datasets.scanning import Index, compare
 from stead.datasets.sources import part_path
 from stead.datasets.types import DatasetVersion, Part
 from stead.errors import Failed, InvalidInput, NotFound, did_you_mean
-from stead.folders import Status, checked_path
-from stead.runtime.failpoints import failpoint
-from stead.store import Store, digest_of
+from stead.folders import Status
+from stead.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +39,7 @@ def read(
     version = get_version(store, ref)
     if not version.schema:
         raise InvalidInput(
-            "dataset-no-frame", f"{version.ref} holds files, not rows", hint="materialise it and read the files"
+            "dataset-no-frame", f"{version.ref} holds files, not rows", hint=f"stead data get {version.ref} FOLDER"
         )
     if (since is not None or until is not None) and version.time_column is None:
         raise InvalidInput(
@@ -63,7 +59,7 @@ def batches(store: Store, ref: str, *, columns: Sequence[str] | None = None) -> 
     version = get_version(store, ref)
     if not version.schema:
         raise InvalidInput(
-            "dataset-no-frame", f"{version.ref} holds files, not rows", hint="materialise it and read the files"
+            "dataset-no-frame", f"{version.ref} holds files, not rows", hint=f"stead data get {version.ref} FOLDER"
         )
     check_columns(version, columns or ())
     return pieces_of(store, manifests.get(store, version.manifest), columns)
@@ -93,29 +89,6 @@ def check_columns(version: DatasetVersion, columns: Sequence[str]) -> None:
                 f"{version.ref} has no column {name!r}",
                 hint=did_you_mean(name, names) or f"columns: {', '.join(names)}",
             )
-
-
-def materialise(store: Store, ref: str, folder: Path) -> list[Path]:
-    """Put the files of a version into a folder, with their names; each is read-only and may be a hard link to the store's.
-
-    A file that is there already with the same bytes is kept, another of the same name is replaced.
-    """
-    version = get_version(store, ref, with_parts=True)
-    if manifests.get(store, version.manifest).reference is not None:
-        raise InvalidInput(
-            "dataset-referenced",
-            f"{version.ref} is a table that is kept elsewhere",
-            hint="read its rows, or get the table",
-        )
-    paths = []
-    for part in version.part_list:
-        target = folder / checked_path(part.path)
-        if not target.parent.resolve().is_relative_to(folder.resolve()) and folder.exists():
-            raise InvalidInput("path-escapes", f"{part.path!r} would leave the folder {folder}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _place(store, part, target)
-        paths.append(target)
-    return paths
 
 
 def verify(store: Store, ref: str) -> int:
@@ -159,24 +132,3 @@ def _problem(store: Store, part: Part) -> str | None:
     except NotFound:
         return "is missing"
     return None if hasher.hexdigest() == part.digest else "was altered"
-
-
-def _place(store: Store, part: Part, target: Path) -> None:
-    if target.is_file() and target.stat().st_size == part.bytes and digest_of(target) == part.digest:
-        return
-    source = store.blobs.path(part.digest)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
-    os.close(handle)
-    os.unlink(temporary)
-    try:
-        try:
-            os.link(source, temporary)
-        except OSError:  # another file system, or one without hard links
-            store.blobs.fetch(part.digest, Path(temporary))
-        os.chmod(temporary, 0o444)
-        failpoint("datasets.materialise:before")
-        os.replace(temporary, target)
-        failpoint("datasets.materialise:after")
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)

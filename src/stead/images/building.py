@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from stead.models.logging import checked_path
 from stead.runtime import secrets, typed
 from stead.runtime.ids import new_id
 from stead.runtime.variables import THREADS
+from stead.runtime.workfolder import work_folder
 from stead.store import Store
 
 PORT = 8080
@@ -103,9 +103,9 @@ def of_environment(environment: Environment) -> Contents:
 def _code(reader: Reader, digest: str | None) -> dict[str, str]:
     if digest is None:
         return {}
-    with tempfile.TemporaryDirectory(prefix="stead-image-") as name:
-        reader.fetch(digest, Path(name) / "files.json")
-        found: dict[str, str] = msgspec.json.decode((Path(name) / "files.json").read_bytes())
+    with work_folder("image") as folder:
+        reader.fetch(digest, folder / "files.json")
+        found: dict[str, str] = msgspec.json.decode((folder / "files.json").read_bytes())
         return found
 
 
@@ -158,8 +158,7 @@ def _environment_layer(
     key = [FORMAT, environment.digest, platform.architecture, base.python, exact, CODEC, LEVEL]
     if (known := _kept(layout, key)) is not None:
         return known[0], known[1]["packages"]
-    with tempfile.TemporaryDirectory(prefix="stead-image-") as name, spare(Path(name)):
-        work = Path(name)
+    with work_folder("image") as work, spare(work):
         say(f"installing {len(environment.packages)} packages for linux/{platform.architecture}")
         target = packages.install(reader, environment, platform, work, say)
         parts = packages.components(target, work / "lock.txt", environment, platform, work / "wheels")
@@ -188,8 +187,7 @@ def _data(entry: Entry) -> bytes:
 def _own_layer(
     reader: Reader, contents: Contents, layout: Layout, compiler: str, materials: Mapping[str, Any]
 ) -> Layer:
-    with tempfile.TemporaryDirectory(prefix="stead-image-") as name, spare(Path(name)):
-        folder = Path(name)
+    with work_folder("image") as folder, spare(folder):
         for path, digest in contents.files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             reader.fetch(digest, folder / path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +22,7 @@ from stead.images.types import Image, this_platform
 from stead.jobs import Limits
 from stead.runtime.node import FOLDER
 from stead.runtime.step import FOLLOW
+from stead.runtime.workfolder import work_folder
 from stead.store import Store
 
 _OUTSIDE = {
@@ -103,8 +103,8 @@ class Containers:
         """
         image = self._built(store, building.of_environment(environments.get(store, digest)), say)
         name = own_name(image)
-        with tempfile.TemporaryDirectory(prefix="stead-image-") as folder, spare(Path(folder)):
-            file = Path(folder) / "image.tar"
+        with work_folder("image") as folder, spare(folder):
+            file = folder / "image.tar"
             with open(file, "wb") as out:
                 write_archive(replace(image, name=name), out)
             archive = store.blobs.put(file)

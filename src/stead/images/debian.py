@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from stead.errors import Failed, InvalidInput, Unreachable
 from stead.images.layers import EPOCH, Entry, folder, link, write_layer
 from stead.images.layout import Layout, as_json, export
 from stead.images.types import CONFIG, MANIFEST, Image, Platform
+from stead.runtime.workfolder import work_folder
 
 SUITES = {"3.11": "bookworm", "3.13": "trixie"}
 """Which Debian has which Python."""
@@ -48,10 +48,10 @@ def make(target: Path, *, python: str, platform: Platform, mirror: str = "", say
             f"no Debian has Python {python}, but {' and '.join(SUITES)}",
             hint=f"name an image that has it: stead image build … --base docker.io/library/python:{python}-slim@sha256:…",
         )
-    with tempfile.TemporaryDirectory(prefix="stead-base-") as name:
-        tar = Path(name) / "root.tar"
+    with work_folder("base") as folder:
+        tar = folder / "root.tar"
         _bootstrap(tar, python, platform, mirror, say)
-        pool = Layout(Path(name) / "pool")
+        pool = Layout(folder / "pool")
         layer = write_layer(pool, _entries(tar), f"Debian {SUITES[python]} with Python {python}")
         config = {
             "architecture": platform.architecture,

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib.metadata import Distribution, distributions
@@ -26,6 +25,7 @@ from stead.images.layers import Entry, link, tree
 from stead.images.layout import spare
 from stead.images.reading import Reader
 from stead.images.types import Platform
+from stead.runtime.workfolder import work_folder
 
 HOME = "opt/stead"
 _MADE_HERE = {"REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"}
@@ -179,8 +179,7 @@ def _record(text: str) -> bytes:
 
 def runtime_entries(compiler: str) -> Iterator[Entry]:
     """stead as far as it runs in an image."""
-    with tempfile.TemporaryDirectory(prefix="stead-image-") as name, spare(Path(name)):
-        folder = Path(name)
+    with work_folder("image") as folder, spare(folder):
         write(folder, environments.runtime_files())
         compile_files(folder, f"/{HOME}/runtime", compiler)
         yield from [held(entry) for entry in tree(folder, f"{HOME}/runtime")]

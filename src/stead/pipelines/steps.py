@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +28,7 @@ from stead.runtime.ids import new_id
 from stead.runtime.journal import Courier, Record
 from stead.runtime.node import FOLDER
 from stead.runtime.step import FOLLOW
+from stead.runtime.workfolder import work_folder
 from stead.store import Store
 
 ON_CLUSTER = ("features", "evaluate", "train", "backtest")
@@ -76,16 +76,18 @@ class Workshop:
         if self.inside is None:
             self.python = environments.ensure(store, environment, progress=self._say)
         self.run_id = run_id
-        self.folder = Path(tempfile.mkdtemp(prefix="stead-job-"))
-        self.code = self.folder / "code"
-        for name, digest in subject.files.items():
-            self.store.blobs.fetch(digest, self.code / name)
         self.allow = tuple(allow)
         self.set_variables = dict(variables)
         self.variables = environments.variables(allow=allow, extra=variables, threads=subject.threads)
         hide = self.variables.get(secrets.NAMES, "").split(",")
         keeper.secrets = tuple({*keeper.secrets, *(self.variables[name] for name in hide if name)})
-        self.elsewhere = self._elsewhere(resources or {}, image) if executor == "ray" else None
+        with ExitStack() as stack:
+            self.folder = stack.enter_context(work_folder("job"))
+            self.code = self.folder / "code"
+            for name, digest in subject.files.items():
+                self.store.blobs.fetch(digest, self.code / name)
+            self.elsewhere = self._elsewhere(resources or {}, image) if executor == "ray" else None
+            self._left = stack.pop_all()
 
     def __enter__(self) -> Workshop:
         return self
@@ -93,9 +95,9 @@ class Workshop:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.elsewhere is not None:
-            self.elsewhere.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with self._left:
+            if self.elsewhere is not None:
+                self.elsewhere.close()
 
     def _say(self, text: str) -> None:
         self.keeper.log(text + "\n")

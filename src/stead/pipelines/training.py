@@ -24,6 +24,7 @@ from stead.pipelines.types import Candidate, Judge, Spec, Subject
 from stead.runtime import journal, typed
 from stead.runtime.clock import now_ms, to_iso
 from stead.runtime.step import RECENT_MS
+from stead.runtime.workfolder import work_folder
 from stead.store import Store
 
 STEPS = 8
@@ -354,11 +355,11 @@ class Training:
         spec, store = self.spec, self.store
         info = json.loads(self._blob(trained["info"])) | facts
         code = store.blobs.put(msgspec.json.encode(spec.files, order="sorted"))
-        with tempfile.TemporaryDirectory(prefix="stead-model-") as folder:
-            restore(store, trained["model"], Path(folder))
+        with work_folder("model") as folder:
+            restore(store, trained["model"], folder)
             return models.log_model(
                 store,
-                Path(folder),
+                folder,
                 name=spec.model,
                 run_id=self.run_id,
                 environment=environment,

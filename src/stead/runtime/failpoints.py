@@ -22,7 +22,6 @@ REGISTRY: dict[str, str] = {
     "care.record": "the ledger entry of a backup",
     "care.restore": "all rows of a backup, or none and a store that is not opened",
     "datasets.add": "a version of a dataset and its number",
-    "datasets.materialise": "a file that a job reads",
     "datasets.quarantine": "a batch that broke its contract, whose bytes are in the store before",
     "demo.data": "a downloaded file is whole or absent",
     "deployments.cancel": "a deployment is stopped and its version let go",

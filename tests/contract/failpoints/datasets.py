@@ -1,4 +1,4 @@
-"""kill -9 while a version is added or its files are laid out for a job."""
+"""kill -9 while a version is added, or rows are put aside."""
 
 from __future__ import annotations
 
@@ -31,29 +31,7 @@ def _add(root: Path, point: str) -> None:
     store.close()
 
 
-_MATERIALISE = """
-import sys; from pathlib import Path; from tests.conftest import new_store; from stead import datasets
-datasets.materialise(new_store(Path(sys.argv[1])), "x", Path(sys.argv[2]))
-"""
-
-
-def _materialise(root: Path, point: str) -> None:
-    store = new_store(root / "store")
-    source = root / "source"
-    source.mkdir()
-    for name in ("a.bin", "b.bin"):
-        (source / name).write_text(name)
-    datasets.add(store, "x", source)
-    target = root / "target"
-    dies(point, _MATERIALISE, str(root / "store"), str(target))
-    whole = [path for path in target.iterdir() if not path.name.startswith(".part-")]
-    assert [path.read_text() for path in whole] == [path.name for path in whole]
-    assert [path.read_text() for path in datasets.materialise(store, "x", target)] == ["a.bin", "b.bin"]
-    assert datasets.verify(store, "x") == 2
-    store.close()
-
-
-POINTS: dict[str, Scenario] = {"datasets.add": _add, "datasets.materialise": _materialise}
+POINTS: dict[str, Scenario] = {"datasets.add": _add}
 
 _ASIDE = """
 import sys; from pathlib import Path; from tests.conftest import new_store; from stead import datasets
