@@ -11,7 +11,7 @@ demo:  ## the whole way on real data; UP=1 leaves the pages running
 
 test:
 	@$(PYTHON) tools/prepare.py test
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # pip takes the newest build that its index has. Where that is one for GPUs, which is large and not needed here:
 # make test-torch TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"

