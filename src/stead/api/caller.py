@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import blake3
 import msgspec
 
 from stead.config import Settings, find_project, load_project, load_settings
 from stead.errors import Failed, InvalidInput, Unreachable, from_dict
 from stead.runtime import typed
 from stead.store import Store, digest_of, is_made, open_store
+
+if TYPE_CHECKING:
+    import httpx
 
 T = TypeVar("T")
 
@@ -33,6 +38,12 @@ class Caller(Protocol):
     def put_blob(self, data: bytes | Path) -> str: ...
 
     def get_blob(self, digest: str) -> bytes: ...
+
+    def fetch_blob(self, digest: str, target: Path) -> None:
+        """Write bytes to a file in pieces, whole and as their name says, or not at all.
+
+        Raises NotFound (`blob-missing`), Failed (`blob-corrupt`), OSError where the file cannot be written.
+        """
 
     def close(self) -> None: ...
 
@@ -66,6 +77,9 @@ class Embedded:
 
     def get_blob(self, digest: str) -> bytes:
         return self.store.blobs.get(digest)
+
+    def fetch_blob(self, digest: str, target: Path) -> None:
+        self.store.blobs.fetch(digest, target)
 
     def close(self) -> None:
         self.store.close()
@@ -140,9 +154,31 @@ class Remote:
     def get_blob(self, digest: str) -> bytes:
         data = self._request("GET", f"/api/v1/blobs/{digest}", retry=True)
         if digest_of(data) != digest:
-            said = f"the bytes of {digest[:12]} do not match their name"
-            raise Failed("blob-corrupt", said, hint="stead doctor --store, where the store is, says what names them")
+            raise _altered(digest)
         return data
+
+    def fetch_blob(self, digest: str, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
+        try:
+            with os.fdopen(handle, "wb") as out:
+
+                def write(answer: httpx.Response) -> bytes:
+                    out.seek(0)
+                    out.truncate()
+                    hasher = blake3.blake3()
+                    for piece in answer.iter_bytes():
+                        hasher.update(piece)
+                        out.write(piece)
+                    return hasher.digest()
+
+                if self._request("GET", f"/api/v1/blobs/{digest}", retry=True, take=write).hex() != digest:
+                    raise _altered(digest)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
 
     def send(self, path: str, content: bytes, *, kind: Callable[[bytes], T]) -> T:
         """One request to a hot route that is no operation of the table."""
@@ -151,28 +187,48 @@ class Remote:
     def close(self) -> None:
         self._client.close()
 
-    def _request(self, method: str, path: str, *, content: bytes | None = None, retry: bool) -> bytes:
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        retry: bool,
+        take: Callable[[httpx.Response], bytes] = lambda answer: answer.read(),
+    ) -> bytes:
         import httpx
         import stamina
 
         attempts = stamina.retry_context(on=httpx.TransportError, attempts=4 if retry else 1, timeout=20)
+        headers = {"content-type": "application/json"}
+        begun = False
         try:
             for attempt in attempts:
-                with attempt:
-                    answer = self._client.request(
-                        method, path, content=content, headers={"content-type": "application/json"}
-                    )
+                with attempt, self._client.stream(method, path, content=content, headers=headers) as answer:
+                    begun = True
+                    if answer.status_code < 400:
+                        return take(answer)
+                    answer.read()
         except httpx.TransportError as error:
+            if begun:
+                raise Unreachable(
+                    "server-unreachable",
+                    f"the answer of {self.url}{path} broke off: {error}",
+                    hint="its log says why; `stead data verify NAME` tells of damaged bytes",
+                ) from error
             raise Unreachable(
                 "server-unreachable",
                 f"{self.url} does not answer: {error}",
                 hint="is stead up there, and STEAD_URL right?",
             ) from error
-        if answer.status_code >= 400:
-            try:
-                raise from_dict(answer.json())
-            except (ValueError, KeyError, TypeError):
-                raise Unreachable(
-                    "server-odd", f"{self.url}{path} answered {answer.status_code}: {answer.text[:200]}"
-                ) from None
-        return answer.content
+        try:
+            raise from_dict(answer.json())
+        except (ValueError, KeyError, TypeError):
+            raise Unreachable(
+                "server-odd", f"{self.url}{path} answered {answer.status_code}: {answer.text[:200]}"
+            ) from None
+
+
+def _altered(digest: str) -> Failed:
+    said = f"the bytes of {digest[:12]} do not match their name"
+    return Failed("blob-corrupt", said, hint="stead doctor --store, where the store is, says what names them")

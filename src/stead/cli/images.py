@@ -168,4 +168,4 @@ class _OfCaller:
         return list(environment.wheels)
 
     def fetch(self, digest: str, target: Path) -> None:
-        target.write_bytes(self._caller.get_blob(digest))
+        self._caller.fetch_blob(digest, target)

@@ -188,9 +188,7 @@ def models_get(ref: str, folder: Path) -> None:
     building = folder / f".part-{new_id()}"
     try:
         for path, file in logged.files.items():
-            target = building / clean_path(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(caller.get_blob(file.digest))
+            caller.fetch_blob(file.digest, building / clean_path(path))
         for each in sorted(building.iterdir()):
             each.rename(folder / each.name)
     except OSError as error:

@@ -40,9 +40,7 @@ def sign(ref: str | None, key: Path | None, new: Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="stead-sign-") as place:
         folder = Path(place) / version.model
         for path, file in logged.files.items():
-            target = folder / clean_path(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(caller.get_blob(file.digest))
+            caller.fetch_blob(file.digest, folder / clean_path(path))
         bundle = caller.put_blob(models.sign_folder(folder, chosen))
     made = caller.call("models.add_signature", model=version.model, version=version.version, bundle=bundle)
     print(f"{version.ref} is signed with the key {made.key[:12]}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +59,6 @@ def dataset_files(ref: str, folder: str | Path) -> list[Path]:
 
 def files_into(caller: Caller, ref: str, folder: Path) -> tuple[DatasetVersion, list[Path]]:
     """A version, and copies of its files, each whole or not at all. Raises InvalidInput (`path-escapes`, `dataset-referenced`), Failed (`disk-full`)."""
-    from stead.api import Embedded
     from stead.runtime.journal import clean_path
 
     version: DatasetVersion = caller.call("datasets.get_version", ref=ref, with_parts=True)
@@ -77,28 +74,12 @@ def files_into(caller: Caller, ref: str, folder: Path) -> tuple[DatasetVersion, 
         if not target.resolve().is_relative_to(folder.resolve()):
             raise InvalidInput("path-escapes", f"{part.path!r} would leave the folder {folder}")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(caller, Embedded):
-                caller.store.blobs.fetch(part.digest, target)
-            else:
-                _write(target, caller.get_blob(part.digest))
+            caller.fetch_blob(part.digest, target)
         except OSError as error:
             said = f"could not write {target}: {error.strerror}"
             raise Failed("disk-full", said, hint="free space, or name another folder") from None
         written.append(target)
     return version, written
-
-
-def _write(target: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def add(name: str, source: Any, *, append: bool = False, time_column: str | None = None) -> DatasetVersion:

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from stead import jobs
 from stead.api import Remote
 from stead.api.table import operations
 from stead.api.tokens import create_token
-from stead.errors import Conflict, Forbidden, InvalidInput, NotFound, Unreachable
+from stead.errors import Conflict, Forbidden, InvalidInput, NotFound, SteadError, Unreachable
 from stead.runtime.clock import now_ms
 from stead.store import Store
+from stead.store.packs import WHOLE
 
 Connect = Callable[..., Remote]
 
 
 def code(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]["code"]
+
+
+def error(do: Callable[[], object]) -> SteadError:
+    with pytest.raises(SteadError) as raised:
+        do()
+    return raised.value
 
 
 def test_every_operation_has_a_route_and_a_description(url: str) -> None:
@@ -102,6 +112,27 @@ def test_bytes_go_both_ways_and_a_wrong_name_is_refused(url: str, remote: Connec
     assert code(httpx.get(f"{url}/api/v1/blobs/{'0' * 64}")) == (404, "blob-missing")
     assert code(httpx.get(f"{url}/api/v1/blobs/..%2f..%2fetc%2fpasswd")) == (404, "http-404")
     assert code(httpx.get(f"{url}/api/v1/blobs/x..x")) == (400, "digest-invalid")
+    caller.close()
+
+
+def test_bytes_come_into_files_whole_or_not_at_all(url: str, store: Store, remote: Connect, tmp_path: Path) -> None:
+    caller, target = remote(url), tmp_path / "deep" / "file"
+    data = np.random.default_rng(0).bytes(WHOLE + 1)
+    ((_, large, _),) = store.blobs.keep([data])
+    small = caller.put_blob(b"hello")
+    for digest, wanted in ((small, b"hello"), (large, data)):
+        caller.fetch_blob(digest, target)
+        assert target.read_bytes() == wanted
+    assert error(lambda: caller.fetch_blob("0" * 64, target)).code == "blob-missing"
+    store.blobs.path(small).write_text("jello")
+    pack = store.blobs.path(store.packs.chunks_of(large)[-1].pack.hex())
+    with open(pack, "r+b") as file:
+        file.seek(-1000, os.SEEK_END)
+        file.write(b"altered")
+    assert error(lambda: caller.fetch_blob(small, target)).code == "blob-corrupt"
+    broken = error(lambda: caller.fetch_blob(large, target))
+    assert broken.code == "server-unreachable" and "broke off" in broken.message
+    assert target.read_bytes() == data and list(target.parent.iterdir()) == [target]
     caller.close()
 
 
