@@ -288,15 +288,6 @@ def insert_pack(tx: sa.Connection, db: Database, digest: bytes, size: int) -> in
     return int(tx.execute(sa.select(packs.c.id).where(packs.c.digest == digest)).scalar_one())
 
 
-def insert_chunks(tx: sa.Connection, db: Database, rows: Sequence[tuple[bytes, int, int, int, int, int]]) -> None:
-    """Let others know of chunks: digest, offset, bytes in the pack, bytes, number of the pack, when. Those that are known are made fresh."""
-    tx.exec_driver_sql(
-        f'INSERT INTO store_chunks (digest, "offset", stored, bytes, pack, at) VALUES ({db.marks(6)})'
-        " ON CONFLICT (digest) DO UPDATE SET at = excluded.at",
-        list(rows),
-    )
-
-
 @dataclass
 class _File:
     """A file or bytes whose chunks are on their way."""
@@ -527,8 +518,17 @@ def _written(owner: Packs, filling: dict[bytes, _Piece]) -> set[bytes]:
     name, now = pack.put(owner.blobs), now_ms()
     with owner.db.write("packs.keep") as tx:
         mine = insert_pack(tx, owner.db, name, pack.size)
-        insert_chunks(tx, owner.db, [(*entry, mine, now) for entry in pack.entries])
+        _insert_chunks(tx, owner.db, [(*entry, mine, now) for entry in pack.entries])
     return set(filling)
+
+
+def _insert_chunks(tx: sa.Connection, db: Database, rows: Sequence[tuple[bytes, int, int, int, int, int]]) -> None:
+    """Let others know of chunks: digest, offset, bytes in the pack, bytes, number of the pack, when. Those that are known are made fresh."""
+    tx.exec_driver_sql(
+        f'INSERT INTO store_chunks (digest, "offset", stored, bytes, pack, at) VALUES ({db.marks(6)})'
+        " ON CONFLICT (digest) DO UPDATE SET at = excluded.at",
+        list(rows),
+    )
 
 
 class _Packer:
