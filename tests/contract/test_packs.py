@@ -17,9 +17,10 @@ import sqlalchemy as sa
 
 from stead import care, datasets
 from stead.api import Embedded
+from stead.care import Rules
 from stead.config import Settings
 from stead.datasets.tables import dataset_versions
-from stead.errors import Failed, NotFound
+from stead.errors import Failed, InvalidInput, NotFound
 from stead.runtime.clock import now_ms
 from stead.sdk.data import files_into
 from stead.store import Blobs, Store, digest_of, hold_bytes
@@ -378,3 +379,57 @@ def test_recipes_tell_the_chunks_of_a_file(store: Store) -> None:
         assert digest_of(data[at : at + size]) == name.hex()
         at += size
     assert at == len(data) and digest_of(data) == digest
+
+
+def test_what_is_stored_again_is_whole_where_its_pack_is_gone(packed: Store, tmp_path: Path) -> None:
+    things: list[bytes | Path] = [noise(9 * MB), *(noise(3000, seed) for seed in range(1, 20))]
+    before = keep(packed, *things)
+    with packed.db.read() as tx:
+        lost = [bytes(digest).hex() for digest in tx.execute(sa.select(packs.c.digest)).scalars()]
+    for digest in lost:
+        packed.blobs.delete(digest)
+    assert keep(packed, *things) == before
+    assert [packed.blobs.get(digest) for digest in before] == things
+
+
+def test_the_same_files_in_another_order_at_once(any_store: Store) -> None:
+    things = [b"%d" % number for number in range(4000)]
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda some: {d for _, d, _ in any_store.blobs.keep(some)}, (things, things[::-1])))
+    assert made[0] == made[1] and len(made[0]) == 4000
+
+
+def test_what_became_a_pipe_is_refused(store: Store, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for things in ([tmp_path / "pipe"], [noise(100, seed) for seed in range(20)] + [tmp_path / "pipe"]):
+        with pytest.raises(InvalidInput) as raised:
+            keep(store, *things)
+        assert raised.value.code == "file-unreadable"
+
+
+def test_what_a_killed_write_left_goes_after_a_day(store: Store) -> None:
+    (digest,) = keep(store, noise(9 * MB))
+    pack = store.blobs.path(store.packs.chunks_of(digest)[0].pack.hex())
+    halves = [pack.with_name(f"{pack.name}#{number}") for number in (1, 2)]
+    for half in halves:
+        half.write_bytes(b"half")
+    os.utime(halves[0], (time.time() - 3 * 86_400,) * 2)
+    care.prune(store, rules=Rules())
+    assert [half.exists() for half in halves] == [False, True]
+
+
+@pytest.mark.parametrize("how", ["altered", "gone"])
+def test_nothing_goes_where_a_list_of_parts_is_damaged(store: Store, tmp_path: Path, how: str) -> None:
+    (tmp_path / "big.bin").write_bytes(noise(9 * MB))
+    datasets.add(store, "files", tmp_path / "big.bin")
+    age(store)
+    with store.db.read() as tx:
+        manifest = store.blobs.path(tx.execute(sa.select(dataset_versions.c.manifest)).scalar_one())
+    whole = manifest.read_bytes()
+    manifest.write_bytes(b"?" + whole[1:]) if how == "altered" else manifest.unlink()
+    for dry_run in (True, False):
+        with pytest.raises(Failed, match="files@1") as raised:
+            care.prune(store, rules=Rules(), dry_run=dry_run)
+        assert raised.value.code == "dataset-corrupt"
+    manifest.write_bytes(whole)
+    assert datasets.verify(store, "files") == 1 and care.prune(store, rules=Rules()).bytes == 0

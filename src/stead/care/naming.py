@@ -11,9 +11,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import blake3
 import sqlalchemy as sa
 
-from stead.errors import NotFound
+from stead.datasets.tables import dataset_versions
+from stead.errors import Failed, NotFound
 from stead.store import Store, metadata
 
 NAME = re.compile(r"[0-9a-f]{64}")
@@ -24,8 +26,16 @@ Gone = Mapping[str, Callable[[Any], bool]]
 
 
 def named(store: Store, tx: sa.Connection, there: set[str], gone: Gone) -> set[str]:
-    """All names of bytes that rows have, directly or through bytes of `there`; some may be of nothing."""
+    """All names of bytes that rows have, directly or through bytes of `there`; some may be of nothing.
+
+    Raises Failed (`dataset-corrupt`, `blob-corrupt`) where what tells of further names is missing or was altered: then nobody knows
+    what is needed.
+    """
     found: set[str] = set()
+    lists = _lists(tx, gone.get(dataset_versions.name))
+    for digest, ref in lists.items():
+        if digest not in there:
+            raise _unknown(ref, "is missing")
     for table in metadata.sorted_tables:
         if table.name not in PRINTED:
             found |= _in_table(tx, table, gone.get(table.name))
@@ -33,7 +43,7 @@ def named(store: Store, tx: sa.Connection, there: set[str], gone: Gone) -> set[s
     while front:
         further: set[str] = set()
         for digest in front:
-            further |= _inside(store, digest)
+            further |= _inside(store, digest, lists.get(digest))
         front = (further - found) & there
         found |= further
     return found
@@ -54,12 +64,37 @@ def _in_table(tx: sa.Connection, table: sa.Table, gone: Callable[[Any], bool] | 
     return found
 
 
-def _inside(store: Store, digest: str) -> set[str]:
+def _lists(tx: sa.Connection, gone: Callable[[Any], bool] | None) -> dict[str, str]:
+    """The manifest of each data version, and whose it is."""
+    c = dataset_versions.c
+    rows = tx.execute(sa.select(c.dataset, c.version, c.manifest))
+    return {row.manifest: f"{row.dataset}@{row.version}" for row in rows if gone is None or not gone(row)}
+
+
+def _inside(store: Store, digest: str, ref: str | None) -> set[str]:
+    """The names in bytes that begin as a JSON object, or are the manifest of the data version `ref`."""
     pieces = store.blobs.stream(digest)
     try:
         first = next(pieces, b"")
-        if not first.startswith(b"{"):
+        if ref is None and not (first.startswith(b"{") or first[1:2] == b'"'):  # one damaged byte hides no object
             return set()
-        return set(NAME.findall((first + b"".join(pieces)).decode(errors="replace")))
+        data = first + b"".join(pieces)
     except NotFound:
         return set()
+    if blake3.blake3(data).hexdigest() != digest:
+        if ref is not None:
+            raise _unknown(ref, "was altered")
+        raise Failed(
+            "blob-corrupt",
+            f"the bytes of {digest[:12]} do not match their name, and may name others: what is needed cannot be told",
+            hint="stead doctor --store says whose they are",
+        )
+    return set(NAME.findall(data.decode(errors="replace"))) if data.startswith(b"{") else set()
+
+
+def _unknown(ref: str, why: str) -> Failed:
+    return Failed(
+        "dataset-corrupt",
+        f"the list of the parts of {ref} {why}, so what it needs cannot be told",
+        hint=f"stead data verify {ref} --repair-from BACKUPS",
+    )

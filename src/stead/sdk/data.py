@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,10 @@ def dataset_files(ref: str, folder: str | Path) -> list[Path]:
 
 
 def files_into(caller: Caller, ref: str, folder: Path) -> tuple[DatasetVersion, list[Path]]:
-    """A version, and copies of its files, each whole or not at all. Raises InvalidInput (`path-escapes`, `dataset-referenced`), Failed (`disk-full`)."""
+    """A version, and copies of its files, each whole or not at all.
+
+    Raises InvalidInput (`path-escapes`, `dataset-referenced`, `folder-unwritable`), Failed (`disk-full`).
+    """
     from stead.runtime.journal import clean_path
 
     version: DatasetVersion = caller.call("datasets.get_version", ref=ref, with_parts=True)
@@ -77,7 +81,9 @@ def files_into(caller: Caller, ref: str, folder: Path) -> tuple[DatasetVersion, 
             caller.fetch_blob(part.digest, target)
         except OSError as error:
             said = f"could not write {target}: {error.strerror}"
-            raise Failed("disk-full", said, hint="free space, or name another folder") from None
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise Failed("disk-full", said, hint="free space, or name another folder") from None
+            raise InvalidInput("folder-unwritable", said, hint="name another folder") from None
         written.append(target)
     return version, written
 

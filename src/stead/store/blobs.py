@@ -94,6 +94,8 @@ class Blobs:
             yield from self.packs.keep(things, progress)
             return
         for place, thing in enumerate(things):
+            if isinstance(thing, Path) and thing.exists() and not thing.is_file():
+                raise InvalidInput("file-unreadable", f"{thing} cannot be read: it is no file any more")
             data = thing if isinstance(thing, (bytes, Path)) else os.pread(thing.fileno(), _size(thing), 0)
             yield place, self.put(data), _size(thing)
 
@@ -184,9 +186,13 @@ class Blobs:
         return self._forgotten(path, stored.at)
 
     def finish_forgetting(self) -> None:
-        """Bring to an end what a kill -9 left of `forget`."""
+        """Bring to an end what a kill -9 left of `forget`, and take away what it left of what was being written."""
         for aside in self.local.glob(f"??/{GONE}*") if self.local is not None else ():
             self._forgotten(aside.with_name(aside.name.removeprefix(GONE)), time.time() - OLD_S)
+        for half in self.local.glob("??/*#*") if self.local is not None else ():  # as obstore calls what is not whole
+            with suppress(FileNotFoundError):
+                if half.stat().st_mtime < time.time() - OLD_S:
+                    half.unlink()
 
     def _forgotten(self, path: Path, at: float) -> bool:
         """Remove the file that was put aside, or put it back where it was stored again after `at`."""

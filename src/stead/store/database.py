@@ -145,6 +145,9 @@ class Database:
                 raise Failed("schema-missing", f"the store has no tables yet: {text}", hint="stead migrate") from error
             if _lacks_column(text):
                 raise _differs(_hide(self.url), text) from error
+            if "deadlock" in text:
+                said = "the database ended one of two changes that waited for each other"
+                raise Failed("database-locked", said, hint="try again") from error
             if "locked" in text:
                 raise Failed("database-locked", "the database stayed locked for 30 s", hint="stead status") from error
             raise Unreachable("database-unreachable", f"{_hide(self.url)} does not answer: {text}") from error

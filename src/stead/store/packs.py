@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -96,13 +97,23 @@ class Packs:
             yield from _Keeping(self, workers, progress).run(things)
 
     def known(self, digests: Sequence[bytes]) -> set[bytes]:
-        """Which chunks are there, made fresh."""
+        """Which chunks are there, made fresh. Those whose pack is gone are not: what is stored again is whole then."""
         found: dict[bytes, int] = {}
+        lie: dict[bytes, list[bytes]] = {}
         with self.db.read() as tx:
             for some in sliced(digests):  # what the builder of queries makes of 500 names costs ten times the look
-                asked = f"SELECT digest, at FROM store_chunks WHERE digest IN ({self.db.marks(len(some))})"
-                found.update((bytes(name), at) for name, at in tx.exec_driver_sql(asked, tuple(some)))
-        old = [digest for digest, at in found.items() if at < now_ms() - FRESH_MS]
+                asked = (
+                    "SELECT c.digest, c.at, p.digest FROM store_chunks c JOIN store_packs p ON p.id = c.pack"
+                    f" WHERE c.digest IN ({self.db.marks(len(some))})"
+                )
+                for name, at, pack in tx.exec_driver_sql(asked, tuple(some)):
+                    found[bytes(name)] = at
+                    lie.setdefault(bytes(pack), []).append(bytes(name))
+        for pack, names in lie.items():
+            if not self.blobs.alone(pack.hex()):
+                for name in names:
+                    del found[name]
+        old = sorted(digest for digest, at in found.items() if at < now_ms() - FRESH_MS)
         if old:
             with self.db.write("packs.renew") as tx:
                 there: set[bytes] = set()
@@ -502,7 +513,9 @@ class _Keeping:
                 whole[file.digest] = {"digest": file.digest, "recipe": recipe, "bytes": file.size, "at": now_ms()}
         if whole:
             with self.owner.db.write("packs.files") as tx:
-                self.owner.db.upsert(tx, files, list(whole.values()), ["digest"], update=["recipe", "at"])
+                self.owner.db.upsert(
+                    tx, files, [whole[name] for name in sorted(whole)], ["digest"], update=["recipe", "at"]
+                )
         self.files = [file for file in self.files if not 0 <= file.behind <= number]
         yield from (Kept(file.place, file.digest.hex(), file.size) for file in ready)
 
@@ -518,15 +531,19 @@ def _written(owner: Packs, filling: dict[bytes, _Piece]) -> set[bytes]:
     name, now = pack.put(owner.blobs), now_ms()
     with owner.db.write("packs.keep") as tx:
         mine = insert_pack(tx, owner.db, name, pack.size)
-        _insert_chunks(tx, owner.db, [(*entry, mine, now) for entry in pack.entries])
+        _insert_chunks(tx, owner.db, sorted((*entry, mine, now) for entry in pack.entries))
     return set(filling)
 
 
 def _insert_chunks(tx: sa.Connection, db: Database, rows: Sequence[tuple[bytes, int, int, int, int, int]]) -> None:
-    """Let others know of chunks: digest, offset, bytes in the pack, bytes, number of the pack, when. Those that are known are made fresh."""
+    """Let others know of chunks: digest, offset, bytes in the pack, bytes, number of the pack, when. Those that are known are made fresh.
+
+    In the order of their names, as whoever else writes them: two that take rows in different orders would wait for each other.
+    """
     tx.exec_driver_sql(
         f'INSERT INTO store_chunks (digest, "offset", stored, bytes, pack, at) VALUES ({db.marks(6)})'
-        " ON CONFLICT (digest) DO UPDATE SET at = excluded.at",
+        " ON CONFLICT (digest) DO UPDATE SET"
+        ' "offset" = excluded."offset", stored = excluded.stored, pack = excluded.pack, at = excluded.at',
         list(rows),
     )
 
@@ -598,10 +615,14 @@ def _opened(thing: Path | BinaryIO) -> _Source:
         return _Source(thing.fileno(), os.fstat(thing.fileno()).st_size, "")
     name = str(thing)
     try:
-        number = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        number = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # nobody may write to what is a pipe by now
     except OSError as error:
         raise _unreadable(name, error) from None
-    return _Source(number, os.fstat(number).st_size, name)
+    known = os.fstat(number)
+    if not stat.S_ISREG(known.st_mode):
+        os.close(number)
+        raise InvalidInput("file-unreadable", f"{name} cannot be read: it is no file any more")
+    return _Source(number, known.st_size, name)
 
 
 def _unreadable(name: str, error: OSError) -> InvalidInput:
