@@ -84,7 +84,7 @@ class OfModel:
         if kind == "incident.opened":
             incident = self.incidents.get(entry.evidence.get("incident", 0))
             if incident is not None and incident.version is not None:
-                yield from self._shown(incident.version, me)
+                yield from self._shown(incident.version, me, labelled=incident.cause == "loss")
         elif kind == "retraining.begun":
             retraining = self.retrainings.get(int(number))
             incident_entry = opened.get(entry.evidence.get("incident"))
@@ -96,7 +96,8 @@ class OfModel:
             deployment = self.deployments.get(entry.evidence.get("deployment", 0))
             if deployment is not None:
                 yield Arrow(f"deployment:{deployment.id}", me, "decided")
-                for version in (deployment.version, deployment.previous):
+                unseen = kind == "route.changed" and "canary" not in entry.evidence  # what it answers comes after
+                for version in (deployment.previous,) if unseen else (deployment.version, deployment.previous):
                     yield from self._shown(version, me)
         elif kind == "incident.resolved" and (before := opened.get(entry.evidence.get("incident"))) is not None:
             yield Arrow(f"decision:{before}", me, "resolved by")
@@ -111,11 +112,11 @@ class OfModel:
         elif noun == "retraining" and (version := entry.evidence.get("version")) is not None:
             yield Arrow(self.version(version), me, "decided")
 
-    def _shown(self, version: int | None, decision: str) -> Iterator[Arrow]:
-        """The evidence of a decision: what a version answered, with its labels where it has some."""
+    def _shown(self, version: int | None, decision: str, *, labelled: bool = True) -> Iterator[Arrow]:
+        """The evidence of a decision: what a version answered, with its labels where it has some and the decision looks at them."""
         days = self.days.get(version or 0, [])
         if days:
-            kind = "labels" if any(day.labelled for day in days) else "predictions"
+            kind = "labels" if labelled and any(day.labelled for day in days) else "predictions"
             yield Arrow(f"{kind}:{self.name}@{version}", decision, "evidence for")
 
 
