@@ -144,4 +144,5 @@ def test_commands_tell_what_changed(store: Store, monkeypatch: pytest.MonkeyPatc
     for last in (60_000, 120_000):
         datasets.add(store, "t", table(at=pa.array([0, last], pa.timestamp("ms"))), time_column="at")
     text = said("t")
-    assert "to     1970-01-01 00:01:00 → 1970-01-01 00:02:00" in text and "from " not in text
+    assert "to     1970-01-01 00:01:00 → 1970-01-01 00:02:00" in text and "from  " not in text
+    assert "1970-01-01 00:00:00 – 1970-01-01 00:01:00 → 1970-01-01 00:00:00 – 1970-01-01 00:02:00" in text

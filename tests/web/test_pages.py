@@ -1006,3 +1006,11 @@ def test_a_deployment_tells_whether_its_way_back_was_tried(own: Site, world: Wor
         page = own.page(path)
         mark = next(each for each in page.select("span.chip") if each.get_text(strip=True) == "drilled")
         assert chip in mark["class"] and f"it took 0.1 s {EVIL}" in page.get_text(" ", strip=True)
+
+
+def test_times_that_moved_are_told(bare: Site) -> None:
+    for year in (2019, 2029):
+        when = pa.array([f"{year}-01-0{n}" for n in (1, 2)]).cast(pa.timestamp("ms"))
+        datasets.add(bare.store, "moved", pa.table({"when": when, "x": [1, 2]}))
+    told = " ".join(bare.page("/data/moved/2/diff").get_text(" ").split())
+    assert "when moved: it has 1 Jan 2029 – 2 Jan 2029 now, and had 1 Jan 2019 – 2 Jan 2019." in told

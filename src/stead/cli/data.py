@@ -179,7 +179,7 @@ def data_diff(before: str, after: str | None, key: tuple[str, ...], examples: in
         ]
     )
     output.table(
-        ("column", "type", "apart", "null", "mean", "most often"),
+        ("column", "type", "apart", "null", "mean, or from – to", "most often"),
         [
             (
                 c.name,
@@ -227,7 +227,10 @@ def _null(profile: dict[str, Any]) -> str:
 
 
 def _mean(profile: dict[str, Any]) -> str:
-    return f"{profile['mean']:.4g}" if profile.get("mean") is not None else ""
+    """The mean of numbers; of times, which have none, from when to when."""
+    if profile.get("mean") is not None:
+        return f"{profile['mean']:.4g}"
+    return f"{output.when(profile['min'])} – {output.when(profile['max'])}" if "min" in profile else ""
 
 
 def _often(profile: dict[str, Any]) -> str:

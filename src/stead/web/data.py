@@ -125,9 +125,19 @@ def changes(found: DatasetDiff) -> tuple[str, str]:
             f"{apart[0].name} differs most:",
             f"its distributions are {number(apart[0].distance, 2)} apart, where 0 is the same and 1 nothing in common. {by_key}",
         )
+    moved = [each for each in found.columns if each.change is None and _moved(each)]
+    if moved:
+        ends = [_mean(each) for each in (moved[0].before, moved[0].after)]
+        return f"{moved[0].name} moved:", f"it has {ends[1]} now, and had {ends[0]}. {by_key}"
     return (
         "The columns are the same, and so are their distributions, nearly." if found.files else "Both are the same."
     ), by_key
+
+
+def _moved(column: ColumnDiff) -> bool:
+    """Whether times begin or end elsewhere: they have no distance."""
+    ends = [(each.get("min"), each.get("max")) for each in (column.before, column.after)]
+    return "mean" not in column.after and ends[0] != ends[1]
 
 
 def column_of(column: ColumnDiff) -> Compared:
@@ -157,7 +167,7 @@ def column_of(column: ColumnDiff) -> Compared:
         names = [str(level) for level, _ in column.before["top"]] + ["others"]
         counts = [[*(count for _, count in each["top"]), each["other"]] for each in (column.before, column.after)]
         picture = matrix.levels(names, *counts, label=label, height=HEIGHT)
-    mean = both(lambda profile: number(profile["mean"]) if profile.get("mean") is not None else "")
+    mean = both(_mean)
     return Compared(
         column.name,
         " → ".join(dict.fromkeys(types)),
@@ -167,6 +177,13 @@ def column_of(column: ColumnDiff) -> Compared:
         mean,
         picture,
     )
+
+
+def _mean(profile: dict[str, Any]) -> str:
+    """The mean of numbers; of times, which have none, from when to when."""
+    if profile.get("mean") is not None:
+        return number(profile["mean"])
+    return f"{day(profile['min'])} – {day(profile['max'])}" if "min" in profile else ""
 
 
 def line(name: str, kind: str, profile: dict[str, Any]) -> Line:
