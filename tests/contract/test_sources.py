@@ -324,7 +324,9 @@ def test_altered_bytes_are_written_nowhere(store: Store, tmp_path: Path) -> None
     (part,) = datasets.get_version(store, "x", with_parts=True).part_list
     blob = store.blobs.path(part.digest)
     blob.write_bytes(b"hellO")
-    assert code(lambda: files_into(Embedded(store, Settings({}, {})), "x", tmp_path / "out"), Failed) == "blob-corrupt"
+    with pytest.raises(Failed, match=r"x\.bin of x@1: ") as raised:
+        files_into(Embedded(store, Settings({}, {})), "x", tmp_path / "out")
+    assert (raised.value.code, raised.value.hint) == ("blob-corrupt", "stead data verify x@1 --repair-from BACKUPS")
     assert list((tmp_path / "out").iterdir()) == []
 
 

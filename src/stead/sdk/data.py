@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stead.errors import Failed, InvalidInput
+from stead.errors import Failed, InvalidInput, NotFound
 from stead.sdk import connection, tracking
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def dataset_files(ref: str, folder: str | Path) -> list[Path]:
 def files_into(caller: Caller, ref: str, folder: Path) -> tuple[DatasetVersion, list[Path]]:
     """A version, and copies of its files, each whole or not at all.
 
-    Raises InvalidInput (`path-escapes`, `dataset-referenced`, `folder-unwritable`), Failed (`disk-full`).
+    Raises InvalidInput (`path-escapes`, `dataset-referenced`, `folder-unwritable`), NotFound (`blob-missing`), Failed (`blob-corrupt`, `disk-full`).
     """
     from stead.runtime.journal import clean_path
 
@@ -84,6 +84,10 @@ def files_into(caller: Caller, ref: str, folder: Path) -> tuple[DatasetVersion, 
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise Failed("disk-full", said, hint="free space, or name another folder") from None
             raise InvalidInput("folder-unwritable", said, hint="name another folder") from None
+        except (NotFound, Failed) as error:
+            damaged = error.code in ("blob-missing", "blob-corrupt")
+            hint = f"stead data verify {version.ref} --repair-from BACKUPS" if damaged else error.hint
+            raise type(error)(error.code, f"{part.path} of {version.ref}: {error.message}", hint=hint) from None
         written.append(target)
     return version, written
 
