@@ -189,11 +189,12 @@ def test_what_is_damaged_is_taken_from_elsewhere(store: Store, tmp_path: Path, p
     assert care.check(store, contents=True) == []
     recipe = store.packs.recipe_name(parts["big.bin"])
     assert recipe is not None
-    if place != "other store":
-        store.blobs.path(recipe).write_bytes(b"no recipe")
-        with pytest.raises(Failed, match="cannot be put together"):
-            datasets.verify(store, "d")
-        care.repair(store, "d", source)
+    store.blobs.path(recipe).write_bytes(b"no recipe")
+    with pytest.raises(Failed, match="cannot be put together"):
+        datasets.verify(store, "d")
+    care.repair(store, "d", source)
+    store.blobs.path(recipe).unlink()
+    assert "big.bin" in care.repair(store, "d", source).parts
     pack = first_chunk(store, parts["deep/8.bin"]).pack.hex()
     store.blobs.path(pack).unlink()
     care.repair(store, "d", source)
@@ -217,6 +218,87 @@ def test_what_is_whole_nowhere_is_told(store: Store, tmp_path: Path) -> None:
     with pytest.raises(Failed) as raised:
         care.repair(store, "d", tmp_path / "other")
     assert "deep/7.bin" in str(raised.value) and "big.bin" not in str(raised.value)
+
+
+DAMAGE: dict[str, Any] = {
+    "altered": lambda path: path.write_bytes(path.read_bytes()[:-1] + b" "),
+    "emptied": lambda path: path.write_bytes(b""),
+    "deleted": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_list_of_parts_is_named_and_brought_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setenv("STEAD_STORE", str(tmp_path / "store"))
+    store = new_store(tmp_path / "store")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "a.bin").write_bytes(noise(3000))
+    (folder / "b.bin").write_bytes(noise(9 * MB))
+    first = datasets.add(store, "d", folder)
+    datasets.add(store, "d", pa.table({"n": [1]}))
+    datasets.add(store, "e", pa.table({"n": [1, 2]}))
+    care.back_up(store, tmp_path / "place")
+    whole = store.blobs.path(first.manifest).read_bytes()
+    big = datasets.get_version(store, first.ref, with_parts=True).part_list[1].digest
+    DAMAGE[damage](store.blobs.path(first.manifest))
+    (part,) = datasets.get_version(store, "e", with_parts=True).part_list
+    store.blobs.path(part.digest).write_bytes(b"damaged")
+    why = "is missing" if damage == "deleted" else "was altered"
+    for arguments in (
+        ["data", "verify", "d@1"],
+        ["data", "get", "d@1", str(tmp_path / "out")],
+        ["data", "show", "d@1"],
+    ):
+        refused = run(*arguments).exception
+        assert isinstance(refused, Failed) and refused.code == "dataset-corrupt", arguments
+        assert refused.message == f"d@1: its manifest {first.manifest[:12]}, the list of its parts, {why}"
+        assert refused.hint == "stead data verify d@1 --repair-from BACKUPS"
+    with pytest.raises(Failed, match="d@1: its manifest"):
+        datasets.status(store, "d@1", folder)
+    assert {(each.what, why in each.why) for each in care.check(store)} == {("d@1", True)}
+    said = run("doctor", "--store")
+    assert f"d@1: its manifest {first.manifest[:12]}, the list of its parts, {why}" in said.output
+    assert "e@1 rows.parquet" in said.output and "d@2" not in said.output
+    (tmp_path / "empty" / "blobs").mkdir(parents=True)
+    refused = run("data", "verify", "d@1", "--repair-from", str(tmp_path / "empty")).exception
+    assert isinstance(refused, Failed) and refused.code == "dataset-corrupt"
+    assert refused.message.startswith(
+        f"d@1: its manifest {first.manifest[:12]}, the list of its parts, {why}, and is not"
+    )
+    flip(store, first_chunk(store, big, 3))
+    done = care.repair(store, "d@1", tmp_path / "place")
+    assert done.manifest == len(whole) and list(done.parts) == ["b.bin"]
+    assert store.blobs.path(first.manifest).read_bytes() == whole and datasets.verify(store, "d@1") == 2
+    DAMAGE[damage](store.blobs.path(first.manifest))
+    said = run("data", "verify", "d@1", "--repair-from", str(tmp_path / "place"))
+    assert "the list of its parts: " in said.output and "d@1: as it was stored" in said.output
+    store.close()
+
+
+def test_adding_to_a_version_whose_list_of_parts_is_damaged_names_it(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(noise(3000))
+    (tmp_path / "b.bin").write_bytes(noise(3000, 1))
+    made = datasets.add(store, "d", tmp_path / "a.bin")
+    store.blobs.path(made.manifest).write_bytes(b"{}")
+    for file, append in (("b.bin", True), ("a.bin", False)):
+        with pytest.raises(Failed, match="d@1: its manifest") as raised:
+            datasets.add(store, "d", tmp_path / file, append=append)
+        assert raised.value.code == "dataset-corrupt"
+
+
+def test_a_doctor_that_reads_no_contents_lists_what_else_there_is_beside_an_altered_recipe(
+    store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "big.bin").write_bytes(noise(9 * MB))
+    made = datasets.add(store, "d", tmp_path / "big.bin")
+    lone = datasets.add(store, "e", pa.table({"n": [1]}))
+    (part,) = datasets.get_version(store, made.ref, with_parts=True).part_list
+    store.blobs.path(store.packs.recipe_name(part.digest) or "").write_bytes(b"no recipe")
+    store.blobs.path(lone.manifest).unlink()
+    assert {each.what for each in care.check(store)} == {"d@1 big.bin", "e@1"}
 
 
 def run(*arguments: str) -> Any:

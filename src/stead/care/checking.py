@@ -12,12 +12,13 @@ from stead.care.types import Problem, Progress
 from stead.datasets import manifests
 from stead.datasets.tables import dataset_versions, quarantine
 from stead.environments.tables import environments
-from stead.errors import SteadError
+from stead.errors import Failed, SteadError
 from stead.models.tables import logged_models
 from stead.predictions.tables import segments
 from stead.runs.tables import artifacts
 from stead.store import Store
 from stead.store.repacking import problems_of
+from stead.store.tables import files as packed_files
 
 
 def check(store: Store, *, contents: bool = False) -> list[Problem]:
@@ -31,11 +32,11 @@ def check(store: Store, *, contents: bool = False) -> list[Problem]:
 def check_store(store: Store, *, contents: bool = False, progress: Progress = lambda *_: None) -> list[Problem]:
     """`check`, with progress. Raises Failed (`database-damaged`)."""
     store.db.check()
-    problems = []
+    problems: list[Problem] = []
     there = {each.digest for each in store.blobs.all()}
     altered = set(_altered(store, there, progress)) if contents else set()
-    wanted = list(_named(store, there))
-    packed = problems_of(store.packs, {digest for _, digest in wanted if digest not in there}, there, altered)
+    wanted = list(_named(store, problems))
+    packed = _packed(store, {digest for _, digest in wanted if digest not in there}, there, altered)
     for what, digest in wanted:
         if digest not in there:
             problems += [Problem(what, f"its bytes {digest[:12]} {why}") for why in packed.get(digest, ())]
@@ -49,28 +50,48 @@ def check_store(store: Store, *, contents: bool = False, progress: Progress = la
 
 
 def _altered(store: Store, there: set[str], progress: Progress) -> Iterator[str]:
-    import blake3
-
     for done, digest in enumerate(sorted(there)):
         progress("reading blobs", done, len(there))
-        hasher = blake3.blake3()
-        for piece in store.blobs.stream(digest):
-            hasher.update(piece)
-        if hasher.hexdigest() != digest:
+        if _differs(store, digest):
             yield digest
 
 
-def _named(store: Store, there: set[str]) -> Iterator[tuple[str, str]]:
-    """What names which bytes."""
+def _differs(store: Store, digest: str) -> bool:
+    import blake3
+
+    hasher = blake3.blake3()
+    for piece in store.blobs.stream(digest):
+        hasher.update(piece)
+    return hasher.hexdigest() != digest
+
+
+def _packed(store: Store, names: set[str], there: set[str], altered: set[str]) -> dict[str, list[str]]:
+    """What is wrong with files in packs, also where a recipe was altered that nobody read before."""
+    try:
+        return problems_of(store.packs, names, there, altered)
+    except Failed as error:
+        if error.code != "blob-corrupt":
+            raise
+    with store.db.read() as tx:
+        recipes = {bytes(recipe).hex() for recipe in tx.execute(sa.select(packed_files.c.recipe)).scalars()}
+    return problems_of(store.packs, names, there, altered | {each for each in recipes & there if _differs(store, each)})
+
+
+def _named(store: Store, problems: list[Problem]) -> Iterator[tuple[str, str]]:
+    """What names which bytes; a manifest that cannot be read is added to the problems."""
     with store.db.read() as tx:
         data = tx.execute(
             sa.select(dataset_versions.c.dataset, dataset_versions.c.version, dataset_versions.c.manifest)
         )
         for dataset, version, digest in data.all():
-            yield f"{dataset}@{version}", digest
-            if digest in there:
-                for part in manifests.get(store, digest).parts:
-                    yield f"{dataset}@{version} {part.path}", part.digest
+            ref = f"{dataset}@{version}"
+            try:
+                parts = manifests.get(store, digest, ref).parts
+            except Failed as error:
+                problems.append(Problem(ref, error.message.removeprefix(f"{ref}: ")))
+                continue
+            for part in parts:
+                yield f"{ref} {part.path}", part.digest
         for table, name in ((quarantine, "dataset"), (artifacts, "path")):
             for row in tx.execute(sa.select(table.c[name], table.c.digest)):
                 yield f"{table.name} {row[0]}", row[1]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import blake3
 
-from stead.datasets import get_version, verify
-from stead.datasets.types import Part
+from stead.datasets import get_version, manifests, verify
+from stead.datasets.types import DatasetVersion, Part
 from stead.errors import Failed, NotFound
 from stead.store import Blobs, Database, Store
 from stead.store.opening import FILE
@@ -25,23 +25,29 @@ class Repaired:
     ref: str
     parts: dict[str, int]
     """By path of the part how many bytes."""
+    manifest: int = 0
+    """Bytes of the list of its parts, where that was brought back."""
 
     @property
     def bytes(self) -> int:
-        return sum(self.parts.values())
+        return sum(self.parts.values()) + self.manifest
 
 
 def repair(store: Store, ref: str, source: Path) -> Repaired:
     """Take what is damaged or missing of a version from a backup, a place of backups or the folder of another store, and verify it.
 
-    Only bytes that fit their names are taken. Raises NotFound (`repair-source`, and those of `get_version`), Failed
-    (`dataset-corrupt`: not all of it is whole there, what was has been taken).
+    The list of its parts comes first, for it tells what these are. Only bytes that fit their names are taken.
+    Raises NotFound (`repair-source`, and those of `get_version`), Failed (`dataset-corrupt`: not all of it is whole there, what
+    was has been taken).
     """
-    version = get_version(store, ref, with_parts=True)
+    found = get_version(store, ref)
+    ref = found.ref
     with _opened(source) as other:
+        manifest = _mended_manifest(store, other, found, source)
+        version = get_version(store, ref, with_parts=True)
         done = {part.path: size for part in version.part_list if (size := _mended(store, other, part))}
-    verify(store, version.ref)
-    return Repaired(version.ref, done)
+    verify(store, ref)
+    return Repaired(ref, done, manifest)
 
 
 @contextmanager
@@ -65,8 +71,26 @@ def _opened(source: Path) -> Iterator[Blobs]:
         db.close()
 
 
+def _mended_manifest(store: Store, other: Blobs, version: DatasetVersion, source: Path) -> int:
+    """How many bytes of the list of parts were brought back. Raises Failed (`dataset-corrupt`) where it is whole nowhere."""
+    ref, digest = version.ref, version.manifest
+    why = manifests.problem(store, digest)
+    if why is None:
+        return 0
+    try:
+        data = other.get(digest)
+    except (NotFound, Failed):
+        raise Failed(
+            "dataset-corrupt",
+            f"{ref}: its manifest {digest[:12]}, the list of its parts, {why}, and is not whole in {source} either",
+            hint=f"stead data verify {ref} --repair-from BACKUPS, with others that were made since {ref} was added",
+        ) from None
+    store.blobs.put(data, again=True)
+    return len(data)
+
+
 def _mended(store: Store, other: Blobs, part: Part) -> int:
-    """How many bytes of a part were brought back."""
+    """How many bytes of a part were brought back, those of its recipe among them."""
     if store.blobs.alone(part.digest) or store.packs.size(part.digest) is None:
         try:
             store.blobs.get(part.digest)
@@ -76,17 +100,19 @@ def _mended(store: Store, other: Blobs, part: Part) -> int:
                 store.blobs.put(other.get(part.digest), again=True)
                 return part.bytes
             return 0
-    recipe = store.packs.recipe_name(part.digest)
+    recipe, came = store.packs.recipe_name(part.digest), 0
     if recipe is not None:
         try:
             store.blobs.get(recipe)
         except (NotFound, Failed):
             with suppress(NotFound, Failed):
-                store.blobs.put(other.get(recipe), again=True)
+                told = other.get(recipe)
+                store.blobs.put(told, again=True)
+                came = len(told)
     try:
         flaws = store.packs.flaws(part.digest)
     except (NotFound, Failed):
-        return 0
+        return came
     whole: dict[bytes, bytes] = {}
     for flaw in flaws:
         name = bytes.fromhex(flaw.chunk)
@@ -94,7 +120,7 @@ def _mended(store: Store, other: Blobs, part: Part) -> int:
             whole[name] = data
     if whole:
         mend(store.packs, whole)
-    return sum(flaw.bytes for flaw in flaws if bytes.fromhex(flaw.chunk) in whole)
+    return came + sum(flaw.bytes for flaw in flaws if bytes.fromhex(flaw.chunk) in whole)
 
 
 def _chunk(store: Store, other: Blobs, part: Part, flaw: Flaw) -> bytes | None:

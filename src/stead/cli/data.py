@@ -408,6 +408,8 @@ def data_verify(ref: str, source: Path | None, as_json: bool) -> Any:
         repaired = care.repair(_here("repaired"), ref, source)
         if as_json:
             return repaired
+        if repaired.manifest:
+            print(f"the list of its parts: {size_text(repaired.manifest)} taken from {source}")
         for path, size in repaired.parts.items():
             print(f"{path}: {size_text(size)} taken from {source}")
         print(f"{repaired.ref}: as it was stored")

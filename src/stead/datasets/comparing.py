@@ -80,7 +80,7 @@ def _recounted(store: Store, old: DatasetVersion, new: DatasetVersion, names: Se
     wanted = [name for name in known if not _same_bins(known[name], new.profile.get(name, {}))]
     if not wanted:
         return {}
-    manifest = manifests.get(store, new.manifest)
+    manifest = manifests.get(store, new.manifest, new.ref)
     return profile.profile_pieces(pieces_of(store, manifest, wanted), known)
 
 
@@ -174,7 +174,7 @@ def _rows(store: Store, old: DatasetVersion, new: DatasetVersion, key: list[str]
 
 def _view(con: DuckDBPyConnection, store: Store, version: DatasetVersion, name: str) -> None:
     """The rows of a version as a view, with a column that tells that a row is there."""
-    manifest = manifests.get(store, version.manifest)
+    manifest = manifests.get(store, version.manifest, version.ref)
     files = [str(store.blobs.path(part.digest)) for part in manifest.parts if part.rows]
     if manifest.reference is not None:
         con.register(f"{name}_rows", read_manifest(store, manifest))

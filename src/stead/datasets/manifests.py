@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from stead.datasets.types import Part, Reference
-from stead.errors import Failed
+from stead.errors import Failed, NotFound
 from stead.runtime import typed
 from stead.store import Store
 
@@ -41,14 +41,26 @@ def put(store: Store, manifest: Manifest) -> str:
     return store.blobs.put(msgspec.json.encode(plain, order="sorted"))
 
 
-def get(store: Store, digest: str) -> Manifest:
-    """Raises Failed (`manifest-unreadable`), and what `Blobs.get` raises."""
-    return _read(store, digest, Manifest)
+def get(store: Store, digest: str, ref: str) -> Manifest:
+    """The manifest of the version `ref`.
+
+    Raises Failed (`dataset-corrupt`: it is missing or was altered, `manifest-unreadable`), Unreachable (`blobs-unreachable`).
+    """
+    return _read(store, digest, ref, Manifest)
 
 
-def digests(store: Store, digest: str) -> dict[str, str]:
+def digests(store: Store, digest: str, ref: str) -> dict[str, str]:
     """By path the digests of the parts, and nothing else of a manifest: there may be many. Raises what `get` raises."""
-    return {part.path: part.digest for part in _read(store, digest, _Digests).parts}
+    return {part.path: part.digest for part in _read(store, digest, ref, _Digests).parts}
+
+
+def problem(store: Store, digest: str) -> str | None:
+    """What is wrong with the bytes of a manifest: `is missing` or `was altered`. Raises Unreachable (`blobs-unreachable`)."""
+    try:
+        _bytes(store, digest)
+    except _Damaged as damaged:
+        return damaged.why
+    return None
 
 
 class _Digest(msgspec.Struct, gc=False):
@@ -64,15 +76,38 @@ class _Digests(msgspec.Struct):
 T = TypeVar("T", Manifest, _Digests)
 
 
-def _read(store: Store, digest: str, kind: type[T]) -> T:
+class _Damaged(Exception):
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+def _bytes(store: Store, digest: str) -> bytes:
     try:
-        manifest = msgspec.json.decode(store.blobs.get(digest), type=typed.ready(kind))
+        return store.blobs.get(digest)
+    except NotFound:
+        raise _Damaged("is missing") from None
+    except Failed as error:
+        if error.code != "blob-corrupt":
+            raise
+        raise _Damaged("was altered") from None
+
+
+def _read(store: Store, digest: str, ref: str, kind: type[T]) -> T:
+    try:
+        manifest = msgspec.json.decode(_bytes(store, digest), type=typed.ready(kind))
+    except _Damaged as damaged:
+        raise Failed(
+            "dataset-corrupt",
+            f"{ref}: its manifest {digest[:12]}, the list of its parts, {damaged.why}",
+            hint=f"stead data verify {ref} --repair-from BACKUPS",
+        ) from None
     except msgspec.DecodeError as error:
-        raise Failed("manifest-unreadable", f"{digest[:12]} is no manifest of a dataset: {error}") from None
+        raise Failed("manifest-unreadable", f"{ref}: {digest[:12]} is no manifest of a dataset: {error}") from None
     if manifest.format not in (FORMAT, WITH_REFERENCE):
         raise Failed(
             "manifest-unreadable",
-            f"the manifest {digest[:12]} has format {manifest.format}",
+            f"{ref}: its manifest {digest[:12]} has format {manifest.format}",
             hint="pip install -U stead",
         )
     return manifest

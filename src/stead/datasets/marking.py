@@ -39,7 +39,7 @@ def find_key(store: Store, key: str, *, digest: str, column: str | None = None) 
         if any(mark["key"] == digest for mark in marks):
             continue
         found: dict[str, int] = {}
-        for part in manifests.get(store, manifest).parts:
+        for part in manifests.get(store, manifest, f"{dataset}@{version}").parts:
             place = (part.digest, "" if part.format == "parquet" else part.path)
             if place not in seen:
                 seen[place] = _in_part(store, part, key, column)

@@ -57,7 +57,7 @@ def add(
     take their place. `upon` is the newest version that the rows were chosen for, 0 for none. Nothing is changed where anything is wrong.
 
     Raises InvalidInput (`schema-column`, `schema-type`, `time-…`, `path-…`, `frame-unreadable`, `dataset-…`), NotFound (`source-missing`),
-    Conflict (`dataset-changed`) where another version came after `upon`, or (`source-changed`) a file changed meanwhile.
+    Failed (`dataset-corrupt`) where the manifest that it goes on from was damaged, Conflict (`dataset-changed`) where another version came after `upon`, or (`source-changed`) a file changed meanwhile.
     """
     checked_name(name)
     if isinstance(source, sources.Delta):
@@ -71,7 +71,8 @@ def add(
     adding = Adding(found, index, progress)
     made = _add(store, name, adding, append, time_column, said | (origin or {}), replace_since, upon)
     if index is not None:
-        index.settle(made.manifest, manifests.digests(store, made.manifest), sources.part_path if made.schema else str)
+        digests = manifests.digests(store, made.manifest, made.ref)
+        index.settle(made.manifest, digests, sources.part_path if made.schema else str)
     return made
 
 
@@ -93,7 +94,11 @@ def add_stored(
 
 
 def get_version(store: Store, ref: str, *, with_parts: bool = False) -> DatasetVersion:
-    """`demand@3`, or `demand` for the newest. Raises NotFound (`dataset-unknown`, `dataset-version-unknown`), InvalidInput (`ref-invalid`)."""
+    """`demand@3`, or `demand` for the newest.
+
+    Raises NotFound (`dataset-unknown`, `dataset-version-unknown`), InvalidInput (`ref-invalid`), and with its parts Failed
+    (`dataset-corrupt`).
+    """
     name, number = parse_ref(ref)
     query = sa.select(versions).where(versions.c.dataset == name).order_by(versions.c.version.desc()).limit(1)
     if number is not None:
@@ -152,7 +157,7 @@ def parse_ref(ref: str) -> tuple[str, int | None]:
 
 
 def _version(store: Store, row: Row, *, with_parts: bool = False) -> DatasetVersion:
-    parts = manifests.get(store, row["manifest"]).parts if with_parts else []
+    parts = manifests.get(store, row["manifest"], f"{row['dataset']}@{row['version']}").parts if with_parts else []
     return from_row(row, DatasetVersion, part_list=[msgspec.to_builtins(part) for part in parts])
 
 
@@ -183,7 +188,7 @@ def _add(
             raise Conflict(
                 "dataset-changed", f"another version of {name} came meanwhile", hint=f"stead data show {name}"
             )
-        start = manifests.get(store, base.manifest) if base is not None and append else None
+        start = manifests.get(store, base.manifest, base.ref) if base is not None and append else None
         if start is not None and start.reference is not None:
             raise InvalidInput(
                 "dataset-referenced",
@@ -228,7 +233,7 @@ def leave_out(store: Store, name: str, column: str, key: str, *, digest: str) ->
     pc: Any = pyarrow.compute
     for _ in range(TRIES):
         base = get_version(store, name)
-        manifest = manifests.get(store, base.manifest)
+        manifest = manifests.get(store, base.manifest, base.ref)
         schema = manifests.unpacked(manifest.schema) if manifest.schema else None
         value = next(key_values(key, schema.field(column).type), None) if schema and column in schema.names else None
         if value is None:

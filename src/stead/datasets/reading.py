@@ -34,7 +34,7 @@ def read(
 ) -> pa.Table:
     """Rows of a version with `since` <= event time < `until` (milliseconds), parts in order; parts outside are not opened.
 
-    Raises NotFound, InvalidInput (`dataset-no-frame`, `dataset-no-time`, `column-unknown`).
+    Raises NotFound, InvalidInput (`dataset-no-frame`, `dataset-no-time`, `column-unknown`), Failed (`dataset-corrupt`).
     """
     version = get_version(store, ref)
     if not version.schema:
@@ -48,7 +48,9 @@ def read(
             hint=f"stead data add {version.dataset} FILE --time COLUMN",
         )
     check_columns(version, columns or ())
-    return read_manifest(store, manifests.get(store, version.manifest), since=since, until=until, columns=columns)
+    return read_manifest(
+        store, manifests.get(store, version.manifest, version.ref), since=since, until=until, columns=columns
+    )
 
 
 def batches(store: Store, ref: str, *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -62,19 +64,20 @@ def batches(store: Store, ref: str, *, columns: Sequence[str] | None = None) -> 
             "dataset-no-frame", f"{version.ref} holds files, not rows", hint=f"stead data get {version.ref} FOLDER"
         )
     check_columns(version, columns or ())
-    return pieces_of(store, manifests.get(store, version.manifest), columns)
+    return pieces_of(store, manifests.get(store, version.manifest, version.ref), columns)
 
 
 def status(store: Store, ref: str, folder: Path) -> Status:
     """How the files of a folder differ from a version; those that were added from here and not touched since are not read.
 
     A table that is kept in another form than it was given in (CSV) counts as changed where it was not added from here.
-    Raises NotFound (`dataset-unknown`, `dataset-version-unknown`, `source-missing`), InvalidInput (`path-escapes`, `path-invalid`).
+    Raises NotFound (`dataset-unknown`, `dataset-version-unknown`, `source-missing`), InvalidInput (`path-escapes`, `path-invalid`),
+    Failed (`dataset-corrupt`).
     """
     version = get_version(store, ref)
     if not folder.is_dir():
         raise NotFound("source-missing", f"there is no folder {folder}")
-    parts = manifests.digests(store, version.manifest)
+    parts = manifests.digests(store, version.manifest, version.ref)
     index, part_of = Index(store, version.dataset, folder), part_path if version.schema else str
     return compare(index, folder, store.root, version.manifest, parts, part_of)._replace(ref=version.ref)
 
@@ -95,10 +98,10 @@ def verify(store: Store, ref: str) -> int:
     """Hold the bytes of each part against their name; returns how many parts there are.
 
     Raises Failed (`dataset-corrupt`) and names the parts whose bytes are missing or were altered, and of those that lie in
-    chunks which bytes.
+    chunks which bytes; or says that so is the list of the parts.
     """
     version = get_version(store, ref, with_parts=True)
-    manifest = manifests.get(store, version.manifest)
+    manifest = manifests.get(store, version.manifest, version.ref)
     if manifest.reference is not None:
         if (rows := sum(piece.num_rows for piece in pieces_of(store, manifest))) != version.rows:
             said = f"{version.ref}: {manifest.reference.url} has {rows} rows, not {version.rows}"
