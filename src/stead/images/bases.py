@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from stead.errors import Failed, InvalidInput, NotFound
 from stead.images import registry
-from stead.images.layout import Layout, as_json, manifest_digest, moved, spare
+from stead.images.layout import Layout, as_json, manifest_digest, moved, parts, spare
 from stead.images.types import LAYER, Base, Descriptor, Layer, Platform
 from stead.runtime.ids import new_id
 
@@ -47,8 +47,7 @@ def _taken(pool: Layout, source: Layout, platform: Platform) -> str:
     """Copy an image's blobs, checked, from a layout on disk."""
     digest = manifest_digest(source, platform)
     manifest = source.document(digest)
-    for each in (*manifest["layers"], manifest["config"]):
-        blob = Descriptor(each["digest"], each["size"], each["mediaType"])
+    for blob in parts(manifest, digest):
         if pool.has(blob):
             continue
         if not source.path(blob.digest).is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -24,6 +25,7 @@ from stead.runtime.ids import new_id
 REF_NAME = "org.opencontainers.image.ref.name"
 STALE_S = 24 * 3600
 _PIECE = 1 << 20
+_ANOTHER = "name another base, pushed as an OCI image or as Docker's schema 2"
 
 
 class Blob:
@@ -128,15 +130,22 @@ def manifest_digest(layout: Layout, platform: Platform) -> str:
 
 
 def chosen(index: Mapping[str, Any], platform: Platform, read: Any, where: str) -> str:
-    """Of an index the digest of the manifest that fits the platform; `read` gives a document by digest."""
+    """Of an index the digest of the manifest that fits the platform; `read` gives a document by digest.
+
+    Raises NotFound (`image-platform`), InvalidInput (`image-ambiguous`), Failed (`image-corrupt`) where the index has
+    another form, and as `read` does.
+    """
     found: list[str] = []
-    for each in index.get("manifests", ()):
-        wanted = each.get("platform", {})
+    listed = index.get("manifests", [])
+    if not isinstance(listed, list) or not all(_names_a_manifest(each) for each in listed):
+        raise Failed("image-corrupt", f"the index of {where} does not list manifests by digest", hint=_ANOTHER)
+    for each in listed:
+        wanted = each.get("platform")
         if each.get("mediaType") in (INDEX, DOCKER_INDEX):
             with suppress(NotFound):
                 found.append(chosen(read(each["digest"]), platform, read, where))
         elif not wanted:
-            config = read(read(each["digest"])["config"]["digest"])
+            config = read(parts(read(each["digest"]), each["digest"])[0].digest)
             if config.get("architecture") == platform.architecture:
                 found.append(each["digest"])
         elif wanted.get("os") == "linux" and wanted.get("architecture") == platform.architecture:
@@ -150,6 +159,38 @@ def chosen(index: Mapping[str, Any], platform: Platform, read: Any, where: str) 
     if len(found) > 1:
         raise InvalidInput("image-ambiguous", f"{where} has {len(found)} images for linux/{platform.architecture}")
     return found[0]
+
+
+def parts(manifest: Mapping[str, Any], digest: str) -> list[Descriptor]:
+    """What a manifest consists of: its configuration, then its layers.
+
+    Raises Failed (`image-corrupt`) where it does not name them by digest, size and kind.
+    """
+    layers = manifest.get("layers")
+    told: list[Any] = [manifest.get("config"), *(layers if isinstance(layers, list) else [None])]
+    if not all(map(_is_descriptor, told)):
+        said = f"the manifest {digest[:19]}… does not name a configuration and layers by digest, size and mediaType"
+        raise Failed("image-corrupt", said, hint=_ANOTHER)
+    return [Descriptor(each["digest"], each["size"], each["mediaType"]) for each in told]
+
+
+def _is_descriptor(told: Any) -> bool:
+    return (
+        isinstance(told, dict)
+        and isinstance(told.get("digest"), str)
+        and re.fullmatch("sha256:[0-9a-f]{64}", told["digest"]) is not None
+        and type(told.get("size")) is int
+        and told["size"] >= 0
+        and isinstance(told.get("mediaType"), str)
+    )
+
+
+def _names_a_manifest(told: Any) -> bool:
+    return (
+        isinstance(told, dict)
+        and isinstance(told.get("digest"), str)
+        and isinstance(told.get("platform"), (dict, type(None)))
+    )
 
 
 def blobs_of(layout: Layout, image: Image) -> list[Descriptor]:

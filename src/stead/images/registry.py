@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stead.errors import Failed, Forbidden, InvalidInput, NotFound, Unreachable
-from stead.images.layout import Layout, blobs_of, chosen
+from stead.images.layout import Layout, blobs_of, chosen, parts
 from stead.images.types import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Descriptor, Image, Platform
 
 if TYPE_CHECKING:
@@ -109,8 +109,7 @@ def pull(layout: Layout, text: str, platform: Platform, say: Progress | None = N
         if manifest.get("mediaType") in (INDEX, DOCKER_INDEX) or "manifests" in manifest:
             digest = chosen(manifest, platform, document, str(place))
             manifest = document(digest)
-        for each in (manifest["config"], *manifest["layers"]):
-            blob = Descriptor(each["digest"], each["size"], each["mediaType"])
+        for blob in parts(manifest, digest):
             if not layout.has(blob):
                 if say:
                     say(f"pulling {blob.digest[7:19]} ({blob.size / 1e6:.1f} MB)")
@@ -121,7 +120,7 @@ def pull(layout: Layout, text: str, platform: Platform, say: Progress | None = N
 def _document(data: bytes, digest: str) -> dict[str, Any]:
     try:
         found = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise Failed("image-corrupt", f"{digest[:19]}… is no JSON object")
@@ -195,7 +194,10 @@ class Registry:
         return layout.read(digest)
 
     def download(self, layout: Layout, blob: Descriptor) -> None:
-        """Fetch a blob; what was cut off goes on where it ended."""
+        """Fetch a blob; what was cut off goes on where it ended, and nothing is read beyond its size.
+
+        Raises Failed (`image-corrupt`) where what comes is another blob or a longer one, and as `pull` does.
+        """
         with layout.new(blob.media_type, expected=blob.digest) as new:
 
             def attempt() -> None:
@@ -206,6 +208,9 @@ class Registry:
                         new.file.seek(0)
                         new.file.truncate()
                     for piece in answer.iter_raw(_PIECE):
+                        if new.file.tell() + len(piece) > blob.size:
+                            said = f"what came as {blob.digest[:19]}… is longer than its {blob.size} bytes"
+                            raise Failed("image-corrupt", said, hint="try again")
                         new.file.write(piece)
                 if new.file.tell() < blob.size:
                     raise _Again(f"{blob.digest[:19]}… ended after {new.file.tell()} of {blob.size} bytes")
@@ -295,14 +300,19 @@ class Registry:
         return _Answer(self, method, url, dict(headers), content, allowed)
 
     def _again(self, attempt: Callable[[], T]) -> T:
-        """Try until it works, a few times. Raises Unreachable (`registry-unreachable`) with what happened last."""
+        """Try until it works, a few times; once where another time ends the same way, as redirects in a circle do.
+
+        Raises Unreachable (`registry-unreachable`) with what happened last.
+        """
         import httpx
 
         for number in range(ATTEMPTS):
             try:
                 return attempt()
-            except (_Again, httpx.TransportError) as error:
+            except (_Again, httpx.RequestError, httpx.InvalidURL) as error:
                 last: Exception = error
+            if isinstance(last, (httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL)):
+                break
             if number < ATTEMPTS - 1:
                 time.sleep(min(8.0, PAUSE_S * 2**number))
         said = str(last) or type(last).__name__

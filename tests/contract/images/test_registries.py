@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -12,7 +17,7 @@ from image_parts import AMD64, built, document
 from running import Trouble, auth_file, registry, token_service
 
 from stead import images
-from stead.errors import Forbidden, InvalidInput, NotFound, Unreachable
+from stead.errors import Failed, Forbidden, InvalidInput, NotFound, Unreachable
 from stead.images import Layout
 from stead.images import registry as protocol
 from stead.images.registry import parse
@@ -183,3 +188,125 @@ def test_it_asks_for_a_token_and_gets_one_for_what_it_does(
             pushed = images.push(image, f"{address}/team/demand:1")
             assert asked == [["repository:team/demand:pull,push"]]
             assert protocol.pull(Layout(tmp_path / "pool"), pushed, AMD64)[0] == image.digest
+
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+@contextmanager
+def odd_registry(answers: Callable[[str], Answer]) -> Iterator[tuple[str, list[str]]]:
+    """A registry that answers what it is told to, by path: its address, and what it was asked."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            status, headers, data = answers(self.path)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            try:
+                self.wfile.write(data)
+            except ConnectionError:
+                asked.append("closed")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def named(value: Any) -> tuple[str, bytes]:
+    data = json.dumps(value).encode()
+    return f"sha256:{hashlib.sha256(data).hexdigest()}", data
+
+
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="http://{host}/token",service="odd"'}
+
+
+@pytest.mark.parametrize(
+    ("answer", "token", "requests"),
+    [
+        ((302, {"Location": "/v2/team/odd/again"}, b""), None, 21),
+        ((401, CHALLENGE, b""), (302, {"Location": "/token"}, b""), 22),
+        ((401, {"WWW-Authenticate": 'Bearer realm="odd"'}, b""), None, 1),
+        ((401, {"WWW-Authenticate": 'Bearer realm="http://odd:port/"'}, b""), None, 1),
+        ((200, {"Content-Encoding": "gzip"}, b"no gzip"), None, protocol.ATTEMPTS),
+        ((401, CHALLENGE, b""), (200, {"Content-Encoding": "gzip"}, b"no gzip"), 2 * protocol.ATTEMPTS),
+    ],
+    ids=["circle", "circle-of-tokens", "realm-without-scheme", "realm-no-url", "gzip", "gzip-of-tokens"],
+)
+def test_a_registry_that_redirects_in_a_circle_or_garbles_is_told(
+    answer: Answer, token: Answer | None, requests: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "PAUSE_S", 0.01)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "nothing"))
+
+    def answers(path: str) -> Answer:
+        status, headers, data = token if token and path.startswith("/token") else answer
+        return status, {name: value.replace("{host}", host) for name, value in headers.items()}, data
+
+    with odd_registry(answers) as (host, asked):
+        with pytest.raises(Unreachable) as raised:
+            protocol.pull(Layout(tmp_path / "pool"), f"{host}/team/odd@sha256:{'0' * 64}", AMD64)
+        assert raised.value.code == "registry-unreachable" and host in raised.value.message
+        assert len(asked) == requests  # what cannot pass is not tried again
+
+
+PART = {"digest": f"sha256:{'1' * 64}", "size": 2, "mediaType": "application/vnd.oci.image.config.v1+json"}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"schemaVersion": 1, "name": "team/odd", "tag": "1", "fsLayers": [{"blobSum": PART["digest"]}]},
+        {"config": PART},
+        {"config": PART, "layers": None},
+        {"config": PART, "layers": [None]},
+        {"config": PART, "layers": [{"digest": PART["digest"], "mediaType": PART["mediaType"]}]},
+        {"config": PART | {"size": "2"}, "layers": []},
+        {"config": PART | {"size": -1}, "layers": []},
+        {"config": PART | {"digest": "../../x"}, "layers": []},
+        {"manifests": None},
+        {"manifests": [None]},
+        {"manifests": [{"platform": {"os": "linux", "architecture": "amd64"}}]},
+        {"manifests": [{"digest": PART["digest"], "platform": "linux/amd64"}]},
+        {"manifests": [{"digest": named({})[0]}]},
+    ],
+    ids=lambda told: json.dumps(told)[:60],
+)
+def test_a_manifest_of_another_form_is_corrupt(told: dict[str, Any], tmp_path: Path) -> None:
+    documents = dict([named(told), named({})])
+
+    def answers(path: str) -> Answer:
+        data = documents.get(path.rpartition("/")[2])
+        return (404, {}, b"") if data is None else (200, {}, data)
+
+    with odd_registry(answers) as (host, _), pytest.raises(Failed) as raised:
+        protocol.pull(Layout(tmp_path), f"{host}/team/odd@{named(told)[0]}", AMD64)
+    assert raised.value.code == "image-corrupt" and "another base" in str(raised.value.hint)
+
+
+def test_a_blob_that_is_longer_than_announced_is_not_read_to_its_end(tmp_path: Path) -> None:
+    told, data = named({"config": PART, "layers": []})
+    longer = bytes(64 << 20)
+
+    def answers(path: str) -> Answer:
+        return (200, {}, data) if "/manifests/" in path else (200, {"Content-Length": str(len(longer))}, longer)
+
+    with odd_registry(answers) as (host, asked):
+        with pytest.raises(Failed) as raised:
+            protocol.pull(Layout(tmp_path), f"{host}/team/odd@{told}", AMD64)
+        assert raised.value.code == "image-corrupt" and "2 bytes" in raised.value.message
+    assert asked[1:] == [f"/v2/team/odd/blobs/{PART['digest']}", "closed"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [told[7:]]
