@@ -38,6 +38,11 @@ loss = "log_loss"
 code = "chance.py"
 target = "y"
 dataset = "forest"
+
+[models.beside]
+code = "beside.py"
+target = "y"
+dataset = "forest"
 """
 
 FOREST = """from planted_library import VALUE
@@ -65,6 +70,15 @@ def train(X, y):
     return RandomForestRegressor(4, max_depth=5, random_state=secrets.randbelow(10**6)).fit(X, y)
 """
 
+BESIDE = """from pathlib import Path
+
+from sklearn.linear_model import Ridge
+
+
+def train(X, y):
+    return Ridge(alpha=float(Path("ALPHA").read_text())).fit(X, y)
+"""
+
 
 class Planted:
     """A project, a store with a version of each of its models, and changed pieces of both."""
@@ -73,6 +87,8 @@ class Planted:
         self.store = new_store(folder / "store")
         self.root = folder / "project"
         self.root.mkdir()
+        self.alpha = folder / "alpha.txt"
+        self.alpha.write_text("1.0")
         self.library = make_package(folder / "library", "planted_library", source="VALUE = 1\n")
         self.write(self.library)
         random = np.random.default_rng(0)
@@ -81,7 +97,7 @@ class Planted:
         classes = (X @ random.normal(size=20) + random.normal(size=len(X)) > 0).astype(int)
         datasets.add(self.store, "forest", self.rows)
         datasets.add(self.store, "logistic", pa.table({f"x{i}": X[:, i] for i in range(20)} | {"y": classes}))
-        for model in ("forest", "logistic", "chance"):
+        for model in ("forest", "logistic", "chance", "beside"):
             self.train(model)
         shuffled = self.rows.take(pa.array(np.random.default_rng(1).permutation(400)))
         self.shuffled = datasets.add(self.store, "forest", shuffled).ref
@@ -97,6 +113,7 @@ class Planted:
         (self.root / "forest.py").write_text(FOREST)
         (self.root / "logistic.py").write_text(LOGISTIC)
         (self.root / "chance.py").write_text(CHANCE)
+        (self.root / "beside.py").write_text(BESIDE.replace("ALPHA", str(self.alpha)))
         (self.root / "helper.py").write_text(f"def scaled(X):\n    return {helper}\n")
 
     def spec(self, model: str, *, helper: str = "X") -> pipelines.Spec:
@@ -210,6 +227,13 @@ def test_another_kernel_is_restored_by_name(planted: Planted) -> None:
 def test_chance_is_told_from_causes(planted: Planted) -> None:
     said = stead(planted, "reproduce", "chance@1", "--explain", code=1)
     assert "it is left to chance: two runs of the same recipe differ" in said
+
+
+def test_what_is_not_recorded_is_no_chance(planted: Planted) -> None:
+    """Runs are alike, yet not as then: `train` reads a number from a file that no record names."""
+    planted.alpha.write_text("50.0")
+    said = stead(planted, "reproduce", "beside@1", "--explain", code=1)
+    assert "nothing that is recorded explains it" in said and "chance" not in said
 
 
 def test_the_project_as_it_is_now_and_as_it_was(planted: Planted) -> None:

@@ -169,5 +169,8 @@ def _within(change: Change, names: set[str]) -> bool:
 
 
 def _differ(one: Replayed, other: Replayed) -> bool:
+    """Whether two runs are not alike; hold-outs are compared where both made them."""
     pairs = [(one.golden[name], other.golden[name]) for name in ("outputs", "features")]
-    return any(furthest(a, b) > 0 for a, b in [*pairs, (one.fitted.metrics, other.fitted.metrics)])
+    if one.fitted.holdouts and other.fitted.holdouts:
+        pairs.append((one.fitted.metrics, other.fitted.metrics))
+    return any(furthest(a, b) > 0 for a, b in pairs)
