@@ -13,7 +13,7 @@ import msgspec
 
 from stead.config import checked_name
 from stead.errors import KINDS, InvalidInput, SteadError, Unreachable, from_dict
-from stead.runtime import typed
+from stead.runtime import computing, typed
 from stead.runtime.sdk import tell
 from stead.sdk import connection, tracking
 
@@ -40,7 +40,7 @@ def log_model(
     `model` is the model itself, or the path of a folder that MLflow saved one to, or of an `.onnx` file. `input_example` are some rows as the
     model takes them: they give the signature, and a gate asks for the same answers where it serves. `features` is
     `module:function` from the files of `code`: the version then takes raw columns. The active run, where there is one,
-    becomes the version's run. Serving it is another step: `stead deploy NAME`.
+    becomes the version's run. What this process computes with is kept, but of a saved model only in a run. Serving it is another step: `stead deploy NAME`.
     """
     from stead.runtime import formats
 
@@ -68,10 +68,12 @@ def log_model(
             tell("locking this environment; the first time takes a while")
         environment = _lock(caller, info.get("requires", ()), Path(place))
         files = {
-            path.relative_to(folder).as_posix(): {"digest": caller.put_blob(path), "bytes": path.stat().st_size}
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
+            file.relative_to(folder).as_posix(): {"digest": caller.put_blob(file), "bytes": file.stat().st_size}
+            for file in sorted(folder.rglob("*"))
+            if file.is_file()
         }
+    if path is None or run is not None:  # a saved model without a run may have been fitted anywhere
+        info = {**info, "facts": computing.facts()}
     logged = caller.call(
         "models.log_files",
         files=_typed_files(files),

@@ -81,6 +81,11 @@ def test_a_dataset_is_a_frame_and_an_input(used: Store, tmp_path: Path) -> None:
     assert sorted(runs.get_run(used, run.id).inputs) == ["notes@1", "trips@2"]
 
 
+def of_environment(*arguments: str) -> str:
+    command = [sys.executable, "-m", "stead", "env", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def test_a_fitted_model_becomes_a_version(used: Store, capsys: pytest.CaptureFixture[str]) -> None:
     rows = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
     model = LogisticRegression().fit(rows, [0, 1, 0, 1])
@@ -96,6 +101,10 @@ def test_a_fitted_model_becomes_a_version(used: Store, capsys: pytest.CaptureFix
     assert "MLmodel" in logged.files
     assert models.get_model(used, "flowers").level == "record"
     assert runs.get_run(used, run.id).tags["stead.model"] == "flowers@1"
+    shown = of_environment("show", "flowers@1")
+    assert "# cpu: " in shown and "# blas kernel: " in shown and "# interpreter: " in shown
+    rows_of = {row["name"]: row["values"] for row in json.loads(of_environment("diff", "flowers@1", "--all", "--json"))}
+    assert rows_of["cpu"][0] == rows_of["cpu"][2] and rows_of["blas"][0], "of training, and here"
     with pytest.raises(InvalidInput):
         stead.log_model(model, "../flowers", input_example=rows)
 
@@ -108,6 +117,7 @@ def test_a_folder_becomes_a_version_and_is_got_back(used: Store, tmp_path: Path)
     assert stead.log_model(str(tmp_path / "saved"), "taken").ref == "taken@2"
     with pytest.raises(InvalidInput, match="has its own predict_fn, code and features"):
         stead.log_model(tmp_path / "saved", "taken", predict_fn="predict_proba")
+    assert "# cpu" not in of_environment("show", "taken@1"), "where it was fitted is not known"
     command = [sys.executable, "-m", "stead", "models", "get", "taken@1", "got"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "got\n"
     got = formats.load(Path("got"))
