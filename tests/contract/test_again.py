@@ -212,7 +212,8 @@ def test_rows_come_in_the_order_that_is_asked_for(tmp_path: Path, made: tuple[St
 def test_another_order_is_a_recipe_that_comes_again_and_is_named_as_a_cause(made: tuple[Store, Path]) -> None:
     store, root = made
     said = stead(store, root, "rerun", "tiny@1", "--order", "shuffled", "--explain")
-    assert "  order: time → shuffled\n" in said
+    assert "  order: time → shuffled\n" in said and "  order: trained with" not in said, "it is told once"
+    assert "  row order: trained with" in said
     assert "order (time → shuffled) explains it: with it as it was recorded the result is identical" in said
     job = runs.list_runs(store).runs[0].id
     again = pipelines.rerun(store, job)
@@ -328,6 +329,9 @@ def test_packages_that_cannot_be_had_again_are_named_before_anything_runs(
     aside.rename(folder)
     assert refused.value.code == "reproduce-missing" and len(jobs.list_jobs(store)) == before
     assert "the package scikit-learn is neither kept nor cached" in refused.value.message
+    assert refused.value.hint is not None and "backup" not in refused.value.hint
+    assert f"stead env vendor {logged.environment[:12]}" in refused.value.hint
+    assert refused.value.hint.endswith("stead rerun tiny@1 --env .")
     assert jobs.cancel_job(store, pipelines.reproduce(store, "tiny@1").id).state == "cancelled"
 
 

@@ -137,6 +137,9 @@ def test_commands_tell_what_changed(store: Store, monkeypatch: pytest.MonkeyPatc
     text = said("d", "--key", "id")
     assert "d@1 → d@2" in text and "by id: 1 rows added, 1 removed, 1 changed, 1 the same" in text
     assert f"{odd} changed in 1" in text
+    assert "nothing yet" not in said("d@1", "d@1", "--key", "id") and "nothing yet" not in said(
+        "d", "--key", "id", "--examples", "0"
+    )
     told = json.loads(said("d@2", "d@1", "--key", odd, "--json"))
     assert (told["rows"]["added"], told["rows"]["removed"], told["rows"]["same"]) == (2, 2, 1)
     with pytest.raises(NotFound, match="d@1 is the first version"):

@@ -6,7 +6,7 @@ import io
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -129,18 +129,20 @@ def rerun(
         "" if not found.difference else f", apart by {found.difference:.1e} relative, {found.tolerance:g} are allowed"
     )
     print(f"golden rows and losses: {words[found.verdict]}{apart}")
-    _tell_apart(found.evidence)
+    _tell_apart(found.evidence, told=found.replaced)
     _tell_why(found.explained, explain, found.difference)
     return None
 
 
-def _tell_apart(evidence: dict[str, Any]) -> None:
+def _tell_apart(evidence: dict[str, Any], told: Container[str] = ()) -> None:
+    """What came out otherwise, and facts that are not as recorded but for those that are told already."""
     for name, apart in evidence["apart"].items():
         print(f"  {name:24} apart by {'kind or number' if apart is None else f'{apart:.1e}'}")
     for name in evidence["files"]:
         print(f"  {name:24} has other bytes")
     for name, (then, now) in evidence.get("facts", {}).items():
-        print(f"  {name}: trained with {then or 'none'}, now {now or 'none'}")
+        if name not in told:
+            print(f"  {name}: trained with {then or 'none'}, now {now or 'none'}")
 
 
 def _tell_why(explained: dict[str, Any] | None, asked: bool, difference: float | None) -> None:

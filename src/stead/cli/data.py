@@ -198,10 +198,11 @@ def data_diff(before: str, after: str | None, key: tuple[str, ...], examples: in
         )
         for name, number in sorted(rows.columns.items(), key=lambda each: -each[1]):
             print(f"  {name} changed in {number}")
-        output.table(
-            ("", "key", "before", "after"),
-            [(e.change, *(_row(each) for each in (e.key, e.before, e.after))) for e in rows.examples],
-        )
+        if rows.examples:
+            output.table(
+                ("", "key", "before", "after"),
+                [(e.change, *(_row(each) for each in (e.key, e.before, e.after))) for e in rows.examples],
+            )
     else:
         for file in found.files[:20]:
             print(f"{file.change}: {file.path}")

@@ -252,7 +252,7 @@ def _refuse(environment: Environment, missing: dict[str, str]) -> None:
     if missing:
         raise Failed(
             "wheels-missing",
-            "no wheel can be had of " + "; ".join(f"{name} {why}" for name, why in missing.items()),
+            "not every wheel can be had: " + "; ".join(f"{name} {why}" for name, why in missing.items()),
             hint=f"stead env show {environment.digest[:12]}",
         )
 

@@ -72,51 +72,59 @@ def training_of(store: Store, logged: models.LoggedModel) -> jobs.Job:
     return job
 
 
+RESTORE = "restore what is missing from a backup: stead restore"
+
+
 def spec_of(training: jobs.Job) -> Spec:
     return typed.convert(training.payload["spec"], Spec)
 
 
 def must_be_there(store: Store, what: str, logged: models.LoggedModel, recipe: Recipe | None = None) -> None:
     """Raises NotFound (`reproduce-missing`) naming all that a training needs, by default the recorded one, and that is not there."""
-    hint = "restore what is missing from a backup: stead restore"
     try:
-        missing = list(_missing(store, recipe or recorded(store, logged)))
+        missing = list(_missing(store, recipe or recorded(store, logged), what.removeprefix("run ")))
     except NotFound as error:
-        missing, hint = [error.message], error.hint or hint
+        missing = [(error.message, error.hint or RESTORE)]
     except KeyError:
-        missing = ["its data was not recorded"]
+        missing = [("its data was not recorded", RESTORE)]
     if GOLDEN not in logged.files:
-        missing.append("no golden rows were stored with it")
+        missing.append(("no golden rows were stored with it", RESTORE))
     if missing:
         raise NotFound(
             "reproduce-missing",
-            f"{what} cannot be made again: {'; '.join(missing)}",
-            hint=hint,
+            f"{what} cannot be made again: {'; '.join(told for told, _ in missing)}",
+            hint="; ".join(dict.fromkeys(hint for _, hint in missing)),
         )
 
 
-def _missing(store: Store, recipe: Recipe) -> Iterator[str]:
+def _missing(store: Store, recipe: Recipe, ref: str) -> Iterator[tuple[str, str]]:
+    """What is not there, and how to have it again."""
     for path, digest in recipe.spec.files.items():
         if not store.blobs.has(digest):
-            yield f"the bytes of its code {path} are gone"
+            yield f"the bytes of its code {path} are gone", RESTORE
     try:
         version = datasets.get_version(store, recipe.data, with_parts=True)
         gone = [part.path for part in version.part_list if not store.blobs.has(part.digest)]
         if gone:
-            yield f"parts of {recipe.data} are gone: {', '.join(gone[:5])}"
+            yield f"parts of {recipe.data} are gone: {', '.join(gone[:5])}", RESTORE
     except SteadError as error:
-        yield f"its data {recipe.data}: {error.message}"
+        yield f"its data {recipe.data}: {error.message}", RESTORE
     if not recipe.environment:  # it is locked again
         return
     try:
         environment = environments.get(store, recipe.environment)
         if not store.blobs.has(environment.lock):
-            yield f"the lock {environment.digest[:12]} is gone"
+            yield f"the lock {environment.digest[:12]} is gone", RESTORE
         elif environments.made(store, environment.digest) is None:
+            kept = {wheel.name for wheel in environment.wheels}
+            anew = (
+                f"with an index that has it (UV_INDEX): stead env vendor {environment.digest[:12]}; "
+                f"or with what the project requires now, locked anew: stead rerun {ref} --env ."
+            )
             for name, why in environments.unobtainable(store, environment).items():
-                yield f"the package {name} {why}"
+                yield f"the package {name} {why}", RESTORE if name in kept else anew
     except SteadError as error:
-        yield f"its environment: {error.message}"
+        yield f"its environment: {error.message}", RESTORE
 
 
 def changes(
