@@ -27,7 +27,7 @@ ALLOWED = {
     "environments/creation.py:_venv": "a copy of an empty environment, which is made anew where it is missing",
     "runtime/node.py:fetch": "a file in the folder of a step on another machine, gone with the step",
     "runtime/node.py:_environment": "an environment on another machine, which is made anew where it is missing",
-    "sdk/data.py:_write": "a user's copy of a file, which can be fetched again",
+    "api/caller.py:fetch_blob": "a user's copy of a file, which can be fetched again",
     "store/blobs.py:fetch": "a cached copy of a blob, which can be fetched again",
     "store/database.py:write": "the door itself: it passes the failpoint",
     "store/database.py:read": "reads only",
