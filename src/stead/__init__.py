@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from stead import api as api
     from stead.sdk import dataset, finish, init, log, log_artifact, log_model, predict
 
 __all__ = ["__version__", "dataset", "finish", "init", "log", "log_artifact", "log_model", "predict"]
@@ -23,6 +24,8 @@ def __getattr__(name: str) -> Any:
     import os
     import sys
 
+    if name == "api" and not os.environ.get("STEAD_STEP"):
+        return importlib.import_module("stead.api")
     if name not in __all__:
         raise AttributeError(f"module 'stead' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
 

@@ -189,14 +189,17 @@ class Console:
                 with suppress(AttributeError):
                     del stream.write
         self._wrapped = []
-        self.flush()
+        self.flush(whole=False)
         self._stopped = True
 
-    def flush(self) -> None:
-        """Hand over what was written since the last time."""
+    def flush(self, *, whole: bool = True) -> None:
+        """Hand over the lines written since the last time; one that has not ended waits, so that no secret is cut in two."""
         with self._guard:
-            pieces, self._pieces, self._size = self._pieces, [], 0
-        if pieces and (text := settled("".join(pieces))):
+            text = "".join(self._pieces)
+            end = max(text.rfind("\n"), text.rfind("\r")) + 1 if whole and self._size < self.LIMIT else len(text)
+            text, rest = text[:end], text[end:]
+            self._pieces, self._size = [rest] if rest else [], len(rest)
+        if text and (text := settled(text)):
             self._keep(text)
 
     def forget(self) -> None:

@@ -307,7 +307,7 @@ class Run:
 
     def _keep_text(self, text: str) -> None:
         with suppress(SteadError):
-            self._journal.append(Text(now_ms(), clean_text(text)))
+            self._journal.append(Text(now_ms(), _without_secrets(clean_text(text).encode()).decode()))
 
     def _forked(self) -> None:
         """In a forked child the run goes on under the child's own writer; its end is its parent's affair."""

@@ -434,6 +434,30 @@ def test_with_git_only_what_it_does_not_know_is_kept(start: Start, store: Store,
     assert b"-X = 1\n+X = 2\n" in kept["stead/git.diff"]
 
 
+TELLING = """
+import os, stead, sys, time
+stead.init(project="telling")
+print("it is", os.environ["API_TOKEN"])
+sys.stdout.write("and " + os.environ["API_TOKEN"][:5])
+time.sleep(2.5)
+print(os.environ["API_TOKEN"][5:], "again")
+stead.log({"loss": 0.5})
+"""
+
+
+def test_the_console_has_stars_for_secrets(start: Start, store: Store) -> None:
+    finished(start(TELLING, API_TOKEN="hunter2222"))
+    (run,) = runs.list_runs(store, project="telling").runs
+    told = runs.console(store, run.id).text
+    assert told == "it is **********\nand ********** again\n"
+
+
+def test_the_api_is_there_with_stead_alone() -> None:
+    code = "import stead; print(stead.api.connect.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "connect\n", done.stderr
+
+
 NOTEBOOK = """
 import sys, time
 from pathlib import Path
