@@ -119,3 +119,16 @@ def test_waiting_until_a_version_is_loaded(any_store: Store) -> None:
     operations.write_gateway(any_store, gateway(followed={"bikes": revision}, loaded={"bikes@1": "ready"}))
     serving.wait_loaded(any_store, "bikes", 1, timeout_s=0, progress=said.append)
     assert said == ["bikes@1 ready at http://127.0.0.1:7701"]
+
+
+def test_status_of_a_model_whose_only_deployment_was_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its version was loaded beside nothing, and let go."""
+    from click.testing import CliRunner
+
+    from stead.cli import cli
+
+    monkeypatch.setenv("STEAD_STORE", str(store.root))
+    change(store, "bikes")
+    operations.write_gateway(store, gateway(), first=True)
+    told = CliRunner().invoke(cli, ["status"]).output
+    assert "not deployed" in told and "loading" not in told, told

@@ -157,9 +157,12 @@ def status(as_json: bool) -> Any:
             or "–"
         )
         ready = [g.loaded.get(f"{route.model}@{arm.version}") for g in gateways for arm in route.arms]
-        health = (
-            "answers" if ready and all(r == "ready" for r in ready) else "no gateway" if not gateways else "loading"
-        )
+        if not route.arms:
+            health = "not deployed"
+        elif not gateways:
+            health = "no gateway"
+        else:
+            health = "answers" if all(r == "ready" for r in ready) else "loading"
         rows.append((route.model, live, ", ".join(f"v{v}" for v in route.warm) or "–", health))
     output.table(("model", "live", "kept warm", "state"), rows, empty="no model is deployed (stead deploy MODEL)")
     if canaries:
