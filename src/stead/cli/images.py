@@ -10,6 +10,7 @@ import click
 
 from stead.cli import output
 from stead.cli.common import connect, model_names, settings
+from stead.config.units import size_text
 
 if TYPE_CHECKING:
     from stead.api import Caller
@@ -98,7 +99,7 @@ def image_build(
     if as_json:
         return {"image": built, **{what.partition(" ")[0].lower(): where for what, where in made.items()}}
     print(built.digest)
-    output.note(f"{built.name} for {built.platform}, {built.bytes / 1e6:.1f} MB, base {built.base[:19]}…")
+    output.note(f"{built.name} for {built.platform}, {size_text(built.bytes)}, base {built.base[:19]}…")
     for what, where in made.items():
         output.note(f"{what}: {where}")
     if not made:
@@ -142,7 +143,7 @@ def image_base(version: str | None, architecture: str | None, mirror: str, targe
     if as_json:
         return made
     print(made.digest)
-    output.note(f"{made.name} for {made.platform}, {made.bytes / 1e6:.1f} MB, in {target or usual}")
+    output.note(f"{made.name} for {made.platform}, {size_text(made.bytes)}, in {target or usual}")
     return None
 
 

@@ -43,15 +43,15 @@ def duration_ms(text: str) -> int:
 def size_text(count: float | None) -> str:
     """A number of bytes, for people.
 
-    >>> size_text(1536), size_text(None)
-    ('1.5 kB', '–')
+    >>> size_text(1500), size_text(600_000_000), size_text(None)
+    ('1.5 kB', '600.0 MB', '–')
     """
     if count is None:
         return "–"
     for unit in ("B", "kB", "MB"):
-        if count < 1024:
+        if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
+        count /= 1000
     return f"{count:.1f} GB"
 
 
