@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import blake3
 import msgspec
 
 from stead.config import Settings, find_project, load_project, load_settings
-from stead.errors import Failed, InvalidInput, Unreachable, from_dict
+from stead.errors import InvalidInput, Unreachable, from_dict
 from stead.runtime import typed
 from stead.store import Store, digest_of, is_made, open_store
+from stead.store.blobs import altered, write_whole
 
 if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
+DOCTOR = "stead doctor --store, where the store is, says what names them"
 
 
 class Caller(Protocol):
@@ -152,33 +152,16 @@ class Remote:
         return digest
 
     def get_blob(self, digest: str) -> bytes:
-        data = self._request("GET", f"/api/v1/blobs/{digest}", retry=True)
+        data: bytes = self._request("GET", f"/api/v1/blobs/{digest}", retry=True)
         if digest_of(data) != digest:
-            raise _altered(digest)
+            raise altered(digest, hint=DOCTOR)
         return data
 
     def fetch_blob(self, digest: str, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
-        try:
-            with os.fdopen(handle, "wb") as out:
-
-                def write(answer: httpx.Response) -> bytes:
-                    out.seek(0)
-                    out.truncate()
-                    hasher = blake3.blake3()
-                    for piece in answer.iter_bytes():
-                        hasher.update(piece)
-                        out.write(piece)
-                    return hasher.digest()
-
-                if self._request("GET", f"/api/v1/blobs/{digest}", retry=True, take=write).hex() != digest:
-                    raise _altered(digest)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        path = f"/api/v1/blobs/{digest}"
+        self._request(
+            "GET", path, retry=True, take=lambda it: write_whole(target, it.iter_bytes(), digest, hint=DOCTOR)
+        )
 
     def send(self, path: str, content: bytes, *, kind: Callable[[bytes], T]) -> T:
         """One request to a hot route that is no operation of the table."""
@@ -194,8 +177,8 @@ class Remote:
         *,
         content: bytes | None = None,
         retry: bool,
-        take: Callable[[httpx.Response], bytes] = lambda answer: answer.read(),
-    ) -> bytes:
+        take: Callable[[httpx.Response], Any] = lambda answer: answer.read(),
+    ) -> Any:
         import httpx
         import stamina
 
@@ -227,8 +210,3 @@ class Remote:
             raise Unreachable(
                 "server-odd", f"{self.url}{path} answered {answer.status_code}: {answer.text[:200]}"
             ) from None
-
-
-def _altered(digest: str) -> Failed:
-    said = f"the bytes of {digest[:12]} do not match their name"
-    return Failed("blob-corrupt", said, hint="stead doctor --store, where the store is, says what names them")

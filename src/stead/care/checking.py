@@ -18,7 +18,6 @@ from stead.predictions.tables import segments
 from stead.runs.tables import artifacts
 from stead.store import Store
 from stead.store.repacking import problems_of
-from stead.store.tables import files as packed_files
 
 
 def check(store: Store, *, contents: bool = False) -> list[Problem]:
@@ -36,7 +35,7 @@ def check_store(store: Store, *, contents: bool = False, progress: Progress = la
     there = {each.digest for each in store.blobs.all()}
     altered = set(_altered(store, there, progress)) if contents else set()
     wanted = list(_named(store, problems))
-    packed = _packed(store, {digest for _, digest in wanted if digest not in there}, there, altered)
+    packed = problems_of(store.packs, {digest for _, digest in wanted if digest not in there}, there, altered)
     for what, digest in wanted:
         if digest not in there:
             problems += [Problem(what, f"its bytes {digest[:12]} {why}") for why in packed.get(digest, ())]
@@ -50,31 +49,15 @@ def check_store(store: Store, *, contents: bool = False, progress: Progress = la
 
 
 def _altered(store: Store, there: set[str], progress: Progress) -> Iterator[str]:
-    for done, digest in enumerate(sorted(there)):
-        progress("reading blobs", done, len(there))
-        if _differs(store, digest):
-            yield digest
-
-
-def _differs(store: Store, digest: str) -> bool:
     import blake3
 
-    hasher = blake3.blake3()
-    for piece in store.blobs.stream(digest):
-        hasher.update(piece)
-    return hasher.hexdigest() != digest
-
-
-def _packed(store: Store, names: set[str], there: set[str], altered: set[str]) -> dict[str, list[str]]:
-    """What is wrong with files in packs, also where a recipe was altered that nobody read before."""
-    try:
-        return problems_of(store.packs, names, there, altered)
-    except Failed as error:
-        if error.code != "blob-corrupt":
-            raise
-    with store.db.read() as tx:
-        recipes = {bytes(recipe).hex() for recipe in tx.execute(sa.select(packed_files.c.recipe)).scalars()}
-    return problems_of(store.packs, names, there, altered | {each for each in recipes & there if _differs(store, each)})
+    for done, digest in enumerate(sorted(there)):
+        progress("reading blobs", done, len(there))
+        hasher = blake3.blake3()
+        for piece in store.blobs.stream(digest):
+            hasher.update(piece)
+        if hasher.hexdigest() != digest:
+            yield digest
 
 
 def _named(store: Store, problems: list[Problem]) -> Iterator[tuple[str, str]]:

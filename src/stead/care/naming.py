@@ -14,6 +14,7 @@ from typing import Any
 import blake3
 import sqlalchemy as sa
 
+from stead.datasets import manifests
 from stead.datasets.tables import dataset_versions
 from stead.errors import Failed, NotFound
 from stead.store import Store, metadata
@@ -34,16 +35,15 @@ def named(store: Store, tx: sa.Connection, there: set[str], gone: Gone) -> set[s
     found: set[str] = set()
     lists = _lists(tx, gone.get(dataset_versions.name))
     for digest, ref in lists.items():
-        if digest not in there:
-            raise _unknown(ref, "is missing")
+        found.update(NAME.findall(manifests.contents(store, digest, ref).decode(errors="replace")))
     for table in metadata.sorted_tables:
         if table.name not in PRINTED:
             found |= _in_table(tx, table, gone.get(table.name))
-    front = found & there
+    front = (found & there) - lists.keys()
     while front:
         further: set[str] = set()
         for digest in front:
-            further |= _inside(store, digest, lists.get(digest))
+            further |= _inside(store, digest)
         front = (further - found) & there
         found |= further
     return found
@@ -71,30 +71,20 @@ def _lists(tx: sa.Connection, gone: Callable[[Any], bool] | None) -> dict[str, s
     return {row.manifest: f"{row.dataset}@{row.version}" for row in rows if gone is None or not gone(row)}
 
 
-def _inside(store: Store, digest: str, ref: str | None) -> set[str]:
-    """The names in bytes that begin as a JSON object, or are the manifest of the data version `ref`."""
+def _inside(store: Store, digest: str) -> set[str]:
+    """The names in bytes that begin as a JSON object."""
     pieces = store.blobs.stream(digest)
     try:
         first = next(pieces, b"")
-        if ref is None and not (first.startswith(b"{") or first[1:2] == b'"'):  # one damaged byte hides no object
+        if not (first.startswith(b"{") or first[1:2] == b'"'):  # one damaged byte hides no object
             return set()
         data = first + b"".join(pieces)
     except NotFound:
         return set()
     if blake3.blake3(data).hexdigest() != digest:
-        if ref is not None:
-            raise _unknown(ref, "was altered")
         raise Failed(
             "blob-corrupt",
             f"the bytes of {digest[:12]} do not match their name, and may name others: what is needed cannot be told",
             hint="stead doctor --store says whose they are",
         )
     return set(NAME.findall(data.decode(errors="replace"))) if data.startswith(b"{") else set()
-
-
-def _unknown(ref: str, why: str) -> Failed:
-    return Failed(
-        "dataset-corrupt",
-        f"the list of the parts of {ref} {why}, so what it needs cannot be told",
-        hint=f"stead data verify {ref} --repair-from BACKUPS",
-    )

@@ -74,15 +74,19 @@ def _opened(source: Path) -> Iterator[Blobs]:
 def _mended_manifest(store: Store, other: Blobs, version: DatasetVersion, source: Path) -> int:
     """How many bytes of the list of parts were brought back. Raises Failed (`dataset-corrupt`) where it is whole nowhere."""
     ref, digest = version.ref, version.manifest
-    why = manifests.problem(store, digest)
-    if why is None:
+    try:
+        manifests.contents(store, digest, ref)
         return 0
+    except Failed as error:
+        if error.code != "dataset-corrupt":
+            raise
+        said = error.message
     try:
         data = other.get(digest)
     except (NotFound, Failed):
         raise Failed(
             "dataset-corrupt",
-            f"{ref}: its manifest {digest[:12]}, the list of its parts, {why}, and is not whole in {source} either",
+            f"{said}, and is not whole in {source} either",
             hint=f"stead data verify {ref} --repair-from BACKUPS, with others that were made since {ref} was added",
         ) from None
     store.blobs.put(data, again=True)

@@ -54,13 +54,21 @@ def digests(store: Store, digest: str, ref: str) -> dict[str, str]:
     return {part.path: part.digest for part in _read(store, digest, ref, _Digests).parts}
 
 
-def problem(store: Store, digest: str) -> str | None:
-    """What is wrong with the bytes of a manifest: `is missing` or `was altered`. Raises Unreachable (`blobs-unreachable`)."""
+def contents(store: Store, digest: str, ref: str) -> bytes:
+    """The bytes of the manifest of `ref`. Raises Failed (`dataset-corrupt`: missing or altered), Unreachable (`blobs-unreachable`)."""
     try:
-        _bytes(store, digest)
-    except _Damaged as damaged:
-        return damaged.why
-    return None
+        return store.blobs.get(digest)
+    except NotFound:
+        why = "is missing"
+    except Failed as error:
+        if error.code != "blob-corrupt":
+            raise
+        why = "was altered"
+    raise Failed(
+        "dataset-corrupt",
+        f"{ref}: its manifest {digest[:12]}, the list of its parts, {why}",
+        hint=f"stead data verify {ref} --repair-from BACKUPS",
+    )
 
 
 class _Digest(msgspec.Struct, gc=False):
@@ -76,32 +84,9 @@ class _Digests(msgspec.Struct):
 T = TypeVar("T", Manifest, _Digests)
 
 
-class _Damaged(Exception):
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
-
-
-def _bytes(store: Store, digest: str) -> bytes:
-    try:
-        return store.blobs.get(digest)
-    except NotFound:
-        raise _Damaged("is missing") from None
-    except Failed as error:
-        if error.code != "blob-corrupt":
-            raise
-        raise _Damaged("was altered") from None
-
-
 def _read(store: Store, digest: str, ref: str, kind: type[T]) -> T:
     try:
-        manifest = msgspec.json.decode(_bytes(store, digest), type=typed.ready(kind))
-    except _Damaged as damaged:
-        raise Failed(
-            "dataset-corrupt",
-            f"{ref}: its manifest {digest[:12]}, the list of its parts, {damaged.why}",
-            hint=f"stead data verify {ref} --repair-from BACKUPS",
-        ) from None
+        manifest = msgspec.json.decode(contents(store, digest, ref), type=typed.ready(kind))
     except msgspec.DecodeError as error:
         raise Failed("manifest-unreadable", f"{ref}: {digest[:12]} is no manifest of a dataset: {error}") from None
     if manifest.format not in (FORMAT, WITH_REFERENCE):

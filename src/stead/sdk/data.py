@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +62,7 @@ def files_into(caller: Caller, ref: str, folder: Path) -> tuple[DatasetVersion, 
 
     Raises InvalidInput (`path-escapes`, `dataset-referenced`, `folder-unwritable`), NotFound (`blob-missing`), Failed (`blob-corrupt`, `disk-full`).
     """
+    from stead.datasets.frames import FULL
     from stead.runtime.journal import clean_path
 
     version: DatasetVersion = caller.call("datasets.get_version", ref=ref, with_parts=True)
@@ -81,7 +81,7 @@ def files_into(caller: Caller, ref: str, folder: Path) -> tuple[DatasetVersion, 
             caller.fetch_blob(part.digest, target)
         except OSError as error:
             said = f"could not write {target}: {error.strerror}"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if error.errno in FULL:
                 raise Failed("disk-full", said, hint="free space, or name another folder") from None
             raise InvalidInput("folder-unwritable", said, hint="name another folder") from None
         except (NotFound, Failed) as error:

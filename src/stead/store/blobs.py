@@ -27,6 +27,7 @@ FRESH_S = 12 * 3600
 younger than `OLD_S`, so a change has the time between both to name what it has stored."""
 OLD_S = 24 * 3600
 GONE = ".gone-"
+RESTORE = "restore them from a backup"
 MANY = 16
 """So many files that come together go into packs."""
 CACHE = 8 << 30
@@ -143,7 +144,7 @@ class Blobs:
         except Exception as error:
             raise _translated(error, f"read {digest[:12]}") from error
         if blake3.blake3(data).hexdigest() != digest:
-            raise _altered(digest)
+            raise altered(digest)
         return data
 
     def delete(self, digest: str) -> None:
@@ -316,22 +317,7 @@ class Blobs:
 
     def fetch(self, digest: str, target: Path) -> None:
         """Copy a blob to a file, whole and as its name says, or not at all. Raises NotFound (`blob-missing`), Failed (`blob-corrupt`)."""
-        hasher = blake3.blake3()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                for piece in self.stream(digest):
-                    hasher.update(piece)
-                    out.write(piece)
-            if hasher.hexdigest() != digest:
-                raise _altered(digest)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, target)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
+        write_whole(target, self.stream(digest), digest, hint=RESTORE)
 
     def all(self) -> Iterator[Stored]:
         """Every blob there is, in any order."""
@@ -359,9 +345,28 @@ class Blobs:
         return True
 
 
-def _altered(digest: str) -> Failed:
-    said = f"the bytes of {digest[:12]} do not match their name"
-    return Failed("blob-corrupt", said, hint="restore them from a backup")
+def write_whole(target: Path, pieces: Iterable[bytes], digest: str, *, hint: str) -> None:
+    """Write what comes in pieces to a file, whole and as its name says, or not at all. Raises Failed (`blob-corrupt`), OSError."""
+    hasher = blake3.blake3()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            for piece in pieces:
+                hasher.update(piece)
+                out.write(piece)
+        if hasher.hexdigest() != digest:
+            raise altered(digest, hint=hint)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def altered(digest: str, *, hint: str = RESTORE) -> Failed:
+    return Failed("blob-corrupt", f"the bytes of {digest[:12]} do not match their name", hint=hint)
 
 
 def digest_of(data: bytes | Path) -> str:

@@ -95,12 +95,13 @@ def problems_of(owner: Packs, names: set[str], there: set[str], altered: set[str
         for some in sliced([bytes.fromhex(name) for name in names]):
             for row in tx.execute(sa.select(files.c.digest, files.c.recipe).where(files.c.digest.in_(some))):
                 name, recipe = bytes(row.digest).hex(), bytes(row.recipe).hex()
-                parts[name] = []
-                if recipe not in there or recipe in altered:
-                    why = "was altered" if recipe in altered else "is missing"
-                    found[name] = [f"cannot be put together: the recipe {recipe[:12]} {why}"]
-                else:
+                try:
                     parts[name] = [digest for digest, _ in unpacked_recipe(owner.blobs.get(recipe))]
+                except (NotFound, Failed) as error:
+                    if error.code not in ("blob-missing", "blob-corrupt"):
+                        raise
+                    why = "was altered" if error.code == "blob-corrupt" else "is missing"
+                    parts[name], found[name] = [], [f"cannot be put together: the recipe {recipe[:12]} {why}"]
     lie = owner.find(list({digest for each in parts.values() for digest in each}))
     for name, each in parts.items():
         if any(digest not in lie for digest in each):
