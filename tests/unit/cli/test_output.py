@@ -28,7 +28,14 @@ def test_a_table_and_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
         with output.Bar() as bar:
             bar.show("[/red]", 1, 2, "[/b]")
             bar.line("[/i]")
-        terminal.flush()
-        shown = os.read(ours, 100_000).decode()
+    shown = b"".join(iter(lambda: _read(ours), b"")).decode()  # a terminal hands over what it has, not all of it
     os.close(ours)
     assert "[/red] [bold]x  [2Jy z" in shown and "[/i]" in shown
+
+
+def _read(terminal: int) -> bytes:
+    """What the terminal has to give; nothing once its other side is closed, which Linux tells as an error."""
+    try:
+        return os.read(terminal, 100_000)
+    except OSError:
+        return b""
