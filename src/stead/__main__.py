@@ -7,6 +7,9 @@ import sys
 
 def main() -> None:
     """The command line; Ctrl-C is heeded from here on, also while it is being loaded and while it ends."""
+    gc.set_threshold(
+        100_000
+    )  # of 700 new objects each, the usual, loading alone makes a hundred rounds, and finds nothing
     try:
         from stead.cli import main as run
 

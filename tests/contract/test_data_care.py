@@ -129,7 +129,7 @@ def test_one_that_was_broken_off_goes_on(
     for name in range(9):
         (folder / f"{name}.bin").write_bytes(noise(9 * MB, name))
     settle(folder)
-    monkeypatch.setattr(packs, "PACK", 10 * MB)
+    monkeypatch.setattr(packs, "FULL", 10 * MB)
     monkeypatch.setattr(packs, "WINDOW", packs.WHOLE)
     monkeypatch.setattr(datasets.scanning, "SAVE_S", 0.0)
     opened = packs._opened

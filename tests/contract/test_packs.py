@@ -27,7 +27,8 @@ from stead.store import Blobs, Store, digest_of, hold_bytes
 from stead.store import blobs as blobs_module
 from stead.store import packs as packs_module
 from stead.store.chunks import MOST
-from stead.store.packs import PACK, WHOLE, WINDOW, Packs, unpacked_recipe
+from stead.store.packfile import WHOLE, Pack, unpacked_recipe
+from stead.store.packs import FULL, WINDOW, Packs
 from stead.store.repacking import mend
 from stead.store.tables import chunks, files, packs
 from tests.conftest import BLOBS, new_store
@@ -117,7 +118,7 @@ def test_many_small_files_lie_in_few_packs(packed: Store, tmp_path: Path) -> Non
 
 
 def test_more_than_one_pack(store: Store) -> None:
-    data = noise(PACK + 30 * MB)
+    data = noise(FULL + 30 * MB)
     (digest,) = keep(store, data)
     with store.db.read() as tx:
         assert tx.execute(sa.select(sa.func.count()).select_from(packs)).scalar() == 2
@@ -127,7 +128,7 @@ def test_more_than_one_pack(store: Store) -> None:
 def test_windows_that_are_used_again_change_nothing(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packs_module, "PACK", 2 * WINDOW)
+    monkeypatch.setattr(packs_module, "FULL", 2 * WINDOW)
     room = WINDOW - MOST
     sizes = [room, 5, 2 * room + 1, WHOLE - 1, 0, WHOLE, room - 1, 3000, 3 * room, WHOLE - 7, 40_000]
     for number, size in enumerate(sizes):
@@ -151,7 +152,7 @@ def test_windows_that_are_used_again_change_nothing(
 
 def problems(store: Store) -> list[str]:
     """The packs whose bytes are not those of their names."""
-    return [blob.digest for blob in store.blobs.all() if digest_of(store.blobs.get(blob.digest)) != blob.digest]
+    return [blob.digest for blob in store.blobs.all() if not store.blobs.intact(blob.digest)]
 
 
 def test_what_compresses_is_compressed_whatever_lies_beside_it(store: Store, tmp_path: Path) -> None:
@@ -233,6 +234,64 @@ def test_a_flipped_byte_is_found_and_named(store: Store, tmp_path: Path) -> None
     with pytest.raises(Failed) as raised:
         datasets.verify(store, "d")
     assert "is missing, with the pack" in str(raised.value)
+
+
+def pack_of(store: Store) -> Path:
+    """The file of the only pack that there is."""
+    with store.db.read() as tx:
+        (name,) = tx.execute(sa.select(packs.c.digest)).scalars()
+    return store.blobs.path(bytes(name).hex())
+
+
+def test_no_byte_of_a_pack_changes_unseen(store: Store, tmp_path: Path) -> None:
+    keep(store, *(noise(300, number) for number in range(10)), *(b"text " * (3000 + number) for number in range(10)))
+    path = pack_of(store)
+    name, data = f"{path.parent.name}{path.name}", path.read_bytes()
+    assert store.blobs.intact(name) and store.blobs.get(name) == data
+    for place in range(0, len(data), 7):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        assert not store.blobs.intact(name), place
+    for other in (b"", data[:13], data[:-1], data + b"x", data[:13] + data[-4:], data[:-4] + b"\xff" * 4, data[13:]):
+        path.write_bytes(other)
+        assert not store.blobs.intact(name)
+        with pytest.raises(Failed, match="do not match their name"):
+            store.blobs.get(name)
+        with pytest.raises(Failed, match="do not match their name"):
+            store.blobs.fetch(name, tmp_path / "copy")
+        assert not store.blobs.put_named(name, path) and not (tmp_path / "copy").exists()
+
+
+def test_a_pack_that_someone_keeps_is_a_file_as_any_other(store: Store, tmp_path: Path) -> None:
+    keep(store, *(noise(300, number) for number in range(20)))
+    data = pack_of(store).read_bytes()
+    (tmp_path / "pack").write_bytes(data)
+    for digest in (store.blobs.put(data), store.blobs.put(tmp_path / "pack"), *keep(store, *[data] * 20)):
+        assert digest == digest_of(data) and store.blobs.get(digest) == data
+    assert not problems(store)
+
+
+def test_packs_that_were_named_by_all_their_bytes_are_read_and_written_anew(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def older(blobs: Blobs, pack: Pack) -> bytes:
+        pack.pieces[0] = b"stead pack 1\n"
+        return bytes.fromhex(blobs.put(b"".join(pack.pieces)))
+
+    for number in range(20):
+        (tmp_path / f"{number}.bin").write_bytes(noise(3000, number))
+    with monkeypatch.context() as then:
+        then.setattr(packs_module, "put_pack", older)
+        datasets.add(store, "files", sorted(tmp_path.glob("*.bin")))
+    assert pack_of(store).read_bytes().startswith(b"stead pack 1\n")
+    assert care.check(store, contents=True) == [] and datasets.verify(store, "files") == 20
+    (tmp_path / "3.bin").write_bytes(noise(3000, 99))
+    datasets.add(store, "files", sorted(tmp_path.glob("*.bin")))
+    age(store)
+    with store.db.write("care.record") as tx:
+        tx.execute(sa.update(dataset_versions).values(created_at=0))
+    care.prune(store, rules=Rules(data="7d"))
+    assert not has(store, noise(3000, 3)) and datasets.verify(store, "files@2") == 20
+    assert care.check(store, contents=True) == []
 
 
 def test_a_backup_has_packs_and_what_lies_in_them(any_store: Store, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from stead.datasets.types import DatasetVersion, Part
 from stead.errors import Failed, NotFound
 from stead.store import Blobs, Database, Store
 from stead.store.opening import FILE
-from stead.store.packs import Chunk, Flaw, Packs, unpacked
+from stead.store.packfile import Chunk, unpacked
+from stead.store.packs import Flaw, Packs
 from stead.store.repacking import mend
 
 

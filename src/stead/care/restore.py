@@ -94,7 +94,7 @@ def _blobs(store: Store, place: Path, folder: Path, manifest: Manifest, progress
     done, total = 0, manifest.bytes
     for digest, size in names_of(folder).items():
         source = blob_path(place, digest)
-        if not source.is_file() or store.blobs.put(source) != digest:
+        if not source.is_file() or not store.blobs.put_named(digest, source):
             raise _corrupt(manifest.name, f"blob {digest[:12]}")
         done += size
         progress("blobs", done, total)

@@ -51,7 +51,7 @@ class Stored(NamedTuple):
 
 
 class Blobs:
-    """A store of immutable bytes. The name of a blob is the BLAKE3 hash of its content, 64 hexadecimal digits.
+    """A store of immutable bytes. The name of a blob is the BLAKE3 hash of its content, 64 hexadecimal digits; of a pack, that of its table.
 
     >>> import tempfile
     >>> blobs = Blobs(tempfile.mkdtemp())
@@ -89,7 +89,7 @@ class Blobs:
         Large things and many small ones go into packs, cut by content; others are blobs of their own. `progress` is told how many
         bytes were read.
         """
-        from stead.store.packs import WHOLE
+        from stead.store.packfile import WHOLE
 
         if self.packs is not None and (len(things) >= MANY or any(_size(thing) >= WHOLE for thing in things)):
             yield from self.packs.keep(things, progress)
@@ -107,11 +107,15 @@ class Blobs:
         """
         return self._put(digest_of(data), lambda key: obstore.put(self._remote, key, data), again)
 
-    def put_pieces(self, pieces: Sequence[bytes | memoryview]) -> str:
-        """Store bytes that lie in several places of memory; where they become a file they are not brought together before."""
-        hasher = blake3.blake3()
-        for piece in pieces:
-            hasher.update(piece)
+    def put_named(self, digest: str, file: Path) -> bool:
+        """Store a file under the name that it has elsewhere; False, and nothing is stored, where it is not as that says."""
+        if digest_of(file) != digest and not is_pack(digest, file):
+            return False
+        self._put(digest, lambda key: obstore.put(self._remote, key, file))
+        return True
+
+    def put_pieces(self, digest: str, pieces: Sequence[bytes | memoryview]) -> None:
+        """Store a pack that lies in several places of memory; where it becomes a file these are not brought together before."""
 
         def write(key: str) -> None:
             if self.local is None:
@@ -120,7 +124,7 @@ class Blobs:
                 some = (memoryview(piece)[at : at + _WRITE] for piece in pieces for at in range(0, len(piece), _WRITE))
                 obstore.put(self._remote, key, some, use_multipart=False)
 
-        return self._put(hasher.hexdigest(), write)
+        self._put(digest, write)
 
     def _put(self, digest: str, write: Callable[[str], Any], again: bool = False) -> str:
         key = _key(digest)
@@ -143,9 +147,21 @@ class Blobs:
             return self._packed(digest).read()
         except Exception as error:
             raise _translated(error, f"read {digest[:12]}") from error
-        if blake3.blake3(data).hexdigest() != digest:
+        if digest_of(data) != digest and not is_pack(digest, data):
             raise altered(digest)
         return data
+
+    def intact(self, digest: str) -> bool:
+        """Whether a blob is as its name says. Raises NotFound (`blob-missing`)."""
+        hasher, first = blake3.blake3(), b""
+        for piece in self.stream(digest):
+            first = first or piece
+            hasher.update(piece)
+        if hasher.hexdigest() == digest:
+            return True
+        from stead.store.packfile import PACK
+
+        return first.startswith(PACK) and is_pack(digest, b"".join(self.stream(digest)))
 
     def delete(self, digest: str) -> None:
         """Take a blob away, and what is cached of it; nothing happens where it is gone. Only for what nothing names any more."""
@@ -355,7 +371,7 @@ def write_whole(target: Path, pieces: Iterable[bytes], digest: str, *, hint: str
             for piece in pieces:
                 hasher.update(piece)
                 out.write(piece)
-        if hasher.hexdigest() != digest:
+        if hasher.hexdigest() != digest and not is_pack(digest, Path(temporary)):
             raise altered(digest, hint=hint)
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
@@ -382,6 +398,17 @@ def digest_of(data: bytes | Path) -> str:
         while piece := file.read(CHUNK):
             hasher.update(piece)
     return hasher.hexdigest()
+
+
+def is_pack(digest: str, data: bytes | Path) -> bool:
+    """Whether bytes, or those of a file, are a pack of this name that is whole."""
+    from stead.store.packfile import PACK, pack_name
+
+    if isinstance(data, Path):
+        with open(data, "rb") as file:
+            data = file.read(len(PACK))
+            data += file.read() if data == PACK else b""
+    return data.startswith(PACK) and pack_name(data) == digest
 
 
 def _size(thing: Thing) -> int:

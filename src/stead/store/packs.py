@@ -1,8 +1,8 @@
 """How the bytes of data are kept: cut into chunks by content, compressed, many chunks in a pack.
 
-A pack is a blob like any other, and so is a recipe, which tells the chunks of one file in order; the database knows in which pack a
-chunk lies. So backups, restores and buckets have nothing to learn, what two versions have in common is stored once, and a
-chunk is there for others only once its pack is whole: a kill -9 leaves at worst a pack that no row tells of.
+A pack is a blob, and so is a recipe, which tells the chunks of one file in order (`packfile`); the database knows in which pack a
+chunk lies. So what two versions have in common is stored once, and a chunk is there for others only once its pack is whole: a
+kill -9 leaves at worst a pack that no row tells of.
 
 A file of less than `WHOLE` bytes is one chunk. What is stored again is made fresh, as with any blob (`blobs.FRESH_S`).
 """
@@ -12,12 +12,11 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 import blake3
 import sqlalchemy as sa
@@ -26,6 +25,7 @@ from stead.errors import Failed, InvalidInput, NotFound
 from stead.runtime.clock import now_ms
 from stead.store.chunks import MOST, cut
 from stead.store.database import Database
+from stead.store.packfile import WHOLE, Chunk, Pack, Packer, Piece, packed_recipe, unpacked, unpacked_recipe
 from stead.store.tables import chunks, files, packs
 
 if TYPE_CHECKING:
@@ -33,33 +33,13 @@ if TYPE_CHECKING:
 
     from stead.store.blobs import Blobs, Thing
 
-WHOLE = 8 << 20
-WINDOW = 16 << 20
+WINDOW = 8 << 20
 """So much is read before it is asked which of it is there."""
-PACK = 64 << 20
+FULL = 32 << 20
+"""Of so many bytes of chunks a pack is made."""
 AT_ONCE = 500
 FRESH_MS = 12 * 3_600_000
-_LEVEL = 1
-_SAMPLE = 8 << 10
-"""A chunk of which so much from its middle does not compress is stored as it is,"""
-_ALIKE = 7
-"""and so are as many after it of the same file, or small files that are called alike."""
-_WORTH = 7 / 8
-"""What takes no less than this when it is compressed does not compress: the rule of ZFS, for reading it costs time as well."""
-_RECIPE, _PACK = b"stead recipe 1\n", b"stead pack 1\n"
-"""What recipes and packs begin with, so that none has the name of a file that is kept."""
-_ENTRY = struct.Struct("<32sI")
 T = TypeVar("T")
-
-
-class Chunk(NamedTuple):
-    """Where a chunk lies."""
-
-    digest: bytes
-    pack: bytes
-    offset: int
-    stored: int
-    bytes: int
 
 
 class Kept(NamedTuple):
@@ -224,73 +204,11 @@ def sliced(values: Sequence[T]) -> Iterator[Sequence[T]]:
     return (values[first : first + AT_ONCE] for first in range(0, len(values), AT_ONCE))
 
 
-def packed_recipe(parts: Iterable[tuple[bytes, int]]) -> bytes:
-    """
-    >>> unpacked_recipe(packed_recipe([(bytes(32), 7)])) == [(bytes(32), 7)]
-    True
-    """
-    return _RECIPE + b"".join(_ENTRY.pack(digest, size) for digest, size in parts)
-
-
-def unpacked_recipe(data: bytes) -> list[tuple[bytes, int]]:
-    return [(digest, size) for digest, size in _ENTRY.iter_unpack(data[len(_RECIPE) :])]
-
-
-def unpacked(chunk: Chunk, stored: bytes | memoryview) -> bytes:
-    """A chunk from what its pack has of it. Raises Failed (`blob-corrupt`)."""
-    import pyarrow as pa
-
-    data: bytes | None = None
-    if len(stored) == chunk.stored == chunk.bytes:
-        data = bytes(stored)
-    elif len(stored) == chunk.stored:
-        try:
-            data = pa.Codec("zstd").decompress(stored, decompressed_size=chunk.bytes, asbytes=True)
-        except (pa.ArrowException, OSError):
-            data = None
-    if data is None or blake3.blake3(data).digest() != chunk.digest:
-        raise Failed(
-            "blob-corrupt",
-            f"the bytes of the chunk {chunk.digest.hex()[:12]} in the pack {chunk.pack.hex()[:12]} do not match their name",
-            hint="stead data verify NAME --repair-from BACKUPS",
-        )
-    return data
-
-
-class Pack:
-    """A pack in the making."""
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes | memoryview] = [_PACK]
-        self.entries: list[tuple[bytes, int, int, int]] = []
-        """Digest, offset, bytes in the pack, bytes."""
-        self.size = 0
-        """Bytes of its chunks."""
-        self._run: tuple[mmap.mmap | None, int, int] = None, 0, 0
-        """The window of the last piece, and from where to where in it."""
-
-    def add(
-        self,
-        digest: bytes,
-        stored: bytes | memoryview,
-        size: int,
-        window: mmap.mmap | None = None,
-        start: int = 0,
-    ) -> None:
-        """Add a chunk as it is stored. Of a window those that lie side by side are written as one piece."""
-        self.entries.append((digest, len(_PACK) + self.size, len(stored), size))
-        self.size += len(stored)
-        last, first, end = self._run
-        if window is not None and window is last and start == end:
-            start, self.pieces[-1] = first, memoryview(window)[first : end + size]
-        else:
-            self.pieces.append(stored)
-            end = start
-        self._run = window, start, end + size
-
-    def put(self, blobs: Blobs) -> bytes:
-        """Store it as a blob."""
-        return bytes.fromhex(blobs.put_pieces(self.pieces))
+def put_pack(blobs: Blobs, pack: Pack) -> bytes:
+    """Store a pack; its name."""
+    name = pack.finished()
+    blobs.put_pieces(name, pack.pieces)
+    return bytes.fromhex(name)
 
 
 def insert_pack(tx: sa.Connection, db: Database, digest: bytes, size: int) -> int:
@@ -310,17 +228,6 @@ class _File:
     """Empty where it is one chunk."""
     behind: int = -1
     """The last pack that may have some of it."""
-
-
-class _Piece(NamedTuple):
-    """The bytes of a chunk before it is packed."""
-
-    data: bytes | memoryview
-    like: int | str
-    """The file that it is of, by place, or how the name of a small file ends."""
-    window: mmap.mmap | None = None
-    start: int = 0
-    """Where in the window it lies."""
 
 
 class _Writing(NamedTuple):
@@ -359,10 +266,10 @@ class _Keeping:
         self.progress = progress
         self.seen = 0
         self.workers = workers
-        self.filling: dict[bytes, _Piece] = {}
+        self.filling: dict[bytes, Piece] = {}
         """Chunks of the next pack."""
         self.filled = 0
-        self.looked_at: list[tuple[bytes, _Piece]] = []
+        self.looked_at: list[tuple[bytes, Piece]] = []
         """Chunks of which it is not known yet whether they are there."""
         self.looked_size = 0
         self.under_way: set[bytes] = set()
@@ -394,10 +301,10 @@ class _Keeping:
         digest = blake3.blake3(data).digest()
         parts: list[tuple[bytes, int]] = []
         if len(data) < WHOLE:
-            self._offer(digest, _Piece(data, ""))
+            self._offer(digest, Piece(data, ""))
         else:
             for chunk in cut(data):
-                parts.append(self._part(_Piece(chunk, place)))
+                parts.append(self._part(Piece(chunk, place)))
                 if self.looked_size >= WINDOW:
                     yield from self._look()
         self.files.append(_File(place, digest, len(data), parts))
@@ -412,7 +319,7 @@ class _Keeping:
         if came > source.size:
             return False
         digest = blake3.blake3(room[:came]).digest()
-        self._offer(digest, _Piece(room[:came], source.like, self.window, self.taken))
+        self._offer(digest, Piece(room[:came], source.like, self.window, self.taken))
         self.taken += came
         self.files.append(_File(place, digest, came, []))
         return True
@@ -434,13 +341,13 @@ class _Keeping:
             view[start:MOST] = tail
             hashing = self.workers.submit(hasher.update, view[MOST : self.taken])
             for chunk in cut(view[start : self.taken], end=end):
-                parts.append(self._part(_Piece(chunk, place, self.window, start)))
+                parts.append(self._part(Piece(chunk, place, self.window, start)))
                 start += len(chunk)
             tail = bytes(view[start : self.taken])
             hashing.result()
             yield from self._look()
         if not size:
-            self._offer(hasher.digest(), _Piece(b"", place))
+            self._offer(hasher.digest(), Piece(b"", place))
         self.files.append(_File(place, hasher.digest(), size, parts))
 
     def _ahead(self, source: _Source, offset: int) -> _Ahead:
@@ -450,19 +357,19 @@ class _Keeping:
     def _fresh(self) -> mmap.mmap:
         return self.free.pop() if self.free else _window()
 
-    def _part(self, piece: _Piece) -> tuple[bytes, int]:
+    def _part(self, piece: Piece) -> tuple[bytes, int]:
         digest = blake3.blake3(piece.data).digest()
         self._offer(digest, piece)
         return digest, len(piece.data)
 
-    def _offer(self, digest: bytes, piece: _Piece) -> None:
+    def _offer(self, digest: bytes, piece: Piece) -> None:
         self.looked_at.append((digest, piece))
         self.looked_size += len(piece.data)
 
     def _look(self) -> Iterator[Kept]:
         """Sort what came, and send a pack off where that fills one."""
         self._sort()
-        if self.filled >= PACK:
+        if self.filled >= FULL:
             yield from self._send(2)
 
     def _sort(self) -> None:
@@ -473,7 +380,7 @@ class _Keeping:
         new = {d: piece for d, piece in new.items() if d not in self.filling and d not in self.under_way}
         size = sum(len(piece.data) for piece in new.values())
         if size < WINDOW / 2:  # a window would be held for little
-            new = {digest: _Piece(bytes(piece.data), piece.like) for digest, piece in new.items()}
+            new = {digest: Piece(bytes(piece.data), piece.like) for digest, piece in new.items()}
             self.free += [self.window] if self.window else []
         else:
             self.full += [self.window] if self.window else []
@@ -520,15 +427,15 @@ class _Keeping:
         yield from (Kept(file.place, file.digest.hex(), file.size) for file in ready)
 
 
-def _written(owner: Packs, filling: dict[bytes, _Piece]) -> set[bytes]:
+def _written(owner: Packs, filling: dict[bytes, Piece]) -> set[bytes]:
     """Store a pack of chunks, and let others know of them."""
     pack = Pack()
-    packer = _Packer()
+    packer = Packer()
     for digest, piece in filling.items():
         stored = packer.packed(piece)
         window = piece.window if stored is piece.data else None
         pack.add(digest, stored, len(piece.data), window, piece.start)
-    name, now = pack.put(owner.blobs), now_ms()
+    name, now = put_pack(owner.blobs, pack), now_ms()
     with owner.db.write("packs.keep") as tx:
         mine = insert_pack(tx, owner.db, name, pack.size)
         _insert_chunks(tx, owner.db, sorted((*entry, mine, now) for entry in pack.entries))
@@ -546,30 +453,6 @@ def _insert_chunks(tx: sa.Connection, db: Database, rows: Sequence[tuple[bytes, 
         ' "offset" = excluded."offset", stored = excluded.stored, pack = excluded.pack, at = excluded.at',
         list(rows),
     )
-
-
-class _Packer:
-    """Compresses what is worth it, by a sample; after one that is not, the next ones like it are not looked at."""
-
-    def __init__(self) -> None:
-        import pyarrow as pa
-
-        self._codec: Any = pa.Codec("zstd", _LEVEL)
-        self._passed: dict[int | str, int] = {}
-
-    def packed(self, piece: _Piece) -> bytes | memoryview:
-        data = piece.data
-        if left := self._passed.get(piece.like):
-            self._passed[piece.like] = left - 1
-            return data
-        if self._smaller(data[len(data) // 2 :][:_SAMPLE]) is None:
-            self._passed[piece.like] = _ALIKE
-            return data
-        return self._smaller(data) or data
-
-    def _smaller(self, data: bytes | memoryview) -> bytes | None:
-        made: bytes = self._codec.compress(data, asbytes=True)
-        return made if len(made) < _WORTH * len(data) else None
 
 
 class _Source(NamedTuple):
@@ -627,15 +510,3 @@ def _opened(thing: Path | BinaryIO) -> _Source:
 
 def _unreadable(name: str, error: OSError) -> InvalidInput:
     return InvalidInput("file-unreadable", f"{name} cannot be read: {error.strerror}")
-
-
-def first_run(wanted: Sequence[Chunk], first: int, end: int, most: int = WHOLE) -> Sequence[Chunk]:
-    """The chunks from `first` on that lie one after the other in one pack, some megabytes at most."""
-    place, size = first + 1, wanted[first].stored
-    while place < end:
-        last, chunk = wanted[place - 1], wanted[place]
-        size += chunk.stored
-        if chunk.pack != last.pack or chunk.offset != last.offset + last.stored or size > most:
-            break
-        place += 1
-    return wanted[first:place]

@@ -86,7 +86,7 @@ class PackedFile(io.RawIOBase):
 
     def _group(self, first: int, end: int) -> list[bytes]:
         """The bytes of a few chunks, those that lie together in one pack read at once."""
-        from stead.store.packs import first_run
+        from stead.store.packfile import first_run
 
         wanted = first_run(self._chunks, first, end)
         try:

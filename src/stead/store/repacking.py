@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from stead.errors import Failed, NotFound
 from stead.runtime.clock import now_ms
 from stead.store.blobs import FRESH_S, OLD_S, Stored
-from stead.store.packs import Chunk, Pack, Packs, first_run, insert_pack, sliced, unpacked, unpacked_recipe
+from stead.store.packfile import Chunk, Pack, first_run, unpacked, unpacked_recipe
+from stead.store.packs import Packs, insert_pack, put_pack, sliced
 from stead.store.tables import chunks, files, packs
 
 OLD_MS = OLD_S * 1000
@@ -130,7 +131,7 @@ def mend(owner: Packs, whole: Mapping[bytes, bytes]) -> None:
         if blake3.blake3(data).digest() != digest:
             raise ValueError(f"these are not the bytes of {digest.hex()[:12]}")
         pack.add(digest, data, len(data))
-    name = pack.put(owner.blobs)
+    name = put_pack(owner.blobs, pack)
     with owner.db.write("packs.move") as tx:
         _turned(tx, owner, name, pack, None)
 
@@ -181,7 +182,7 @@ def _rewritten(owner: Packs, number: int) -> bool:
         if error.code not in ("blob-missing", "blob-corrupt"):
             raise
         return False
-    name = pack.put(owner.blobs) if stay else b""
+    name = put_pack(owner.blobs, pack) if stay else b""
     with owner.db.write("packs.move") as tx:
         if stay:
             _turned(tx, owner, name, pack, number)

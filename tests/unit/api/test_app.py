@@ -20,7 +20,7 @@ from stead.api.tokens import create_token
 from stead.errors import Conflict, Forbidden, InvalidInput, NotFound, SteadError, Unreachable
 from stead.runtime.clock import now_ms
 from stead.store import Store
-from stead.store.packs import WHOLE
+from stead.store.packfile import WHOLE
 
 Connect = Callable[..., Remote]
 
