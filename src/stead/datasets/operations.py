@@ -366,7 +366,7 @@ def _figures(ends: Sequence[Ends], rows: int, upon: DatasetVersion | None) -> di
 
     columns = ends[0].columns() if upon is None and len(ends) == 1 else None
     if columns is not None:
-        return {name: profile.profile_of_column(column) for name, column in columns}
+        return profile.profile_columns(columns)
     if upon is None:
         return profiled(pieces, rows)
     if profile.worn(upon.profile, (upon.rows or 0) + rows):
