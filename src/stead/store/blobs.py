@@ -153,15 +153,17 @@ class Blobs:
 
     def intact(self, digest: str) -> bool:
         """Whether a blob is as its name says. Raises NotFound (`blob-missing`)."""
-        hasher, first = blake3.blake3(), b""
-        for piece in self.stream(digest):
-            first = first or piece
-            hasher.update(piece)
-        if hasher.hexdigest() == digest:
-            return True
         from stead.store.packfile import PACK
 
-        return first.startswith(PACK) and is_pack(digest, b"".join(self.stream(digest)))
+        pieces = self.stream(digest)
+        first = next(pieces, b"")
+        if first.startswith(PACK):
+            data = b"".join([first, *pieces])
+            return is_pack(digest, data) or digest_of(data) == digest
+        hasher = blake3.blake3(first)
+        for piece in pieces:
+            hasher.update(piece)
+        return hasher.hexdigest() == digest
 
     def delete(self, digest: str) -> None:
         """Take a blob away, and what is cached of it; nothing happens where it is gone. Only for what nothing names any more."""

@@ -40,6 +40,7 @@ _ROW = struct.Struct("<32sII")
 _ROWS = struct.Struct("<I")
 """The last bytes of a pack: how many rows its table has."""
 _CONTEXT = "stead 2026-11-30 names of packs"
+"""What BLAKE3 hashes in it has another name than the same bytes in a file (BLAKE3 specification, 2.7)."""
 
 
 class Chunk(NamedTuple):
