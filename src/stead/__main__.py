@@ -8,8 +8,8 @@ import sys
 def main() -> None:
     """The command line; Ctrl-C is heeded from here on, also while it is being loaded and while it ends."""
     gc.set_threshold(
-        100_000
-    )  # of 700 new objects each, the usual, loading alone makes a hundred rounds, and finds nothing
+        200_000, 30, 30
+    )  # as mypy does: what is loaded, and most of what a command makes, is needed to its end
     try:
         from stead.cli import main as run
 

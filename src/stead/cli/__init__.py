@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import sys
 from contextlib import suppress
@@ -122,7 +121,6 @@ def cli(debug: bool) -> None:
 def main() -> NoReturn:
     """The entry of `stead`: errors as a sentence, a hint and an exit code."""
     debug = "--debug" in sys.argv
-    gc.set_threshold(200_000, 30, 30)  # as mypy does: a command makes much that is needed to its end
     try:
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
