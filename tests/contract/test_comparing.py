@@ -58,6 +58,24 @@ def test_numbers_of_few_values_are_as_far_apart_as_their_shares(any_store: Store
     assert apart["one"] == 1.0 and 0.5 < (apart["two"] or 0) < 0.8 and apart["same"] == 0.0, apart
 
 
+def test_times_are_told_by_the_rows_of_both_over_time(any_store: Store) -> None:
+    days = [86_400_000 * number for number in range(200)]
+    for some, late in ((days[:100], None), (days[40:], 7)):
+        moments = pa.array([*some, late], pa.timestamp("ms"))
+        datasets.add(any_store, "d", table(at=moments, day=pa.array(moments.cast(pa.date32())), x=[0] * len(moments)))
+    by_name = {column.name: column for column in datasets.diff(any_store, "d@1", "d@2").columns}
+    for name in ("at", "day"):
+        sides = [side["over_time"] for side in (by_name[name].before, by_name[name].after)]
+        assert sides[0]["edges"] == sides[1]["edges"]
+        assert (sides[0]["edges"][0], sides[0]["edges"][-1], len(sides[0]["edges"])) == (0, days[199], 33)
+        assert [sum(side["counts"]) for side in sides] == [100, 161]
+        assert sum(sides[0]["counts"][:16]) == 100 and sum(sides[1]["counts"][16:]) == 100
+        assert by_name[name].distance is None
+    assert "over_time" not in by_name["x"].before
+    same = datasets.diff(any_store, "d@1", "d@1").columns
+    assert all("over_time" not in column.before for column in same)
+
+
 def test_rows_by_key_that_come_go_and_change(any_store: Store) -> None:
     datasets.add(
         any_store,

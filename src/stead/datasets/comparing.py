@@ -25,7 +25,7 @@ MOST_EXAMPLES = 1000
 def diff(store: Store, before: str, after: str, *, key: Sequence[str] = (), examples: int = 5) -> DatasetDiff:
     """What changed from one version to another, of one dataset or of two.
 
-    Of each column the distance of both distributions, in the bins of the first. With `key`, columns whose values name a row, the rows that came, went
+    Of each column the distance of both distributions, in the bins of the first; of times the rows of both over time. With `key`, columns whose values name a row, the rows that came, went
     and changed, with up to `examples` of each. Rows are read part by part, and compared by key on the disk where they do not fit into memory.
     Raises NotFound (`dataset-unknown`, `dataset-version-unknown`), InvalidInput (`dataset-no-frame`, `column-unknown`,
     `key-type-differs`, `key-not-unique`, `limit-invalid`),
@@ -61,6 +61,7 @@ def _columns(store: Store, old: DatasetVersion, new: DatasetVersion) -> list[Col
     before, after = ({column.name: column for column in version.schema} for version in (old, new))
     both = [name for name in before if name in after and before[name].type == after[name].type]
     ours = _recounted(store, old, new, both)
+    when = _over_time(store, old, new, both)
     found = []
     for name in [*before, *(name for name in after if name not in before)]:
         one, other = before.get(name), after.get(name)
@@ -68,6 +69,8 @@ def _columns(store: Store, old: DatasetVersion, new: DatasetVersion) -> list[Col
         change: Change | None = "removed" if other is None else "added" if one is None else None
         if one is not None and other is not None and one.type != other.type:
             change = "changed"
+        if name in when:
+            mine, theirs = ({**of, "over_time": rows} for of, rows in zip((mine, theirs), when[name], strict=True))
         apart = _distance(mine, theirs) if change is None else None
         kinds = (one.type if one else None, other.type if other else None)
         found.append(ColumnDiff(name, change, *kinds, apart, mine if one else {}, theirs if other else {}))
@@ -82,6 +85,26 @@ def _recounted(store: Store, old: DatasetVersion, new: DatasetVersion, names: Se
         return {}
     manifest = manifests.get(store, new.manifest, new.ref)
     return profile.profile_pieces(pieces_of(store, manifest, wanted), known)
+
+
+def _over_time(
+    store: Store, old: DatasetVersion, new: DatasetVersion, names: Sequence[str]
+) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """The rows of both versions over the time from the first to the last of either, by column of times."""
+    spans = {}
+    for name in names:
+        one, other = old.profile.get(name, {}), new.profile.get(name, {})
+        if "min" in one and "min" in other and "histogram" not in one and old.manifest != new.manifest:
+            low, high = min(one["min"], other["min"]), max(one["max"], other["max"])
+            if low < high:
+                spans[name] = (low, high)
+    if not spans:
+        return {}
+    before, after = (
+        profile.over_time(pieces_of(store, manifests.get(store, version.manifest, version.ref), list(spans)), spans)
+        for version in (old, new)
+    )
+    return {name: (before[name], after[name]) for name in spans}
 
 
 def _same_bins(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -106,7 +106,7 @@ class ColumnDiff:
     distance: float | None
     """Jensen–Shannon distance of both distributions, missing values a value of their own: 0 the same, 1 nothing in common. None where it is not known."""
     before: dict[str, Any]
-    """Its profile, as in `DatasetVersion.profile`; empty where there is no such column."""
+    """Its profile, as in `DatasetVersion.profile`; empty where there is no such column. Of times `over_time`, too: rows in equal stretches."""
     after: dict[str, Any]
     """The same of the other version, counted in the edges and levels of the first."""
 

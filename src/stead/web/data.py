@@ -163,6 +163,12 @@ def column_of(column: ColumnDiff) -> Compared:
             ]
             counts = [[each[at] for at in shown] for each in counts]
             picture = matrix.levels([names[at] for at in shown], *counts, label=label, height=HEIGHT)
+    elif "over_time" in column.before:
+        edges = column.before["over_time"]["edges"]
+        counts = [each["over_time"]["counts"] for each in (column.before, column.after)]
+        picture = matrix.density(
+            edges, *counts, label=label, name="after", height=HEIGHT, show=lambda moment: day(int(moment))
+        )
     elif column.change is None and "top" in column.before and "top" in column.after:
         names = [str(level) for level, _ in column.before["top"]] + ["others"]
         counts = [[*(count for _, count in each["top"]), each["other"]] for each in (column.before, column.after)]

@@ -6,7 +6,7 @@ All that shares the weeks is drawn on one time axis: what happened together stan
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -151,9 +151,18 @@ def lanes(live: Sequence[Live], trained: Sequence[Trained], span: tuple[float, f
 
 
 def density(
-    edges: Sequence[float], reference: Sequence[int], week: Sequence[int], *, label: str, name: str, height: int = 150
+    edges: Sequence[float],
+    reference: Sequence[int],
+    week: Sequence[int],
+    *,
+    label: str,
+    name: str,
+    height: int = 150,
+    show: Callable[[float], str] = "{:.4g}".format,
 ) -> str:
     """Two distributions of a number as shares of their rows in bars of equal width; a bin's rows are spread evenly over it.
+
+    `show` writes a number below the bars.
 
     >>> density([0, 1, 4], [4, 4], [8, 0], label="x", name="W1").count("<path")
     2
@@ -173,7 +182,7 @@ def density(
     out = [_frame(label, height, top)]
     for part, value in ((0, low), (50, (low + high) / 2), (100, high)):
         anchor = "" if part == 0 else "end-a" if part == 100 else "mid-a"
-        out.append(f'<text class="x {anchor}" x="{part}%" y="{height + 16}">{escape(f"{value:.4g}")}</text>')
+        out.append(f'<text class="x {anchor}" x="{part}%" y="{height + 16}">{escape(show(value))}</text>')
     out.append(
         f'<svg viewBox="0 0 1000 {height}" preserveAspectRatio="none" width="100%" height="{height}">'
         f'<path class="fillb" d="M0 {height}{steps[0]}L1000 {height}z"/><path class="l c1" d="M{steps[1][1:]}"/></svg>'
