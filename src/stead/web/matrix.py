@@ -22,6 +22,8 @@ NUMBERED = 20
 """Up to so many weeks a cell has room for its number."""
 LONGEST = 13
 BARS = 24
+MOST_BELOW = 18
+"""Letters that have room below a distribution; with more only its ends are told."""
 
 
 @dataclass(frozen=True)
@@ -180,9 +182,12 @@ def density(
         for shares in both
     ]
     out = [_frame(label, height, top)]
-    for part, value in ((0, low), (50, (low + high) / 2), (100, high)):
+    texts = {0: show(low), 50: show((low + high) / 2), 100: show(high)}
+    if sum(map(len, texts.values())) > MOST_BELOW:
+        del texts[50]
+    for part, text in texts.items():
         anchor = "" if part == 0 else "end-a" if part == 100 else "mid-a"
-        out.append(f'<text class="x {anchor}" x="{part}%" y="{height + 16}">{escape(show(value))}</text>')
+        out.append(f'<text class="x {anchor}" x="{part}%" y="{height + 16}">{escape(text)}</text>')
     out.append(
         f'<svg viewBox="0 0 1000 {height}" preserveAspectRatio="none" width="100%" height="{height}">'
         f'<path class="fillb" d="M0 {height}{steps[0]}L1000 {height}z"/><path class="l c1" d="M{steps[1][1:]}"/></svg>'
