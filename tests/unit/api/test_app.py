@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -125,9 +124,9 @@ def test_bytes_come_into_files_whole_or_not_at_all(url: str, store: Store, remot
         assert target.read_bytes() == wanted
     assert error(lambda: caller.fetch_blob("0" * 64, target)).code == "blob-missing"
     store.blobs.path(small).write_text("jello")
-    pack = store.blobs.path(store.packs.chunks_of(large)[-1].pack.hex())
-    with open(pack, "r+b") as file:
-        file.seek(-1000, os.SEEK_END)
+    chunk = store.packs.chunks_of(large)[-1]
+    with open(store.blobs.path(chunk.pack.hex()), "r+b") as file:
+        file.seek(chunk.offset)
         file.write(b"altered")
     assert error(lambda: caller.fetch_blob(small, target)).code == "blob-corrupt"
     broken = error(lambda: caller.fetch_blob(large, target))
