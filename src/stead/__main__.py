@@ -7,9 +7,7 @@ import sys
 
 def main() -> None:
     """The command line; Ctrl-C is heeded from here on, also while it is being loaded and while it ends."""
-    gc.set_threshold(
-        200_000, 30, 30
-    )  # as mypy does: what is loaded, and most of what a command makes, is needed to its end
+    gc.set_threshold(200_000, 30, 30)  # as mypy does: what is loaded or made by a command is needed to its end
     try:
         from stead.cli import main as run
 
