@@ -124,9 +124,10 @@ def test_broken_off_it_leaves_nothing_frozen_for_good(store: Store, how: signal.
     running = command(store, "--drill")
     until(lambda: policies.list_freezes(store))
     running.send_signal(how)
-    running.communicate(timeout=60)
+    _, err = running.communicate(timeout=60)
     if how == signal.SIGINT:
-        assert running.returncode == 130 and policies.list_freezes(store) == []
+        assert running.returncode == 130, err
+        assert policies.list_freezes(store) == []
         assert "it was broken off" in drilled(store).summary and drilled(store).evidence["worked"] is False
         return
     assert policies.list_freezes(store)[0].drill, "nobody could thaw it"
