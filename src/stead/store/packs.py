@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 WINDOW = 8 << 20
 """So much is read before it is asked which of it is there."""
-FULL = 32 << 20
+FULL = 16 << 20
 """Of so many bytes of chunks a pack is made."""
 AT_ONCE = 500
 FRESH_MS = 12 * 3_600_000
