@@ -118,7 +118,7 @@ def test_many_small_files_lie_in_few_packs(packed: Store, tmp_path: Path) -> Non
 
 
 def test_more_than_one_pack(store: Store) -> None:
-    data = noise(FULL + 30 * MB)
+    data = noise(FULL + 10 * MB)
     (digest,) = keep(store, data)
     with store.db.read() as tx:
         assert tx.execute(sa.select(sa.func.count()).select_from(packs)).scalar() == 2
