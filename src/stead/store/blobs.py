@@ -16,6 +16,7 @@ from obstore.store import LocalStore, from_url
 
 from stead.errors import Failed, InvalidInput, NotFound, Unreachable
 from stead.runtime.failpoints import failpoint
+from stead.store.packfile import PACK, WHOLE, pack_name
 
 if TYPE_CHECKING:
     from stead.store.packs import Packs
@@ -89,8 +90,6 @@ class Blobs:
         Large things and many small ones go into packs, cut by content; others are blobs of their own. `progress` is told how many
         bytes were read.
         """
-        from stead.store.packfile import WHOLE
-
         if self.packs is not None and (len(things) >= MANY or any(_size(thing) >= WHOLE for thing in things)):
             yield from self.packs.keep(things, progress)
             return
@@ -109,7 +108,7 @@ class Blobs:
 
     def put_named(self, digest: str, file: Path) -> bool:
         """Store a file under the name that it has elsewhere; False, and nothing is stored, where it is not as that says."""
-        if digest_of(file) != digest and not is_pack(digest, file):
+        if not _is_named(digest, file):
             return False
         self._put(digest, lambda key: obstore.put(self._remote, key, file))
         return True
@@ -147,19 +146,16 @@ class Blobs:
             return self._packed(digest).read()
         except Exception as error:
             raise _translated(error, f"read {digest[:12]}") from error
-        if digest_of(data) != digest and not is_pack(digest, data):
+        if not _is_named(digest, data):
             raise altered(digest)
         return data
 
     def intact(self, digest: str) -> bool:
         """Whether a blob is as its name says. Raises NotFound (`blob-missing`)."""
-        from stead.store.packfile import PACK
-
         pieces = self.stream(digest)
         first = next(pieces, b"")
         if first.startswith(PACK):
-            data = b"".join([first, *pieces])
-            return is_pack(digest, data) or digest_of(data) == digest
+            return _is_named(digest, b"".join([first, *pieces]))
         hasher = blake3.blake3(first)
         for piece in pieces:
             hasher.update(piece)
@@ -402,10 +398,12 @@ def digest_of(data: bytes | Path) -> str:
     return hasher.hexdigest()
 
 
+def _is_named(digest: str, data: bytes | Path) -> bool:
+    return digest_of(data) == digest or is_pack(digest, data)
+
+
 def is_pack(digest: str, data: bytes | Path) -> bool:
     """Whether bytes, or those of a file, are a pack of this name that is whole."""
-    from stead.store.packfile import PACK, pack_name
-
     if isinstance(data, Path):
         with open(data, "rb") as file:
             data = file.read(len(PACK))

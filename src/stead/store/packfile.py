@@ -1,8 +1,8 @@
 """The bytes of packs and recipes.
 
-A pack is its mark, chunks one after the other as they are stored, and a table of them. Its name is the hash of the table alone, which
-has the hashes of the chunks: so what does not compress is not hashed a third time, after its file and its chunk. A pack is whole
-where all that is stored is as the table says. Packs with an older mark have no table, and the hash of all their bytes as name.
+A pack is its mark, chunks one after the other as they are stored, and a table of them. Its name is the hash of the table alone, which has
+the hash of each chunk as it is stored: so what does not compress is not hashed a third time, after its file and its chunk. Packs with an
+older mark have no table, and the hash of all their bytes as name.
 """
 
 from __future__ import annotations
@@ -12,31 +12,26 @@ import struct
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import blake3
 
 from stead.errors import Failed
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 WHOLE = 8 << 20
 """A file of fewer bytes is one chunk."""
 _LEVEL = 1
 _SAMPLE = 8 << 10
 """A chunk of which so much from its middle does not compress is stored as it is,"""
-_ALIKE = 7, 31
+_LEAST_ALIKE, _MOST_ALIKE = 7, 31
 """and so are some after it of the same file, or small files that are called alike: the more, the more samples in a row did not."""
 _WORTH = 7 / 8
 """What takes no less than this when it is compressed does not compress: the rule of ZFS, for reading it costs time as well."""
 RECIPE, PACK = b"stead recipe 1\n", b"stead pack 2\n"
 """What recipes and packs begin with, so that none has the name of a file that is kept."""
 _ENTRY = struct.Struct("<32sI")
-_ROW = struct.Struct("<32s32sII")
-"""Of the table of a pack: the hashes of a chunk and of what is stored of it, the same where it is not compressed; bytes in the pack, bytes."""
+_ROW = struct.Struct("<32sI")
+"""Of the table of a pack: the hash of what is stored of a chunk, and its bytes."""
 _ROWS = struct.Struct("<I")
 """The last bytes of a pack: how many rows its table has."""
 _CONTEXT = "stead 2026-11-30 names of packs"
@@ -82,6 +77,7 @@ def unpacked(chunk: Chunk, stored: bytes | memoryview) -> bytes:
     if len(stored) == chunk.stored == chunk.bytes:
         data = bytes(stored)
     elif len(stored) == chunk.stored:
+        zstd = _zstd()
         with suppress(zstd.ZstdError, EOFError):
             data = zstd.ZstdDecompressor().decompress(stored, chunk.bytes)
     if data is None or blake3.blake3(data).digest() != chunk.digest:
@@ -118,7 +114,7 @@ class Pack:
         self.entries.append((digest, len(PACK) + self.size, len(stored), size))
         self.size += len(stored)
         there = digest if len(stored) == size else blake3.blake3(stored).digest()
-        self._table.append(_ROW.pack(digest, there, len(stored), size))
+        self._table.append(_ROW.pack(there, len(stored)))
         last, first, end = self._run
         if window is not None and window is last and start == end:
             start, self.pieces[-1] = first, memoryview(window)[first : end + size]
@@ -152,11 +148,20 @@ def pack_name(data: bytes) -> str | None:
     if end < start:
         return None
     table, offset = bytes(view[end : -_ROWS.size]), start
-    for _, there, stored, _ in _ROW.iter_unpack(table):
+    for there, stored in _ROW.iter_unpack(table):
         if offset + stored > end or blake3.blake3(view[offset : offset + stored]).digest() != there:
             return None
         offset += stored
     return _table_name(table) if offset == end else None
+
+
+def _zstd() -> Any:
+    """The module, loaded when it is used: most commands do not."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd
 
 
 def _table_name(table: bytes) -> str:
@@ -167,7 +172,7 @@ class Packer:
     """Compresses what is worth it, by a sample; after one that is not, the next ones like it are not looked at."""
 
     def __init__(self) -> None:
-        self._zstd = zstd.ZstdCompressor(_LEVEL)
+        self._compressor = _zstd().ZstdCompressor(_LEVEL)
         self._passing: dict[int | str, tuple[int, int]] = {}
         """How many are still to be passed over, and how many it were to begin with."""
 
@@ -178,15 +183,14 @@ class Packer:
             self._passing[piece.like] = left - 1, of
             return data
         if self._smaller(data[len(data) // 2 :][:_SAMPLE]) is None:
-            least, most = _ALIKE
-            of = min(most, 2 * of + 1) if of else least
+            of = min(_MOST_ALIKE, max(_LEAST_ALIKE, 2 * of + 1))
             self._passing[piece.like] = of, of
             return data
         self._passing.pop(piece.like, None)
         return self._smaller(data) or data
 
     def _smaller(self, data: bytes | memoryview) -> bytes | None:
-        made = self._zstd.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
+        made: bytes = self._compressor.compress(data, self._compressor.FLUSH_FRAME)
         return made if len(made) < _WORTH * len(data) else None
 
 
