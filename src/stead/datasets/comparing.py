@@ -92,9 +92,9 @@ def _over_time(
 ) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
     """The rows of both versions over the time from the first to the last of either, by column of times."""
     spans = {}
-    for name in names:
+    for name in names if old.manifest != new.manifest else ():
         one, other = old.profile.get(name, {}), new.profile.get(name, {})
-        if "min" in one and "min" in other and "histogram" not in one and old.manifest != new.manifest:
+        if "min" in one and "min" in other and "histogram" not in one:
             low, high = min(one["min"], other["min"]), max(one["max"], other["max"])
             if low < high:
                 spans[name] = (low, high)

@@ -166,9 +166,8 @@ def column_of(column: ColumnDiff) -> Compared:
     elif "over_time" in column.before:
         edges = column.before["over_time"]["edges"]
         counts = [each["over_time"]["counts"] for each in (column.before, column.after)]
-        picture = matrix.density(
-            edges, *counts, label=label, name="after", height=HEIGHT, show=lambda moment: day(int(moment))
-        )
+        ends = day(int(edges[0])), day(int(edges[-1]))
+        picture = matrix.density(edges, *counts, label=label, name="after", height=HEIGHT, ends=ends)
     elif column.change is None and "top" in column.before and "top" in column.after:
         names = [str(level) for level, _ in column.before["top"]] + ["others"]
         counts = [[*(count for _, count in each["top"]), each["other"]] for each in (column.before, column.after)]

@@ -6,7 +6,7 @@ All that shares the weeks is drawn on one time axis: what happened together stan
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -22,8 +22,6 @@ NUMBERED = 20
 """Up to so many weeks a cell has room for its number."""
 LONGEST = 13
 BARS = 24
-MOST_BELOW = 18
-"""Letters that have room below a distribution; with more only its ends are told."""
 
 
 @dataclass(frozen=True)
@@ -160,11 +158,11 @@ def density(
     label: str,
     name: str,
     height: int = 150,
-    show: Callable[[float], str] = "{:.4g}".format,
+    ends: tuple[str, str] | None = None,
 ) -> str:
     """Two distributions of a number as shares of their rows in bars of equal width; a bin's rows are spread evenly over it.
 
-    `show` writes a number below the bars.
+    `ends` stand below it in place of numbers.
 
     >>> density([0, 1, 4], [4, 4], [8, 0], label="x", name="W1").count("<path")
     2
@@ -182,10 +180,8 @@ def density(
         for shares in both
     ]
     out = [_frame(label, height, top)]
-    texts = {0: show(low), 50: show((low + high) / 2), 100: show(high)}
-    if sum(map(len, texts.values())) > MOST_BELOW:
-        del texts[50]
-    for part, text in texts.items():
+    told = {0: f"{low:.4g}", 50: f"{(low + high) / 2:.4g}", 100: f"{high:.4g}"}
+    for part, text in told.items() if ends is None else zip((0, 100), ends, strict=True):
         anchor = "" if part == 0 else "end-a" if part == 100 else "mid-a"
         out.append(f'<text class="x {anchor}" x="{part}%" y="{height + 16}">{escape(text)}</text>')
     out.append(
