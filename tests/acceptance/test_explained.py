@@ -248,7 +248,13 @@ def test_the_project_as_it_is_now_and_as_it_was(planted: Planted) -> None:
     try:
         said = stead(planted, "rerun", "forest@1", "--code", ".", "--explain")
         assert "code helper.py" in said and "explains it" in said and "holdout_random" in said
-        assert "identical\n" in stead(planted, "rerun", "forest@1", "--code", "main")
+        head = subprocess.run(["git", "-C", str(planted.root), "rev-parse", "HEAD"], capture_output=True, text=True)
+        helpers = ("X", "X * 2 - X.mean()")
+        then, now = (planted.spec("forest", helper=helper).files["helper.py"][:12] for helper in helpers)
+        differs = f"  code: helper.py {then} → helper.py {now} (commit {head.stdout[:12]}, with changes)\n"
+        assert differs in said, said
+        same = stead(planted, "rerun", "forest@1", "--code", "main")
+        assert "identical\n" in same and "nothing differs from what was recorded" in same
         assert "identical\n" in stead(planted, "rerun", "forest@1", "--code", "forest@1", "--env", "logistic@1")
         (planted.root / "other.txt").write_text(f"pandas>=2.2\npyarrow\nscikit-learn>=1.5\n{planted.library}\nsix\n")
         assert "environment: " in stead(planted, "rerun", "forest@1", "--env", "other.txt")

@@ -122,6 +122,8 @@ def rerun(
     print(f"run {found.run_id[-12:]} is a rerun of {found.of[-12:]}")
     for name, (then, now) in found.replaced.items():
         print(f"  {name}: {then} → {now}")
+    if not found.replaced:
+        print("  nothing differs from what was recorded: data, code, environment and settings are the same")
     rows = [(name, then, now) for name, (then, now) in found.metrics.items()]
     output.table(("metric", "recorded", "now"), rows, right=(1, 2))
     words = {"identical": "identical", "tolerance": "the same within tolerance", "different": "different"}
@@ -178,8 +180,8 @@ def _code(caller: Caller, run: str, code: str | None) -> dict[str, Any]:
     model = _recorded(caller, run).model
     if Path(code).is_dir():
         return {"code": pack(load_project(Path(code).resolve()), model, caller.put_blob)}
-    with _checked_out(load_project(), code) as folder:
-        return {"code": pack(load_project(folder), model, caller.put_blob)}
+    with _checked_out(load_project(), code) as (folder, commit):
+        return {"code": replace(pack(load_project(folder), model, caller.put_blob), git={"commit": commit})}
 
 
 def _environment(caller: Caller, run: str, what: str | None) -> dict[str, Any]:
@@ -214,8 +216,8 @@ def _recorded(caller: Caller, run: str) -> Spec:
 
 
 @contextmanager
-def _checked_out(project: Project, commit: str) -> Iterator[Path]:
-    """The project's folder as it was at a commit, for as long as the block runs. Raises InvalidInput (`commit-unknown`)."""
+def _checked_out(project: Project, commit: str) -> Iterator[tuple[Path, str]]:
+    """The project's folder as it was at a commit, for as long as the block runs, and the commit's full name. Raises InvalidInput (`commit-unknown`)."""
     found = subprocess.run(
         ["git", "-C", str(project.root), "rev-parse", "--verify", f"{commit}^{{commit}}"],
         capture_output=True,
@@ -234,4 +236,4 @@ def _checked_out(project: Project, commit: str) -> Iterator[Path]:
         with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
             archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python knows it from 3.11.4 on
             archive.extractall(folder)
-        yield Path(folder)
+        yield Path(folder), found.stdout.strip()

@@ -17,6 +17,7 @@ TRAININGS = ("train", "rerun")
 """Kinds of jobs whose payload is a recipe."""
 GOLDEN = "stead/golden.json"
 KERNEL = "OPENBLAS_CORETYPE"
+FILES_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def beyond(facts_then: Mapping[str, str], facts_now: Mapping[str, str]) -> list[
 def _code(then: Recipe, now: Recipe) -> Iterator[Change]:
     """The project's own files."""
     a, b = then.spec.files, now.spec.files
-    names = sorted(name for name in {*a, *b} if a.get(name) != b.get(name))
+    names = _changed(then.spec, now.spec)
     moved = (then.spec.entry, then.spec.module) != (now.spec.entry, now.spec.module)
 
     def whole(recipe: Recipe) -> Recipe:
@@ -171,7 +172,7 @@ def _code(then: Recipe, now: Recipe) -> Iterator[Change]:
     if names and not moved and len(names) == 1:
         yield part(names[0])
     elif names or moved:
-        yield Change("code", then.spec.entry, now.spec.entry, whole, lambda: [] if moved else [part(n) for n in names])
+        yield Change("code", *code_apart(then.spec, now.spec), whole, lambda: [] if moved else [part(n) for n in names])
 
 
 def _environment(store: Store, then: Recipe, now: Recipe) -> Iterator[Change]:
@@ -259,6 +260,26 @@ def _all(values: Iterable[str | None]) -> str:
     return ", ".join(sorted(value or "unset" for value in values))
 
 
+def _changed(then: Spec, now: Spec) -> list[str]:
+    """Files of the code whose bytes are not the same, or that only one of both has."""
+    return sorted(name for name in {*then.files, *now.files} if then.files.get(name) != now.files.get(name))
+
+
+def code_apart(then: Spec, now: Spec) -> tuple[str, str]:
+    """The code of two recipes in words, by what they do not share: the entry, files with the begin of their digests, and the commit where one is known."""
+    names = _changed(then, now)
+    more = f" and {len(names) - FILES_TOLD} more" if len(names) > FILES_TOLD else ""
+
+    def said(spec: Spec) -> str:
+        parts = [spec.entry] if then.entry != now.entry else []
+        parts += [f"{name} {_short(spec.files.get(name)) or 'absent'}" for name in names[:FILES_TOLD]]
+        commit = spec.git.get("commit")
+        at = f" (commit {commit[:12]}{', with changes' if spec.git.get('dirty') else ''})" if commit else ""
+        return ", ".join(parts) + more + at
+
+    return said(then), said(now)
+
+
 def _short(digest: str | None) -> str | None:
     return digest and digest[:12]
 
@@ -278,10 +299,7 @@ def replaced(then: Recipe, now: Recipe) -> dict[str, list[str]]:
     if then.environment != now.environment:
         told["environment"] = [then.environment[:12], now.environment[:12]]
     if then.spec.files != now.spec.files or then.spec.entry != now.spec.entry:
-        changed = sorted(
-            n for n in {*then.spec.files, *now.spec.files} if then.spec.files.get(n) != now.spec.files.get(n)
-        )
-        told["code"] = [then.spec.entry, f"{now.spec.entry}: {', '.join(changed)}"]
+        told["code"] = list(code_apart(then.spec, now.spec))
     for each in fields(Spec):
         if each.name in ("seed", "threads", "order", "train_env"):
             a, b = getattr(then.spec, each.name), getattr(now.spec, each.name)
