@@ -492,3 +492,35 @@ def test_nothing_goes_where_a_list_of_parts_is_damaged(store: Store, tmp_path: P
         assert raised.value.code == "dataset-corrupt"
     manifest.write_bytes(whole)
     assert datasets.verify(store, "files") == 1 and care.prune(store, rules=Rules()).bytes == 0
+
+
+@pytest.mark.parametrize("how", ["altered", "gone"])
+def test_nothing_goes_where_a_recipe_is_damaged_and_its_version_is_named(
+    store: Store, tmp_path: Path, how: str
+) -> None:
+    (tmp_path / "big.bin").write_bytes(noise(9 * MB))
+    datasets.add(store, "files", tmp_path / "big.bin")
+    (part,) = datasets.get_version(store, "files", with_parts=True).part_list
+    keep(store, noise(9 * MB, 1))
+    age(store)
+    recipe = store.blobs.path(store.packs.recipe_name(part.digest) or "")
+    whole, before = recipe.read_bytes(), sorted(store.blobs.all())
+    recipe.write_bytes(whole[:-1] + b"?") if how == "altered" else recipe.unlink()
+    for dry_run in (True, False):
+        with pytest.raises(Failed, match=r"files@1 big\.bin cannot be put together: the recipe") as raised:
+            care.prune(store, rules=Rules(), dry_run=dry_run)
+        assert raised.value.code == "dataset-corrupt" and "no bytes were freed" in raised.value.message
+        assert (raised.value.hint or "").startswith("stead data verify files@1 ")
+    recipe.write_bytes(whole)
+    assert {blob.digest for blob in store.blobs.all()} == {blob.digest for blob in before}
+    assert care.prune(store, rules=Rules()).bytes > 9 * MB and datasets.verify(store, "files") == 1
+
+
+def test_a_damaged_recipe_of_what_nothing_names_is_told_as_that(store: Store) -> None:
+    (digest,) = keep(store, noise(9 * MB))
+    store.blobs.path(store.packs.recipe_name(digest) or "").write_bytes(b"no recipe")
+    with pytest.raises(Failed, match=digest[:12]) as raised:
+        care.prune(store, rules=Rules())
+    assert raised.value.code == "blob-corrupt" and "nothing names them" in (raised.value.hint or "")
+    age(store)
+    assert care.prune(store, rules=Rules()).bytes > 9 * MB and stored(store) == 0

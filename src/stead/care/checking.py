@@ -34,7 +34,7 @@ def check_store(store: Store, *, contents: bool = False, progress: Progress = la
     problems: list[Problem] = []
     there = {each.digest for each in store.blobs.all()}
     altered = set(_altered(store, there, progress)) if contents else set()
-    wanted = list(_named(store, problems))
+    wanted = list(users_of_bytes(store, problems))
     packed = problems_of(store.packs, {digest for _, digest in wanted if digest not in there}, there, altered)
     for what, digest in wanted:
         if digest not in there:
@@ -55,8 +55,8 @@ def _altered(store: Store, there: set[str], progress: Progress) -> Iterator[str]
             yield digest
 
 
-def _named(store: Store, problems: list[Problem]) -> Iterator[tuple[str, str]]:
-    """What names which bytes; a manifest that cannot be read is added to the problems."""
+def users_of_bytes(store: Store, problems: list[Problem]) -> Iterator[tuple[str, str]]:
+    """What has which bytes; a manifest that cannot be read is added to the problems."""
     with store.db.read() as tx:
         data = tx.execute(
             sa.select(dataset_versions.c.dataset, dataset_versions.c.version, dataset_versions.c.manifest)

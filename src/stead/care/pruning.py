@@ -15,11 +15,12 @@ import msgspec
 import sqlalchemy as sa
 
 from stead import ledger, predictions
+from stead.care.checking import users_of_bytes
 from stead.care.naming import Gone, named
 from stead.care.types import Pruned, Rules
 from stead.config import SETTINGS, Settings, duration_ms
 from stead.datasets.tables import dataset_versions, quarantine
-from stead.errors import Conflict, InvalidInput
+from stead.errors import Conflict, Failed, InvalidInput
 from stead.jobs.tables import jobs
 from stead.jobs.types import ENDED
 from stead.models.tables import edges, logged_models, versions
@@ -27,7 +28,7 @@ from stead.pipelines.tables import step_results
 from stead.runs.tables import run_inputs, runs
 from stead.runtime.clock import now_ms
 from stead.store import Store, may_delete, metadata
-from stead.store.blobs import OLD_S, Stored
+from stead.store.blobs import OLD_S, RESTORE, Stored
 from stead.store.repacking import Needed, freed, needed, sweep
 
 TOGETHER = 500
@@ -221,13 +222,32 @@ def _slices(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 
 def _unnamed(store: Store, gone: Gone) -> tuple[list[Stored], Needed]:
-    """Bytes older than a day that nothing names, and what stays in packs. They are listed before the rows are read: what is named later was stored later."""
+    """Bytes older than a day that nothing names, and what stays in packs. They are listed before the rows are read: what is named later was stored later.
+
+    Raises what `named` raises: where it cannot be told what something needs, nothing may go.
+    """
     there = list(store.blobs.all())
     with store.db.read() as tx:
         names = named(store, tx, {blob.digest for blob in there}, gone)
-    keep = needed(store.packs, names)
+    try:
+        keep = needed(store.packs, names)
+    except Failed as error:
+        raise _named(store, error) from None
     kept = names | keep.blobs
     return [blob for blob in there if blob.digest not in kept and blob.at < time.time() - OLD_S], keep
+
+
+def _named(store: Store, error: Failed) -> Failed:
+    """The same error, with what the files of which it cannot be told what they need are of."""
+    lost = error.details.get("files", {})
+    found = [f"{what} {lost[digest]}" for what, digest in users_of_bytes(store, []) if digest in lost]
+    if not found:
+        return error
+    said = f"{', '.join(found)}: what is needed cannot be told, so no bytes were freed"
+    ref = next((each.split()[0] for each in found if "@" in each.split()[0]), None)
+    if ref is None:
+        return Failed("blob-corrupt", said, hint=RESTORE)
+    return Failed("dataset-corrupt", said, hint=f"stead data verify {ref} --repair-from BACKUPS")
 
 
 def _sweep(store: Store) -> int:

@@ -34,7 +34,10 @@ class Needed:
 
 
 def needed(owner: Packs, names: Iterable[str]) -> Needed:
-    """What the files of these names need, and those that were stored less than a day ago."""
+    """What the files of these names need, and those that were stored less than a day ago.
+
+    Raises Failed (`blob-corrupt`, its `files` by name why) where that cannot be told of some.
+    """
     wanted = [bytes.fromhex(name) for name in names]
     kept = set(wanted)
     recipes: dict[bytes, bytes] = {}
@@ -45,9 +48,22 @@ def needed(owner: Packs, names: Iterable[str]) -> Needed:
         young = sa.select(files.c.digest, files.c.recipe).where(files.c.at >= now_ms() - OLD_MS)
         recipes.update((bytes(row.digest), bytes(row.recipe)) for row in tx.execute(young))
         blobs = {bytes(digest).hex() for digest in tx.execute(sa.select(packs.c.digest)).scalars()}
-    for recipe in recipes.values():
+    lost: dict[str, str] = {}
+    for name, recipe in recipes.items():
         blobs.add(recipe.hex())
-        kept.update(digest for digest, _ in unpacked_recipe(owner.blobs.get(recipe.hex())))
+        parts = _told(owner, recipe.hex())
+        if isinstance(parts, str):
+            lost[name.hex()] = parts
+        else:
+            kept.update(parts)
+    if lost:
+        listed = ", ".join(f"{name[:12]} {why}" for name, why in lost.items())
+        raise Failed(
+            "blob-corrupt",
+            f"{listed}: what is needed cannot be told",
+            hint="nothing names them yet: add again what they came from; a day after they were stored they go by themselves",
+            files=lost,
+        )
     return Needed(kept, set(recipes), blobs)
 
 
@@ -96,13 +112,11 @@ def problems_of(owner: Packs, names: set[str], there: set[str], altered: set[str
         for some in sliced([bytes.fromhex(name) for name in names]):
             for row in tx.execute(sa.select(files.c.digest, files.c.recipe).where(files.c.digest.in_(some))):
                 name, recipe = bytes(row.digest).hex(), bytes(row.recipe).hex()
-                try:
-                    parts[name] = [digest for digest, _ in unpacked_recipe(owner.blobs.get(recipe))]
-                except (NotFound, Failed) as error:
-                    if error.code not in ("blob-missing", "blob-corrupt"):
-                        raise
-                    why = "was altered" if error.code == "blob-corrupt" else "is missing"
-                    parts[name], found[name] = [], [f"cannot be put together: the recipe {recipe[:12]} {why}"]
+                told = _told(owner, recipe)
+                if isinstance(told, str):
+                    parts[name], found[name] = [], [told]
+                else:
+                    parts[name] = told
     lie = owner.find(list({digest for each in parts.values() for digest in each}))
     for name, each in parts.items():
         if any(digest not in lie for digest in each):
@@ -114,6 +128,17 @@ def problems_of(owner: Packs, names: set[str], there: set[str], altered: set[str
         if bad:
             found[name].append(f"were altered: {bad} of {len(each)} chunks")
     return found
+
+
+def _told(owner: Packs, recipe: str) -> list[bytes] | str:
+    """The chunks of a file, by its recipe; or why that cannot be told."""
+    try:
+        return [digest for digest, _ in unpacked_recipe(owner.blobs.get(recipe))]
+    except (NotFound, Failed) as error:
+        if error.code not in ("blob-missing", "blob-corrupt"):
+            raise
+        why = "was altered" if error.code == "blob-corrupt" else "is missing"
+        return f"cannot be put together: the recipe {recipe[:12]} {why}"
 
 
 def _whole(owner: Packs, chunk: Chunk) -> bool:
