@@ -220,6 +220,53 @@ def test_what_is_whole_nowhere_is_told(store: Store, tmp_path: Path) -> None:
     assert "deep/7.bin" in str(raised.value) and "big.bin" not in str(raised.value)
 
 
+def lone_part(store: Store) -> str:
+    (part,) = datasets.get_version(store, "t", with_parts=True).part_list
+    return part.digest
+
+
+def big_part(store: Store) -> str:
+    return next(p.digest for p in datasets.get_version(store, "d", with_parts=True).part_list if p.path == "big.bin")
+
+
+HARM: dict[str, Any] = {
+    "bytes of chunks": lambda store: [flip(store, first_chunk(store, big_part(store), n)) for n in (5, 50)],
+    "a part": lambda store: store.blobs.path(lone_part(store)).write_bytes(b"damaged"),
+    "a recipe": lambda store: store.blobs.path(store.packs.recipe_name(big_part(store))).write_bytes(b"no recipe"),
+    "a manifest": lambda store: store.blobs.path(datasets.get_version(store, "d").manifest).write_bytes(b"{}"),
+    "a pack": lambda store: store.blobs.path(first_chunk(store, big_part(store)).pack.hex()).unlink(),
+    "the only chunk of a pack": lambda store: flip(
+        store, first_chunk(store, datasets.get_version(store, "same", with_parts=True).part_list[0].digest)
+    ),
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_adding_it_again_mends_what_verify_found(store: Store, tmp_path: Path, read: list[str], harm: str) -> None:
+    folder, same = folder_of(tmp_path), tmp_path / "same"
+    same.mkdir()
+    for name in range(20):
+        (same / f"{name}.bin").write_bytes(noise(3000, 500))
+    sources: dict[str, Any] = {"d": folder, "t": pa.table({"n": [1, 2]}), "same": same}
+    made = {name: datasets.add(store, name, source) for name, source in sources.items()}
+    HARM[harm](store)
+    broken = []
+    for name in sources:
+        try:
+            datasets.verify(store, name)
+        except Failed:
+            broken.append(name)
+    assert len(broken) == 1
+    read.clear()
+    assert {name: datasets.add(store, name, source) for name, source in sources.items()} == made
+    assert len(set(read) & {str(path) for path in folder.rglob("*.bin")}) <= (61 if harm == "a pack" else 1)
+    assert [datasets.verify(store, name) for name in sources] == [61, 1, 20]
+    assert care.check(store, contents=True) == []
+    before = sum(blob.bytes for blob in store.blobs.all())
+    assert {name: datasets.add(store, name, source) for name, source in sources.items()} == made
+    assert sum(blob.bytes for blob in store.blobs.all()) == before, "what was mended is not stored once more"
+
+
 DAMAGE: dict[str, Any] = {
     "altered": lambda path: path.write_bytes(path.read_bytes()[:-1] + b" "),
     "emptied": lambda path: path.write_bytes(b""),
@@ -283,10 +330,11 @@ def test_adding_to_a_version_whose_list_of_parts_is_damaged_names_it(store: Stor
     (tmp_path / "b.bin").write_bytes(noise(3000, 1))
     made = datasets.add(store, "d", tmp_path / "a.bin")
     store.blobs.path(made.manifest).write_bytes(b"{}")
-    for file, append in (("b.bin", True), ("a.bin", False)):
-        with pytest.raises(Failed, match="d@1: its manifest") as raised:
-            datasets.add(store, "d", tmp_path / file, append=append)
-        assert raised.value.code == "dataset-corrupt"
+    with pytest.raises(Failed, match="d@1: its manifest") as raised:
+        datasets.add(store, "d", tmp_path / "b.bin", append=True)
+    assert raised.value.code == "dataset-corrupt"
+    assert datasets.add(store, "d", tmp_path / "a.bin") == made, "this one tells what it was"
+    assert datasets.add(store, "d", tmp_path / "b.bin", append=True).parts == 2
 
 
 def test_a_doctor_that_reads_no_contents_lists_what_else_there_is_beside_an_altered_recipe(

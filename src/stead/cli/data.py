@@ -402,7 +402,10 @@ def data_get(ref: str, folder: Path) -> None:
 )
 @output.json_option
 def data_verify(ref: str, source: Path | None, as_json: bool) -> Any:
-    """Check each part's bytes against its name; which bytes of which part are damaged or missing is told."""
+    """Check each part's bytes against its name; which bytes of which part are damaged or missing is told.
+
+    What is found damaged is stored anew when it is added again.
+    """
     if source is not None:
         from stead import care
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import blake3
-
 from stead.datasets import manifests
 from stead.datasets.operations import get_version
 from stead.datasets.rows import pieces_of, read_manifest
@@ -95,7 +93,7 @@ def check_columns(version: DatasetVersion, columns: Sequence[str]) -> None:
 
 
 def verify(store: Store, ref: str) -> int:
-    """Hold the bytes of each part against their name; returns how many parts there are.
+    """Hold the bytes of each part against their name; returns how many parts there are. What is found damaged is stored anew when it is added again.
 
     Raises Failed (`dataset-corrupt`) and names the parts whose bytes are missing or were altered, and of those that lie in
     chunks which bytes; or says that so is the list of the parts.
@@ -113,7 +111,7 @@ def verify(store: Store, ref: str) -> int:
         raise Failed(
             "dataset-corrupt",
             f"{version.ref}: {listed}",
-            hint=f"stead data verify {version.ref} --repair-from BACKUPS",
+            hint=f"add what it was made from again, or stead data verify {version.ref} --repair-from BACKUPS",
             parts=bad,
         )
     return len(version.part_list)
@@ -128,10 +126,7 @@ def _problem(store: Store, part: Part) -> str | None:
         said = [f"bytes {f.offset} to {f.offset + f.bytes} (chunk {f.chunk[:12]}) {f.why}" for f in flaws[:MOST_FLAWS]]
         said += [f"{len(flaws) - MOST_FLAWS} chunks more"] if len(flaws) > MOST_FLAWS else []
         return "; ".join(said) or None
-    hasher = blake3.blake3()
     try:
-        for piece in store.blobs.stream(part.digest):
-            hasher.update(piece)
+        return None if store.blobs.intact(part.digest) else "was altered"
     except NotFound:
         return "is missing"
-    return None if hasher.hexdigest() == part.digest else "was altered"

@@ -112,7 +112,7 @@ def status(ref: str, folder: str | Path) -> Status:
 
 
 def verify(ref: str, *, repair_from: str | Path | None = None) -> int:
-    """Check the bytes of a version; how many parts it has. With `repair_from` (backups, another store) what is damaged is taken from there.
+    """Check the bytes of a version; how many parts it has. What is found damaged is stored anew when it is added again; with `repair_from` (backups, another store) what is damaged is taken from there.
 
     Raises Failed (`dataset-corrupt`) and says which bytes of which part.
     """

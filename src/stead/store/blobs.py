@@ -16,6 +16,7 @@ from obstore.store import LocalStore, from_url
 
 from stead.errors import Failed, InvalidInput, NotFound, Unreachable
 from stead.runtime.failpoints import failpoint
+from stead.store.damage import Damaged
 from stead.store.packfile import PACK, WHOLE, pack_name
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ class Blobs:
     b'hello'
     """
 
-    def __init__(self, location: str | Path, *, cache: Path | None = None, **options: Any) -> None:
+    def __init__(
+        self, location: str | Path, *, cache: Path | None = None, damaged: Path | None = None, **options: Any
+    ) -> None:
         self.location = str(location)
         if "://" in self.location and not self.location.startswith("file://"):
             self.local: Path | None = None
@@ -79,6 +82,7 @@ class Blobs:
             self._remote = LocalStore(self.local)
         self._cache = cache
         self._cached = _LOOK
+        self.damaged = Damaged(damaged)
         self.packs: Packs | None = None
         """Set where a database tells what lies in packs: what is not a blob of its own is looked for there."""
 
@@ -102,7 +106,7 @@ class Blobs:
     def put(self, data: bytes | Path, *, again: bool = False) -> str:
         """Store bytes or a file and return its name; storing the same content again costs a hash and a look.
 
-        With `again` it is written whether it is there or not: what is there may be damaged.
+        What was found damaged is written anew, and with `again` all is.
         """
         return self._put(digest_of(data), lambda key: obstore.put(self._remote, key, data), again)
 
@@ -127,7 +131,7 @@ class Blobs:
 
     def _put(self, digest: str, write: Callable[[str], Any], again: bool = False) -> str:
         key = _key(digest)
-        if not again and self._has(key, renew=True):
+        if not again and digest not in self.damaged.names() and self._has(key, renew=True):
             return digest
         failpoint("blobs.put:before")
         try:
@@ -135,6 +139,7 @@ class Blobs:
         except Exception as error:
             raise _translated(error, f"store {digest[:12]}") from error
         failpoint("blobs.put:after")
+        self.damaged.forget([digest])
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -147,6 +152,7 @@ class Blobs:
         except Exception as error:
             raise _translated(error, f"read {digest[:12]}") from error
         if not _is_named(digest, data):
+            self.damaged.note(digest)
             raise altered(digest)
         return data
 
@@ -155,11 +161,15 @@ class Blobs:
         pieces = self.stream(digest)
         first = next(pieces, b"")
         if first.startswith(PACK):
-            return _is_named(digest, b"".join([first, *pieces]))
-        hasher = blake3.blake3(first)
-        for piece in pieces:
-            hasher.update(piece)
-        return hasher.hexdigest() == digest
+            whole = _is_named(digest, b"".join([first, *pieces]))
+        else:
+            hasher = blake3.blake3(first)
+            for piece in pieces:
+                hasher.update(piece)
+            whole = hasher.hexdigest() == digest
+        if not whole:
+            self.damaged.note(digest)
+        return whole
 
     def delete(self, digest: str) -> None:
         """Take a blob away, and what is cached of it; nothing happens where it is gone. Only for what nothing names any more."""

@@ -103,7 +103,7 @@ def open_any(settings: Settings | None = None) -> Store:
             ignore.write_text("*\n", encoding="utf-8")  # a store in a project is not for its git
     database = settings.database or f"sqlite:///{root / FILE}"
     db = Database(database)
-    blobs = Blobs(settings.blobs or root / "blobs", cache=root / "cache" / "blobs")
+    blobs = Blobs(settings.blobs or root / "blobs", cache=root / "cache" / "blobs", damaged=root / "cache" / "damaged")
     blobs.packs = Packs(db, blobs)
     return Store(db=db, blobs=blobs, root=root, actor=f"person:{settings.user or _login()}")
 

@@ -77,7 +77,7 @@ class Packs:
             yield from _Keeping(self, workers, progress).run(things)
 
     def known(self, digests: Sequence[bytes]) -> set[bytes]:
-        """Which chunks are there, made fresh. Those whose pack is gone are not: what is stored again is whole then."""
+        """Which chunks are there, made fresh. Those that were found damaged, or whose pack is gone, are not: what is stored again is whole then."""
         found: dict[bytes, int] = {}
         lie: dict[bytes, list[bytes]] = {}
         with self.db.read() as tx:
@@ -93,6 +93,8 @@ class Packs:
             if not self.blobs.alone(pack.hex()):
                 for name in names:
                     del found[name]
+        if damaged := self.blobs.damaged.names():
+            found = {name: at for name, at in found.items() if name.hex() not in damaged}
         old = sorted(digest for digest, at in found.items() if at < now_ms() - FRESH_MS)
         if old:
             with self.db.write("packs.renew") as tx:
@@ -109,7 +111,9 @@ class Packs:
         """Make a file that is here fresh, with all its chunks; False where it is not here, or not whole."""
         try:
             parts = self.recipe(digest)
-        except NotFound:
+        except (NotFound, Failed) as error:
+            if error.code not in ("blob-missing", "blob-corrupt"):
+                raise
             return False
         names = list(dict.fromkeys(name for name, _ in parts))
         if len(self.known(names)) < len(names):
@@ -173,10 +177,15 @@ class Packs:
         """The bytes of chunks that lie one after the other in one pack. Raises Failed (`blob-corrupt`), NotFound (`blob-missing`)."""
         first, last = wanted[0], wanted[-1]
         stored = self.blobs.read_range(first.pack.hex(), first.offset, last.offset + last.stored - first.offset)
-        return [
-            unpacked(chunk, stored[chunk.offset - first.offset : chunk.offset - first.offset + chunk.stored])
-            for chunk in wanted
-        ]
+        made = []
+        for chunk in wanted:
+            start = chunk.offset - first.offset
+            try:
+                made.append(unpacked(chunk, stored[start : start + chunk.stored]))
+            except Failed:  # of the chunk alone a pack of the same name may be made
+                self.blobs.damaged.note(chunk.digest.hex(), chunk.pack.hex())
+                raise
+        return made
 
     def flaws(self, digest: str) -> list[Flaw]:
         """What of a file is missing or was altered."""
@@ -439,6 +448,7 @@ def _written(owner: Packs, filling: dict[bytes, Piece]) -> set[bytes]:
     with owner.db.write("packs.keep") as tx:
         mine = insert_pack(tx, owner.db, name, pack.size)
         _insert_chunks(tx, owner.db, sorted((*entry, mine, now) for entry in pack.entries))
+    owner.blobs.damaged.forget(digest.hex() for digest in filling)
     return set(filling)
 
 

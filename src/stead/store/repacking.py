@@ -159,6 +159,7 @@ def mend(owner: Packs, whole: Mapping[bytes, bytes]) -> None:
     name = put_pack(owner.blobs, pack)
     with owner.db.write("packs.move") as tx:
         _turned(tx, owner, name, pack, None)
+    owner.blobs.damaged.forget(digest.hex() for digest in whole)
 
 
 def _dead(tx: sa.Connection, keep: Needed) -> Iterator[tuple[bytes, int]]:

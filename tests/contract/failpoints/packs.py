@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from dying import Scenario, dies
 
 from stead import care, datasets
-from stead.errors import NotFound
+from stead.errors import Failed, NotFound
 from stead.runtime.clock import now_ms
 from stead.store import Store
 from stead.store.tables import chunks, files, packs
@@ -60,6 +60,37 @@ def _keep(root: Path, point: str) -> None:
     store.close()
 
 
+def _keep_or_mend(root: Path, point: str) -> None:
+    """The same when chunks are stored, and when one that was found damaged is stored anew."""
+    for name, scenario in (("new", _keep), ("damaged", _mend)):
+        (root / name).mkdir()
+        scenario(root / name, point)
+
+
+def _mend(root: Path, point: str) -> None:
+    folder = _given(root)
+    store = new_store(root / "s")
+    made = datasets.add(store, "x", folder)
+    parts = datasets.get_version(store, "x", with_parts=True).part_list
+    chunk = store.packs.chunks_of(next(part.digest for part in parts if part.path == "big.bin"))[7]
+    pack = store.blobs.path(chunk.pack.hex())
+    data = bytearray(pack.read_bytes())
+    data[chunk.offset] ^= 1
+    pack.write_bytes(data)
+    try:
+        datasets.verify(store, "x")
+        raise AssertionError("a byte was flipped")
+    except Failed:
+        pass
+    dies(point, _ADD, str(root))
+    assert datasets.add(store, "x", folder) == made and datasets.verify(store, "x") == 21
+    _age(store)
+    care.prune(store, rules=care.Rules())
+    assert datasets.verify(store, "x") == 21 and care.check(store, contents=True) == []
+    assert all(store.blobs.intact(blob.digest) for blob in store.blobs.all()), "what was damaged is gone"
+    store.close()
+
+
 _PRUNE = """
 import sys; from pathlib import Path; from tests.conftest import new_store; from stead import care
 care.prune(new_store(Path(sys.argv[1]) / "s"), rules=care.Rules())
@@ -89,7 +120,7 @@ def _sweep(root: Path, point: str) -> None:
 
 POINTS: dict[str, Scenario] = {
     "packs.files": _keep,
-    "packs.keep": _keep,
+    "packs.keep": _keep_or_mend,
     "packs.renew": _keep,
     "packs.sweep": _sweep,
     "packs.move": _sweep,
