@@ -335,6 +335,21 @@ def test_packages_that_cannot_be_had_again_are_named_before_anything_runs(
     assert jobs.cancel_job(store, pipelines.reproduce(store, "tiny@1").id).state == "cancelled"
 
 
+def test_an_environment_of_another_platform_is_refused_before_anything_is_queued(made: tuple[Store, Path]) -> None:
+    store, _ = made
+    ours = environments.get(
+        store, models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model).environment
+    )
+    foreign = environments.add(store, lock=ours.lock, python=ours.python, platform="darwin-arm64")
+    before = len(jobs.list_jobs(store))
+    with pytest.raises(
+        NotFound, match=r"is locked for darwin-arm64, and this is .*: every package has a wheel"
+    ) as told:
+        pipelines.rerun(store, "tiny@1", environment=foreign.digest)
+    assert told.value.code == "reproduce-missing" and len(jobs.list_jobs(store)) == before
+    assert told.value.hint is not None and "--env ." in told.value.hint and "backup" not in told.value.hint
+
+
 KILLED = """
 import sys; from stead import jobs; from stead.config import load_settings
 from stead.jobs.tables import jobs as job_table

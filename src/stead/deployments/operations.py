@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 import sqlalchemy as sa
 
-from stead import gates, jobs, ledger, models, serving
+from stead import environments, gates, jobs, ledger, models, serving
 from stead.config import ROLLOUTS, RolloutConfig
 from stead.deployments.tables import deployments
 from stead.deployments.types import UNDER_WAY, WAS_LIVE, Deployment
@@ -39,7 +40,7 @@ def deploy(
     `plan` is a kind of rollout (`swap`, `canary`, …) to take instead of the model's own. `override` names gates whose refusal a person overrides; that needs a `reason`, and both are in the ledger.
     With `fast=False` it goes its usual path, even where its fast one holds.
     A version that the gates of its training refused takes an override from level `train` on; at `record` their verdicts are advice.
-    Raises NotFound, InvalidInput (`override-unknown`, `reason-missing`, `plan-unknown`), Conflict (`deployment-under-way`,
+    Raises NotFound, InvalidInput (`override-unknown`, `reason-missing`, `plan-unknown`, `version-elsewhere`), Conflict (`deployment-under-way`,
     `already-live`), Refused (`gate-refused`).
     """
     if plan is not None and plan not in ROLLOUTS:
@@ -52,10 +53,25 @@ def deploy(
             raise InvalidInput("override-unknown", f"there is no gate {gate!r}", hint=hint)
     if override and not (reason or "").strip():
         raise InvalidInput("reason-missing", "to override a gate takes a reason", hint='--reason "why this is right"')
+    _must_load(store, chosen)
     return _request(
         store, model, chosen.version, kind="deploy", overrides=list(override), reason=reason, plan=plan, undoes=undoes,
         fast=fast,
     )  # fmt: skip
+
+
+def _must_load(store: Store, version: models.Version) -> None:
+    """Nothing is asked of gateways that are known not to be able to: those of this machine, for a version locked for another platform."""
+    alive = serving.gateways(store, alive=True)
+    known = all(gateway.host == socket.gethostname() for gateway in alive) if alive else store.db.is_sqlite
+    if not known or version.serving_image:
+        return
+    if why := environments.foreign(store, environments.get(store, version.serving_environment)):
+        raise InvalidInput(
+            "version-elsewhere",
+            f"{version.ref} cannot be loaded here: {why}",
+            hint=f"train it here: stead train {version.model}; or serve it from an image, which takes its wheels for Linux: stead image build {version.ref}",
+        )
 
 
 def rollback(

@@ -13,7 +13,7 @@ from stead.environments.operations import add, get, list_environments, mixed
 from stead.environments.requirements import Requirements, read_requirements
 from stead.environments.running import draft_running, lock_running
 from stead.environments.types import Difference, Environment, Wheel
-from stead.environments.vendoring import fetch_all, run_vendor, unobtainable, vendor, vendored
+from stead.environments.vendoring import fetch_all, foreign, run_vendor, unobtainable, vendor, vendored
 from stead.runtime.variables import variables
 
 OPERATIONS = {"read": ("compare", "get", "list_environments"), "write": ("add", "vendor")}
@@ -32,6 +32,7 @@ __all__ = [
     "draft_running",
     "ensure",
     "fetch_all",
+    "foreign",
     "get",
     "list_environments",
     "lock",

@@ -22,7 +22,7 @@ from stead.environments.locking import here
 from stead.environments.operations import get
 from stead.environments.types import Environment
 from stead.environments.uv import Progress, UvFailed, failed, run_uv
-from stead.environments.vendoring import vendored
+from stead.environments.vendoring import foreign, vendored
 from stead.errors import Failed, Unreachable
 from stead.runtime.failpoints import check_registered, failpoint
 from stead.runtime.ids import new_id
@@ -43,11 +43,12 @@ def ensure(store: Store, digest: str, *, progress: Progress | None = None) -> Pa
     target = _folder(store, environment.digest)
     if ready := _interpreter(target):
         return ready
-    if environment.platform != here()[1]:
+    if why := foreign(store, environment):
         raise Failed(
             "environment-platform",
-            f"the environment {environment.digest[:12]} is locked for {environment.platform}, this is {here()[1]}",
-            hint="lock its requirements again on this machine",
+            why,
+            hint="lock here what it was locked from: stead env build requirements.txt; or train a version of it once more, "
+            "locked here: stead rerun MODEL@VERSION --env .",
         )
     say = progress or (lambda _line: None)
     with _locked(target, say):

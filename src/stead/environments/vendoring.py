@@ -26,7 +26,7 @@ from stead.environments.operations import get
 from stead.environments.tables import environment_wheels
 from stead.environments.types import Environment, Wheel
 from stead.environments.uv import UvFailed, failed, run_uv
-from stead.errors import Failed, Unreachable
+from stead.errors import Failed, SteadError, Unreachable
 from stead.jobs import Keeper
 from stead.runtime.clock import now_ms
 from stead.store import Store
@@ -116,6 +116,36 @@ def unobtainable(store: Store, environment: Environment) -> dict[str, str]:
     except Unreachable:
         missing = dict.fromkeys(pins, "is neither kept nor cached, and the index does not answer")
     return gone | missing
+
+
+def without_wheels(store: Store, environment: Environment, platform: str) -> dict[str, str]:
+    """What of a lock has no wheel for another platform than its own, and why, by package. Raises Unreachable (`index-unreachable`)."""
+    own = {canonicalize_name(wheel.name): wheel for wheel in environment.wheels}
+    built = {
+        name: f"{wheel.version} was built for {environment.platform}"
+        for name, wheel in own.items()
+        if not wheel.filename.endswith("-none-any.whl")
+    }
+    pins = {name: version for name, version in environment.packages.items() if name not in own}
+    return built | locate(pins, _hashes(store, environment), python=environment.python, platform=platform)[1]
+
+
+def foreign(store: Store, environment: Environment) -> str | None:
+    """Why an environment is not to be made on this machine, where it is locked for another platform: what has no wheel here, by name.
+
+    It is asked before anything is run. Raises nothing.
+    """
+    ours = here()[1]
+    if environment.platform == ours:
+        return None
+    try:
+        lacking = without_wheels(store, environment, ours)
+        told = "; ".join(f"{name} {why}" for name, why in lacking.items()) or (
+            "every package has a wheel here, but what only this platform needs is not in the lock"
+        )
+    except SteadError as error:
+        told = f"which packages have no wheel here is not known, since {error.message}"
+    return f"the environment {environment.digest[:12]} is locked for {environment.platform}, and this is {ours}: {told}"
 
 
 def _lacking(store: Store, environment: Environment) -> list[str]:

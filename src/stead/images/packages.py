@@ -18,7 +18,9 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from stead import environments
 from stead.environments import Environment
+from stead.environments.lockfile import parse_hashes
 from stead.environments.uv import Progress, UvFailed, failed, run_uv
+from stead.environments.vendoring import locate
 from stead.errors import Failed, InvalidInput
 from stead.images import compiling
 from stead.images.layers import Entry, link, tree
@@ -52,10 +54,11 @@ def install(
     except UvFailed as error:
         missing = re.findall(r"([A-Za-z0-9][\w.-]*==\S+?) has no (?:usable wheels|wheels with)", error.text)
         if missing or "no usable wheels" in error.text or "no wheels with a matching" in error.text:
-            what = ", ".join(sorted(set(missing))) or "a package"
+            lacking = _lacking(environment, platform, lock, wheels)
+            what = ", ".join(sorted({*missing, *lacking})) or "a package"
             raise InvalidInput(
                 "wheel-missing",
-                f"{what} has no wheel for Python {environment.python} on linux/{platform.architecture}",
+                f"no wheel for Python {environment.python} on linux/{platform.architecture}: {what}",
                 hint="an image is made of wheels alone: name a version that has one, or a folder that one is built from",
             ) from None
         failed(error, f"install the environment {environment.digest[:12]}")
@@ -68,6 +71,15 @@ def _whole(environment: Environment, platform: Platform, wheels: Path) -> bool:
     """Whether there is a wheel of each package, so that no index is asked. Those that are kept are for the lock's own platform."""
     there = {parse_wheel_filename(path.name)[0] for path in wheels.glob("*.whl")}
     return environment.platform == f"linux-{platform.machine}" and environment.packages.keys() <= there
+
+
+def _lacking(environment: Environment, platform: Platform, lock: Path, wheels: Path) -> list[str]:
+    """All packages of a lock that have no wheel for a platform; uv names the first alone."""
+    there = {parse_wheel_filename(path.name)[0] for path in wheels.glob("*.whl")}
+    pins = {name: version for name, version in environment.packages.items() if name not in there}
+    where = f"linux-{platform.machine}"
+    _, why = locate(pins, parse_hashes(lock.read_text()), python=environment.python, platform=where)
+    return [f"{name}=={pins[name]}" for name in why]
 
 
 def _for(environment: Environment, platform: Platform, wheels: Path) -> list[str]:

@@ -116,6 +116,8 @@ def _missing(store: Store, recipe: Recipe, ref: str) -> Iterator[tuple[str, str]
         environment = environments.get(store, recipe.environment)
         if not store.blobs.has(environment.lock):
             yield f"the lock {environment.digest[:12]} is gone", RESTORE
+        elif _computes_here(recipe.spec) and (why := environments.foreign(store, environment)):
+            yield why, f"with what the project requires now, locked here: stead rerun {ref} --env ."
         elif environments.made(store, environment.digest) is None:
             kept = {wheel.name for wheel in environment.wheels}
             anew = (
@@ -126,6 +128,11 @@ def _missing(store: Store, recipe: Recipe, ref: str) -> Iterator[tuple[str, str]
                 yield f"the package {name} {why}", RESTORE if name in kept else anew
     except SteadError as error:
         yield f"its environment: {error.message}", RESTORE
+
+
+def _computes_here(spec: Spec) -> bool:
+    """Whether its steps run on a machine such as this one; the nodes of a cluster and containers of an image may be others."""
+    return spec.executor == "local" and not spec.train_image
 
 
 def changes(

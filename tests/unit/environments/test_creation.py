@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from local_package import make_package
 
-from stead import environments
+from stead import deployments, environments, jobs, models
 from stead.environments.bytecode import borrow
-from stead.errors import Failed, Unreachable
+from stead.errors import Failed, InvalidInput, Unreachable
 from stead.store import Store
 from tests.conftest import new_store
 
@@ -140,12 +140,29 @@ def test_no_network_leaves_nothing(store: Store, request: pytest.FixtureRequest)
     assert {path.suffix for path in (store.root / "environments").iterdir()} == {".lock"}
 
 
-def test_another_platform_is_refused(store: Store) -> None:
-    lock = store.blobs.put(f"x==1 --hash=sha256:{'0' * 64}\n".encode())
-    digest = environments.add(store, lock=lock, python="3.11", platform="plan9-vax").digest
+def test_what_has_no_wheel_on_this_platform_is_named_before_it_is_made_or_deployed(
+    store: Store, tmp_path: Path
+) -> None:
+    ours = environments.lock(store, ["docopt==0.6.2"])  # of which there is no wheel
+    digest = environments.add(store, lock=ours.lock, python=ours.python, platform="darwin-arm64").digest
     with pytest.raises(Failed) as raised:
         environments.ensure(store, digest)
-    assert raised.value.code == "environment-platform"
+    said = f"the environment {digest[:12]} is locked for darwin-arm64, and this is {ours.platform}: "
+    said += f"docopt 0.6.2 has no wheel for python {ours.python} on {ours.platform}, only its source"
+    assert (raised.value.code, raised.value.message) == ("environment-platform", said)
+    assert raised.value.hint is not None and "stead env build requirements.txt" in raised.value.hint
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "MLmodel").write_text("flavors:\n  python_function:\n    loader_module: bikes\n")
+    logged = models.log_model(store, folder, name="bikes", environment=digest)
+    models.register(store, "bikes", logged.id)
+    with pytest.raises(InvalidInput) as refused:
+        deployments.deploy(store, "bikes")
+    assert (refused.value.code, refused.value.message) == (
+        "version-elsewhere",
+        f"bikes@1 cannot be loaded here: {said}",
+    )
+    assert jobs.list_jobs(store) == []
 
 
 def test_tampered_packages_are_not_installed(store: Store) -> None:
