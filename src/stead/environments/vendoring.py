@@ -1,6 +1,7 @@
 """The wheels of a lock: where the index has them, whether they can still be had, and copies that the store keeps.
 
-An index may withdraw a file. A lock whose wheels are kept (`stead env vendor`) is made without any index.
+An index may withdraw a file. A lock whose wheels are kept (`stead env vendor`) is made without any index. Copies come from the index
+alone: this machine has what uv unpacked, not the files themselves, whose hashes a lock names.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from stead.environments.operations import get
 from stead.environments.tables import environment_wheels
 from stead.environments.types import Environment, Wheel
 from stead.environments.uv import UvFailed, failed, run_uv
-from stead.errors import Failed, SteadError, Unreachable
+from stead.errors import Failed, NotFound, SteadError, Unreachable
 from stead.jobs import Keeper
 from stead.runtime.clock import now_ms
 from stead.store import Store
@@ -59,17 +60,30 @@ def vendor(store: Store, digest: str) -> jobs.Job:
 def run_vendor(store: Store, keeper: Keeper) -> dict[str, Any]:
     """The handler of `vendor` jobs. A second attempt goes on with what is not kept yet.
 
-    Raises Failed (`wheels-missing`) naming what has no wheel at the index; the others are kept.
+    Raises Failed (`wheels-missing`) naming what has no wheel at the index, Unreachable (`index-unreachable`) naming what is not kept
+    yet; the others are kept.
     """
     environment = get(store, keeper.job.payload["environment"])
     lacking = _lacking(store, environment)
     pins = {name: environment.packages[name] for name in lacking}
-    found, missing = locate(pins, _hashes(store, environment), python=environment.python, platform=environment.platform)
+    try:
+        found, missing = locate(
+            pins, _hashes(store, environment), python=environment.python, platform=environment.platform
+        )
+    except Unreachable as error:
+        message = f"{error.message}; not kept yet: {', '.join(lacking)}"
+        raise Unreachable("index-unreachable", message, hint=error.hint) from None
+    new = 0
     with workspace() as folder:
         for number, each in enumerate(found):
             keeper.report(f"keeping {each.filename}", number, len(found))
             keeper.check()
-            path = fetch(each, folder / "wheels")
+            try:
+                path = fetch(each, folder / "wheels")
+            except NotFound:
+                missing[each.name] = f"{each.version} is not at the index any more"
+                continue
+            new += 1
             row = {
                 "sha256": each.sha256, "filename": each.filename, "digest": store.blobs.put(path), "bytes": path.stat().st_size, "at": now_ms(),
             }  # fmt: skip
@@ -78,8 +92,8 @@ def run_vendor(store: Store, keeper: Keeper) -> dict[str, Any]:
                 store.db.upsert(tx, environment_wheels, row, ["sha256"])
     _refuse(environment, missing)
     kept = vendored(store, environment)
-    told = {"environment": environment.digest, "kept": len(kept), "new": len(found)}
-    keeper.report(f"{len(kept)} wheels are kept, {len(found)} of them new", len(found), len(found))
+    told = {"environment": environment.digest, "kept": len(kept), "new": new}
+    keeper.report(f"{len(kept)} wheels are kept, {new} of them new", new, new)
     return told
 
 
@@ -224,7 +238,7 @@ def locate(
 
 
 def fetch(found: Found, folder: Path) -> Path:
-    """Download a wheel into a folder and hold it against its hash. Raises Unreachable (`index-unreachable`), Failed (`wheel-damaged`)."""
+    """Download a wheel into a folder and hold it against its hash. Raises NotFound (`wheel-withdrawn`), Unreachable (`index-unreachable`), Failed (`wheel-damaged`)."""
     import httpx
 
     target, hasher = folder / found.filename, hashlib.sha256()
@@ -244,6 +258,8 @@ def fetch(found: Found, folder: Path) -> Path:
                     hasher.update(block)
                     out.write(block)
         except httpx.HTTPError as error:
+            if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (404, 410):
+                raise NotFound("wheel-withdrawn", f"the index lists {found.filename} and has it not any more") from None
             raise Unreachable(
                 "index-unreachable",
                 f"{found.filename} does not come: {error or type(error).__name__}",

@@ -128,6 +128,23 @@ def test_what_cannot_be_had_again_is_named(
     assert "the index does not answer" in environments.unobtainable(store, environment)[NAME]
 
 
+def test_what_is_listed_and_gone_is_named_and_the_rest_is_kept(
+    store: Store, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = lock(store)
+    (wheel,) = index.page.parent.glob("*.whl")
+    wheel.unlink()
+    failed = vendor(store, environment.digest)
+    assert failed.error is not None and failed.error["code"] == "wheels-missing", failed
+    assert failed.error["message"] == f"not every wheel can be had: {NAME} 1.0 is not at the index any more"
+    assert {wheel.name for wheel in environments.vendored(store, environment)} == {"six", "msgspec"}
+    forget(monkeypatch, tmp_path, "other")
+    no_index(monkeypatch)
+    failed = vendor(store, environment.digest)
+    assert failed.error is not None and failed.error["code"] == "index-unreachable", failed
+    assert failed.error["message"].endswith(f"; not kept yet: {NAME}")
+
+
 def test_what_comes_with_other_bytes_is_not_kept(store: Store, index: Index) -> None:
     environment = lock(store)
     (wheel,) = index.page.parent.glob("*.whl")
