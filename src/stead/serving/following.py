@@ -19,9 +19,10 @@ from stead.runtime.clock import now_ms
 from stead.runtime.worker import Facts
 from stead.serving import operations
 from stead.serving.fast import served as fast_or_usual
+from stead.serving.pool import Pool
 from stead.serving.split import Split
 from stead.serving.types import Gateway, Route, Served
-from stead.serving.workers import Launch, Pool
+from stead.serving.workers import Launch
 from stead.store import Store
 
 POLL_S = 0.05

@@ -30,8 +30,9 @@ from stead.serving.calls import Answer, Call
 from stead.serving.following import Follower, Target
 from stead.serving.http import Head, Hosts, Receive, Scope, Send, read_body
 from stead.serving.metrics import Metrics
+from stead.serving.pool import Pool
 from stead.serving.types import Gateway as Row
-from stead.serving.workers import Launch, Pool
+from stead.serving.workers import Launch
 from stead.store import Store
 
 _VERSION = version_of("stead")
