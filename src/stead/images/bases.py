@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from stead.config.units import size_text
 from stead.errors import Failed, InvalidInput, NotFound
 from stead.images import registry
-from stead.images.layout import Layout, as_json, manifest_digest, moved, parts, spare
-from stead.images.types import LAYER, Base, Descriptor, Layer, Platform
+from stead.images.documents import Configuration, as_json, formed, parts
+from stead.images.layout import Layout, manifest_digest, moved, spare
+from stead.images.types import LAYER, MANIFEST, Base, Descriptor, Layer, Platform
 from stead.runtime.ids import new_id
 
 DEFAULT = "bases/debian-python{python}-{architecture}"
 """Where `stead image base` puts one, in the store's folder of images."""
 _STATUS = ("var/lib/dpkg/status", "var/lib/dpkg/status.d/")
-_COMPRESSED = {"": "", "gzip": "gzip", "zstd": "zstd"}
+LARGEST_LIST = 64 << 20
+"""Of packages, in a base."""
+UNPACKED = 1 << 30
+"""A layer may unpack to so much, and to a hundred times its size."""
 
 
 def find(pool: Layout, named: str, *, python: str, platform: Platform) -> Base:
@@ -30,7 +37,7 @@ def find(pool: Layout, named: str, *, python: str, platform: Platform) -> Base:
     `base-musl`, `reference-invalid`), and what `registry.pull` raises.
     """
     folder = Path(named) if named else pool.folder / DEFAULT.format(python=python, architecture=platform.architecture)
-    if named and not folder.is_dir() and not named.startswith((".", "/")):
+    if named and not folder.exists() and not named.startswith((".", "/")):
         digest, name = registry.pull(pool, named, platform)
     else:
         if not named and not folder.is_dir():
@@ -40,7 +47,7 @@ def find(pool: Layout, named: str, *, python: str, platform: Platform) -> Base:
                 hint=f"stead image base --python {python} --platform {platform.architecture}, or name one: --base NAME@sha256:…",
             )
         digest, name = _taken(pool, Layout(folder), platform), ""
-    return _described(pool, digest, name, python)
+    return _described(pool, digest, name, python, platform)
 
 
 def _taken(pool: Layout, source: Layout, platform: Platform) -> str:
@@ -50,26 +57,31 @@ def _taken(pool: Layout, source: Layout, platform: Platform) -> str:
     for blob in parts(manifest, digest):
         if pool.has(blob):
             continue
-        if not source.path(blob.digest).is_file():
+        path = source.path(blob.digest)
+        if not path.is_file():
             raise NotFound("image-incomplete", f"{source.folder} has no blob {blob.digest[:19]}…")
-        with pool.new(blob.media_type, expected=blob.digest) as new, open(source.path(blob.digest), "rb") as file:
+        if (size := path.stat().st_size) != blob.size:
+            said = f"the blob {blob.digest[:19]}… of {source.folder} has {size} bytes, its manifest says {blob.size}"
+            raise Failed("image-corrupt", said)
+        with open(path, "rb") as file, pool.new(blob.media_type, expected=blob.digest) as new:
             while piece := file.read(1 << 20):
                 new.file.write(piece)
-    pool.put(source.read(digest), manifest.get("mediaType", ""))
+    pool.put(source.read(digest), MANIFEST)
     return digest
 
 
-def _described(pool: Layout, digest: str, name: str, python: str) -> Base:
-    manifest = pool.document(digest)
-    config = pool.document(manifest["config"]["digest"])
-    diff_ids = config.get("rootfs", {}).get("diff_ids", [])
-    if len(diff_ids) != len(manifest["layers"]):
-        raise Failed(
-            "image-corrupt", f"the base {digest[:19]}… has {len(manifest['layers'])} layers and {len(diff_ids)} names"
-        )
+def _described(pool: Layout, digest: str, name: str, python: str, platform: Platform) -> Base:
+    described, *blobs = parts(pool.document(digest), digest)
+    config = formed(pool.document(described.digest), Configuration, f"the configuration of the base {digest[:19]}…")
+    if config["architecture"] != platform.architecture:
+        said = f"the base {digest[:19]}… is for {config['architecture']}, not for {platform.architecture}"
+        raise NotFound("image-platform", said, hint=f"name its index, or --platform {config['architecture']}")
+    diff_ids = config["rootfs"]["diff_ids"]
+    if len(diff_ids) != len(blobs):
+        raise Failed("image-corrupt", f"the base {digest[:19]}… has {len(blobs)} layers and {len(diff_ids)} names")
     layers = [
-        Layer(Descriptor(each["digest"], each["size"], _oci(each["mediaType"])), diff_id)
-        for each, diff_id in zip(manifest["layers"], diff_ids, strict=True)
+        Layer(Descriptor(blob.digest, blob.size, _oci(blob.media_type)), diff_id)
+        for blob, diff_id in zip(blobs, diff_ids, strict=True)
     ]
     seen = _seen(pool, digest, layers)
     interpreters = [path for path in seen["pythons"] if path.endswith(f"/python{python}")]
@@ -115,18 +127,20 @@ def _seen(pool: Layout, digest: str, layers: list[Layer]) -> dict[str, Any]:
     for layer in layers:
         with _opened(pool, layer) as file:
             try:
-                with tarfile.open(fileobj=file, mode="r|") as tar:
+                with tarfile.open(fileobj=_Bounded(file, layer.blob), mode="r|") as tar:  # type: ignore[call-overload]
                     for member in tar:
                         path = member.name.removeprefix("./").removeprefix("/")
                         folder, _, name = path.rpartition("/")
                         musl = musl or (folder == "lib" and name.startswith("ld-musl"))
-                        if folder.endswith("bin") and name.startswith("python3.") and name[8:].isdigit():
+                        if folder.endswith("bin") and re.fullmatch(r"python3\.\d+", name) and path.isascii():
                             pythons.add(path)
                         elif member.isfile() and path.startswith(_STATUS) and not path.endswith(".md5sums"):
+                            if member.size > LARGEST_LIST:
+                                raise tarfile.ReadError(f"its list of packages has {size_text(member.size)}")
                             read = tar.extractfile(member)
                             told = list(_paragraphs(read.read().decode(errors="replace"))) if read else []
                             packages = [*packages, *told] if path.startswith(_STATUS[1]) else told
-            except (tarfile.TarError, EOFError, OSError) as error:
+            except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
                 raise Failed("image-corrupt", f"a layer of the base {digest[:19]}… cannot be read: {error}") from None
     found = {"pythons": sorted(pythons), "packages": packages, "musl": musl}
     note.parent.mkdir(parents=True, exist_ok=True)
@@ -152,6 +166,21 @@ def _opened(pool: Layout, layer: Layer) -> Iterator[IO[bytes]]:
     else:
         with open(path, "rb") as plain:
             yield plain
+
+
+class _Bounded:
+    """A tar that is read no further than a layer of its size can honestly unpack to."""
+
+    def __init__(self, file: IO[bytes], blob: Descriptor) -> None:
+        self._file = file
+        self._most = self._left = max(UNPACKED, 100 * blob.size)
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise tarfile.ReadError(f"it unpacks to more than {size_text(self._most)}")
+        return data
 
 
 def _paragraphs(text: str) -> Iterator[dict[str, str]]:

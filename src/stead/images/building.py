@@ -17,8 +17,9 @@ from stead import __version__
 from stead.environments import Environment
 from stead.environments.uv import Progress
 from stead.images import bases, bom, packages
+from stead.images.documents import as_json
 from stead.images.layers import CODEC, EPOCH, LEVEL, Entry, tree, write_layer
-from stead.images.layout import Layout, as_json, moved, spare
+from stead.images.layout import Layout, moved, spare
 from stead.images.packages import HOME
 from stead.images.reading import OfStore, Reader
 from stead.images.types import CONFIG, MANIFEST, Base, Image, Kind, Layer, Platform

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from stead.environments.uv import Progress
 from stead.errors import Failed, InvalidInput, Unreachable
+from stead.images.documents import as_json
 from stead.images.layers import EPOCH, Entry, folder, link, write_layer
-from stead.images.layout import Layout, as_json, export
+from stead.images.layout import Layout, export
 from stead.images.types import CONFIG, MANIFEST, Image, Platform
 from stead.runtime.workfolder import work_folder
 

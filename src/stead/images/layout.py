@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 import shutil
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import BytesIO
@@ -18,14 +16,15 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from stead.errors import Failed, InvalidInput, NotFound
-from stead.images.types import DOCKER_INDEX, INDEX, MANIFEST, Descriptor, Image, Platform
+from stead.images import documents
+from stead.images.documents import as_json
+from stead.images.types import INDEX, MANIFEST, Descriptor, Image, Platform
 from stead.runtime.failpoints import check_registered, failpoint
 from stead.runtime.ids import new_id
 
 REF_NAME = "org.opencontainers.image.ref.name"
 STALE_S = 24 * 3600
 _PIECE = 1 << 20
-_ANOTHER = "name another base, pushed as an OCI image or as Docker's schema 2"
 
 
 class Blob:
@@ -86,23 +85,19 @@ class Layout:
 
     def read(self, digest: str) -> bytes:
         """A small blob, checked. Raises NotFound (`image-incomplete`), Failed (`image-corrupt`)."""
+        what = f"the blob {digest[:19]}… of {self.folder}"
         try:
+            documents.small(self.path(digest).stat().st_size, what)
             data = self.path(digest).read_bytes()
         except FileNotFoundError:
             raise NotFound("image-incomplete", f"{self.folder} has no blob {digest[:19]}…") from None
         if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
-            raise Failed("image-corrupt", f"the blob {digest[:19]}… of {self.folder} is not what its name says")
+            raise Failed("image-corrupt", f"{what} is not what its name says")
         return data
 
     def document(self, digest: str) -> dict[str, Any]:
         """A manifest, index or configuration."""
-        try:
-            found = json.loads(self.read(digest))
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise Failed("image-corrupt", f"the blob {digest[:19]}… of {self.folder} is no JSON object")
-        return found
+        return documents.document(self.read(digest), f"the blob {digest[:19]}… of {self.folder}")
 
     def tidy(self) -> None:
         """Remove what killed processes left behind a day ago or earlier."""
@@ -112,85 +107,16 @@ class Layout:
                     left.unlink()
 
 
-def as_json(value: Any) -> bytes:
-    """JSON whose bytes follow from the value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
 def manifest_digest(layout: Layout, platform: Platform) -> str:
     """The manifest of a layout's only image for a platform. Raises NotFound (`image-unknown`, `image-platform`), InvalidInput."""
+    front = layout.folder / "index.json"
     try:
-        index = json.loads((layout.folder / "index.json").read_text())
+        documents.small(front.stat().st_size, str(front))
+        data = front.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         hint = "a folder with oci-layout and index.json, or a reference name@sha256:…"
         raise NotFound("image-unknown", f"{layout.folder} is no OCI layout", hint=hint) from None
-    except ValueError:
-        raise Failed("image-corrupt", f"{layout.folder}/index.json is no JSON") from None
-    return chosen(index, platform, layout.document, str(layout.folder))
-
-
-def chosen(index: Mapping[str, Any], platform: Platform, read: Any, where: str) -> str:
-    """Of an index the digest of the manifest that fits the platform; `read` gives a document by digest.
-
-    Raises NotFound (`image-platform`), InvalidInput (`image-ambiguous`), Failed (`image-corrupt`) where the index has
-    another form, and as `read` does.
-    """
-    found: list[str] = []
-    listed = index.get("manifests", [])
-    if not isinstance(listed, list) or not all(_names_a_manifest(each) for each in listed):
-        raise Failed("image-corrupt", f"the index of {where} does not list manifests by digest", hint=_ANOTHER)
-    for each in listed:
-        wanted = each.get("platform")
-        if each.get("mediaType") in (INDEX, DOCKER_INDEX):
-            with suppress(NotFound):
-                found.append(chosen(read(each["digest"]), platform, read, where))
-        elif not wanted:
-            config = read(parts(read(each["digest"]), each["digest"])[0].digest)
-            if config.get("architecture") == platform.architecture:
-                found.append(each["digest"])
-        elif wanted.get("os") == "linux" and wanted.get("architecture") == platform.architecture:
-            found.append(each["digest"])
-    if not found:
-        raise NotFound(
-            "image-platform",
-            f"{where} has no image for linux/{platform.architecture}",
-            hint="name another base, or make one: stead image base",
-        )
-    if len(found) > 1:
-        raise InvalidInput("image-ambiguous", f"{where} has {len(found)} images for linux/{platform.architecture}")
-    return found[0]
-
-
-def parts(manifest: Mapping[str, Any], digest: str) -> list[Descriptor]:
-    """What a manifest consists of: its configuration, then its layers.
-
-    Raises Failed (`image-corrupt`) where it does not name them by digest, size and kind.
-    """
-    layers = manifest.get("layers")
-    told: list[Any] = [manifest.get("config"), *(layers if isinstance(layers, list) else [None])]
-    if not all(map(_is_descriptor, told)):
-        said = f"the manifest {digest[:19]}… does not name a configuration and layers by digest, size and mediaType"
-        raise Failed("image-corrupt", said, hint=_ANOTHER)
-    return [Descriptor(each["digest"], each["size"], each["mediaType"]) for each in told]
-
-
-def _is_descriptor(told: Any) -> bool:
-    return (
-        isinstance(told, dict)
-        and isinstance(told.get("digest"), str)
-        and re.fullmatch("sha256:[0-9a-f]{64}", told["digest"]) is not None
-        and type(told.get("size")) is int
-        and told["size"] >= 0
-        and isinstance(told.get("mediaType"), str)
-    )
-
-
-def _names_a_manifest(told: Any) -> bool:
-    return (
-        isinstance(told, dict)
-        and isinstance(told.get("digest"), str)
-        and isinstance(told.get("platform"), (dict, type(None)))
-    )
+    return documents.chosen(documents.document(data, str(front)), platform, layout.document, str(layout.folder))
 
 
 def blobs_of(layout: Layout, image: Image) -> list[Descriptor]:

@@ -14,14 +14,19 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
+from stead.config.units import size_text
 from stead.errors import Failed, Forbidden, InvalidInput, NotFound, Unreachable
-from stead.images.layout import Layout, blobs_of, chosen, parts
+from stead.images.documents import LARGEST, chosen, document, is_index, parts
+from stead.images.layout import Layout, blobs_of
 from stead.images.types import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Descriptor, Image, Platform
+from stead.runtime import typed
 
 if TYPE_CHECKING:
     import httpx
@@ -32,12 +37,15 @@ ATTEMPTS = 6
 PAUSE_S = 0.5
 """Before the second attempt; it doubles up to eight seconds."""
 TIMEOUT_S = 60.0
-LARGEST_MANIFEST = 8 << 20
+LONGEST_WAIT_S = 60
+"""A registry that asks to be left alone for longer is not waited for."""
+REDIRECTS = 10
 _PIECE = 1 << 20
 _HUB = "registry-1.docker.io"
 _ACCEPT = ", ".join((INDEX, MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST))
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _REFERENCE = re.compile(
-    r"(?P<scheme>https?://)?(?:(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::\d+)?|\[[0-9a-f:]+\](?::\d+)?)/)?"
+    rf"(?P<scheme>https?://)?(?:(?P<host>{_LABEL}(?:\.{_LABEL})*(?::\d{{1,5}})?|\[[0-9a-f:]+\](?::\d{{1,5}})?)/)?"
     r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)(?::(?P<tag>[A-Za-z0-9_][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
 
@@ -96,35 +104,27 @@ def pull(layout: Layout, text: str, platform: Platform, say: Progress | None = N
     with Registry(place, "pull") as registry:
         if not place.digest:
             data = registry.manifest(place.tag or "latest")
+            document(data, f"what is at {place}")
             now = f"{place}@sha256:{hashlib.sha256(data).hexdigest()}"
             raise InvalidInput(
                 "base-unpinned", f"{place} may be another image tomorrow", hint=f"name it by what it is now: {now}"
             )
 
-        def document(digest: str) -> dict[str, Any]:
-            return _document(registry.fetched(layout, digest, registry.manifest_or_blob), digest)
+        def read(digest: str) -> dict[str, Any]:
+            what = f"{digest[:19]}… of {place}"
+            return document(registry.fetched(layout, digest, registry.manifest_or_blob), what)
 
         digest = place.digest
-        manifest = document(digest)
-        if manifest.get("mediaType") in (INDEX, DOCKER_INDEX) or "manifests" in manifest:
-            digest = chosen(manifest, platform, document, str(place))
-            manifest = document(digest)
+        manifest = read(digest)
+        if is_index(manifest):
+            digest = chosen(manifest, platform, read, str(place))
+            manifest = read(digest)
         for blob in parts(manifest, digest):
             if not layout.has(blob):
                 if say:
-                    say(f"pulling {blob.digest[7:19]} ({blob.size / 1e6:.1f} MB)")
+                    say(f"pulling {blob.digest[7:19]} ({size_text(blob.size)})")
                 registry.download(layout, blob)
         return digest, str(place)
-
-
-def _document(data: bytes, digest: str) -> dict[str, Any]:
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise Failed("image-corrupt", f"{digest[:19]}… is no JSON object")
-    return found
 
 
 def push(image: Image, text: str, say: Progress | None = None) -> str:
@@ -150,7 +150,11 @@ def push(image: Image, text: str, say: Progress | None = None) -> str:
 
 
 class _Again(Exception):
-    """It may work another time. `offset` is how far an upload came."""
+    """It may work another time, after so many seconds."""
+
+    def __init__(self, said: str, after: float = 0.0) -> None:
+        super().__init__(said)
+        self.after = after
 
 
 class Registry:
@@ -164,7 +168,7 @@ class Registry:
         self._also = also
         """A repository that blobs may be taken over from."""
         self._scopes = [f"repository:{place.name}:{actions}", *([f"repository:{also}:pull"] if also else [])]
-        self._client = httpx.Client(timeout=TIMEOUT_S, follow_redirects=True)
+        self._client = httpx.Client(timeout=TIMEOUT_S)
         self._header = ""
 
     def __enter__(self) -> Registry:
@@ -233,7 +237,8 @@ class Registry:
                 told = self._request("GET", where, allowed=(204, 404))
                 where = self._next(told) if told.status_code == 204 else ""
                 offset = _after(told.headers.get("Range", "")) if where else 0
-            if not where:
+            if not where or offset > blob.size:
+                offset = 0
                 mount = f"?mount={blob.digest}&from={self._also}" if self._also else ""
                 begun = self._request("POST", f"{self._place.url}/blobs/uploads/{mount}", allowed=(201, 202))
                 if begun.status_code == 201:
@@ -242,7 +247,7 @@ class Registry:
                     return
                 where = self._next(begun)
             if say:
-                say(f"pushing {blob.digest[7:19]} ({(blob.size - offset) / 1e6:.1f} MB)")
+                say(f"pushing {blob.digest[7:19]} ({size_text(blob.size - offset)})")
             if offset < blob.size:
                 headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size - offset)}
                 if offset:
@@ -259,7 +264,7 @@ class Registry:
         answer = self._again(lambda: self._request("PUT", url, {"Content-Type": MANIFEST}, data, allowed=(201,)))
         said = answer.headers.get("Docker-Content-Digest", digest)
         if said != digest:
-            raise Failed("image-corrupt", f"the registry has taken {digest[:19]}… for {said[:19]}…")
+            raise Failed("image-corrupt", f"the registry has taken {digest[:19]}… for {said[:19]}…", hint="try again")
 
     # asking
 
@@ -268,12 +273,17 @@ class Registry:
         return str(answer.url.join(answer.headers.get("Location", str(answer.url))))
 
     def _small(self, url: str, headers: dict[str, str]) -> bytes:
-        data = b""
         with self._stream("GET", url, headers) as answer:
-            for piece in answer.iter_bytes(_PIECE):
-                data += piece
-                if len(data) > LARGEST_MANIFEST:
-                    raise Failed("registry-refused", f"a document of more than {LARGEST_MANIFEST} bytes")
+            return self._body(answer)
+
+    def _body(self, answer: httpx.Response) -> bytes:
+        """The whole of a small answer. Raises Failed (`registry-refused`) where it does not end."""
+        data = b""
+        for piece in answer.iter_bytes(_PIECE):
+            data += piece
+            if len(data) > LARGEST:
+                said = f"{_shown(answer.url)} answers with more than {size_text(LARGEST)} where a document belongs"
+                raise Failed("registry-refused", said, hint="is that the address of a registry?")
         return data
 
     def _request(
@@ -285,10 +295,12 @@ class Registry:
         *,
         allowed: tuple[int, ...],
     ) -> httpx.Response:
+        """An answer whose headers say all."""
         with self._stream(method, url, headers or {}, content, allowed=allowed) as answer:
-            answer.read()
+            self._body(answer)  # so that the next request has the connection
             return answer
 
+    @contextmanager
     def _stream(
         self,
         method: str,
@@ -296,8 +308,67 @@ class Registry:
         headers: Mapping[str, str],
         content: Any = None,
         allowed: tuple[int, ...] = (200, 206),
-    ) -> _Answer:
-        return _Answer(self, method, url, dict(headers), content, allowed)
+    ) -> Iterator[httpx.Response]:
+        """One request with the authorisation that the registry asks for, and its answer, once the status is what it should be."""
+        for attempt in range(2):
+            data = content() if callable(content) else content
+            request = self._client.build_request(method, url, headers=headers, content=data)
+            if self._header and self._own(request.url):
+                request.headers["Authorization"] = self._header
+            answer = self._sent(request)
+            if answer.status_code != 401 or attempt or not self._own(answer.url):
+                break
+            answer.close()
+            self.authorised(answer.headers.get("WWW-Authenticate", ""))
+        with closing(answer):
+            if answer.status_code not in allowed:
+                raise self._refusal(method, answer)
+            yield answer
+
+    def _own(self, url: httpx.URL) -> bool:
+        """Whether an address is the registry's: no other is told a password, or believed where one is asked for."""
+        home = type(url)(self._place.url)
+        return (url.scheme, url.host, url.port) == (home.scheme, home.host, home.port)
+
+    def _sent(self, request: httpx.Request) -> httpx.Response:
+        """The answer to a request. What only reads goes where it is redirected to, and takes no password to another host."""
+        import httpx
+
+        for _ in range(REDIRECTS + 1):
+            answer = self._client.send(request, stream=True)
+            if answer.next_request is None or request.method not in ("GET", "HEAD"):
+                return answer
+            answer.close()
+            request = answer.next_request
+        raise httpx.TooManyRedirects(f"more than {REDIRECTS} redirects", request=request)
+
+    def _refusal(self, method: str, answer: httpx.Response) -> Exception:
+        """What a status means that was not hoped for."""
+        status, host = answer.status_code, self._place.host
+        if answer.next_request is not None:
+            where = _shown(answer.next_request.url)
+            said = (
+                f"the registry {host} redirects {method} to {where}, and nothing is sent where it was not meant to go"
+            )
+            return Failed("registry-refused", said, hint="name the registry by the address that it redirects to")
+        said = self._said(answer)
+        told = f"{status} {said}".strip()
+        if status >= 500 or status in (408, 429):
+            return _later(told, answer)
+        if status in (401, 403):
+            return self.denied(said or str(status))
+        if method in ("PATCH", "PUT") and status in (400, 404, 416):  # an upload that the registry has lost sight of
+            return _Again(told)
+        if status == 404:
+            hint = "is it spelled as the registry has it?"
+            return NotFound("image-unknown", f"{self._place} is not there: {said or status}", hint=hint)
+        return Failed("registry-refused", f"the registry {host} refuses {method}: {told}")
+
+    def _said(self, answer: httpx.Response) -> str:
+        with suppress(Failed, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            errors = json.loads(self._body(answer))["errors"]
+            return "; ".join(str(error.get("message") or error.get("code")) for error in errors)[:300]
+        return ""
 
     def _again(self, attempt: Callable[[], T]) -> T:
         """Try until it works, a few times; once where another time ends the same way, as redirects in a circle do.
@@ -309,12 +380,14 @@ class Registry:
         for number in range(ATTEMPTS):
             try:
                 return attempt()
-            except (_Again, httpx.RequestError, httpx.InvalidURL) as error:
+            except (_Again, httpx.RequestError, httpx.InvalidURL, UnicodeError) as error:
                 last: Exception = error
-            if isinstance(last, (httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL)):
+            wait = last.after if isinstance(last, _Again) else 0.0
+            hopeless = (httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError)
+            if isinstance(last, hopeless) or wait > LONGEST_WAIT_S:
                 break
             if number < ATTEMPTS - 1:
-                time.sleep(min(8.0, PAUSE_S * 2**number))
+                time.sleep(max(wait, min(8.0, PAUSE_S * 2**number)))
         said = str(last) or type(last).__name__
         raise Unreachable(
             "registry-unreachable",
@@ -332,7 +405,7 @@ class Registry:
         if kind.lower() == "basic":
             if not user:
                 raise self.denied("it asks for a user and a password")
-            self._header = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+            self._header = _basic(user, password)
         elif kind.lower() == "bearer" and "realm" in told:
             self._header = f"Bearer {self._token(told, user, password)}"
         else:
@@ -342,93 +415,44 @@ class Registry:
         service = {"service": told["service"]} if "service" in told else {}
         if user == "<token>":
             form = {"grant_type": "refresh_token", "refresh_token": password, "client_id": "stead", **service}
-            answer = self._client.post(told["realm"], data={**form, "scope": " ".join(self._scopes)})
+            request = self._client.build_request("POST", told["realm"], data={**form, "scope": " ".join(self._scopes)})
         else:
-            query = {**service, "scope": self._scopes}
-            answer = self._client.get(told["realm"], params=query, auth=(user, password) if user else None)
-        if answer.status_code >= 500:
-            raise _Again(f"{answer.status_code} from its token service")
-        if answer.status_code != 200:
-            raise self.denied(f"its token service says {answer.status_code}")
-        with suppress(ValueError, AttributeError):
-            found = answer.json()
-            if token := found.get("token") or found.get("access_token"):
-                return str(token)
+            request = self._client.build_request("GET", told["realm"], params={**service, "scope": self._scopes})
+            if user:
+                request.headers["Authorization"] = _basic(user, password)
+        with closing(self._sent(request)) as answer:
+            status = answer.status_code
+            if status >= 500 or status in (408, 429):
+                raise _later(f"{status} from its token service", answer)
+            if status != 200:
+                raise self.denied(f"its token service says {status}")
+            with suppress(ValueError, AttributeError, TypeError, RecursionError):
+                found = json.loads(self._body(answer))
+                token = found.get("token") or found.get("access_token")
+                if re.fullmatch(r"[!-~]+", token):
+                    return str(token)
         raise self.denied("its token service gives no token")
 
     def denied(self, why: str) -> Forbidden:
         host = "docker.io" if self._place.host == _HUB else self._place.host
         return Forbidden("registry-denied", f"{self._place} is not open to you: {why}", hint=f"docker login {host}")
 
-    @property
-    def place(self) -> Reference:
-        return self._place
+
+def _later(said: str, answer: httpx.Response) -> _Again:
+    """What passes, after the seconds that an answer names."""
+    named = answer.headers.get("Retry-After", "")
+    if not re.fullmatch(r"\d{1,9}", named):
+        return _Again(said)
+    return _Again(f"{said}, again in {named} s", int(named))
 
 
-class _Answer:
-    """One request with its authorisation; the answer's status is checked on the way in."""
-
-    def __init__(
-        self, registry: Registry, method: str, url: str, headers: dict[str, str], content: Any, allowed: tuple[int, ...]
-    ) -> None:
-        self._registry, self._method, self._url, self._headers = registry, method, url, headers
-        self._content, self._allowed = content, allowed
-
-    def __enter__(self) -> httpx.Response:
-        registry = self._registry
-        for attempt in range(2):
-            headers = dict(self._headers)
-            if registry._header and self._url.startswith(registry.place.url.partition("/v2/")[0] + "/"):
-                headers["Authorization"] = registry._header
-            content = self._content() if callable(self._content) else self._content
-            request = registry._client.build_request(self._method, self._url, headers=headers, content=content)
-            self._response = registry._client.send(request, stream=True)
-            if self._response.status_code != 401 or attempt:
-                break
-            self._response.close()
-            registry.authorised(self._response.headers.get("WWW-Authenticate", ""))
-        try:
-            self._check()
-        except BaseException:
-            self._response.close()
-            raise
-        return self._response
-
-    def _check(self) -> None:
-        answer, registry = self._response, self._registry
-        status = answer.status_code
-        if status in self._allowed:
-            return
-        answer.read()
-        said = _said(answer)
-        if status >= 500 or status in (408, 429):
-            raise _Again(f"{status} {said}".strip())
-        if status in (401, 403):
-            raise registry.denied(said or str(status))
-        if status == 404:
-            raise NotFound(
-                "image-unknown",
-                f"{registry.place} is not there: {said or status}",
-                hint="is it spelled as the registry has it?",
-            )
-        if self._method in ("PATCH", "PUT") and status in (
-            400,
-            404,
-            416,
-        ):  # an upload that the registry has lost sight of
-            raise _Again(f"{status} {said}".strip())
-        raise Failed(
-            "registry-refused", f"the registry {registry.place.host} refuses {self._method}: {status} {said}".strip()
-        )
-
-    def __exit__(self, *_: object) -> None:
-        self._response.close()
+def _shown(url: httpx.URL) -> str:
+    """An address without what may be secret in it."""
+    return str(url.copy_with(query=None, fragment=None, userinfo=b""))
 
 
-def _said(answer: httpx.Response) -> str:
-    with suppress(ValueError, TypeError, AttributeError, KeyError):
-        return "; ".join(str(error.get("message") or error.get("code")) for error in answer.json()["errors"])[:300]
-    return ""
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def _pieces(path: Path, offset: int) -> Callable[[], Iterator[bytes]]:
@@ -443,8 +467,23 @@ def _pieces(path: Path, offset: int) -> Callable[[], Iterator[bytes]]:
 
 def _after(told: str) -> int:
     """The first byte that a registry lacks, by its header Range: `0-99`; a `0-0` is what nothing looks like, too."""
-    match = re.fullmatch(r"(?:bytes=)?0-(\d+)", told)
+    match = re.fullmatch(r"(?:bytes=)?0-(\d{1,18})", told)
     return int(match[1]) + 1 if match and match[1] != "0" else 0
+
+
+@dataclass(frozen=True)
+class _Entry:
+    auth: str | None = None
+    identitytoken: str | None = None
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A file of docker's or podman's, with the names that it has there."""
+
+    auths: dict[str, _Entry | None] | None = None
+    credHelpers: dict[str, str] | None = None  # noqa: N815
+    credsStore: str | None = None  # noqa: N815
 
 
 def _credentials(host: str) -> tuple[str, str]:
@@ -454,23 +493,22 @@ def _credentials(host: str) -> tuple[str, str]:
         names |= {"docker.io", "index.docker.io", "https://index.docker.io/v1/"}
     for file in _auth_files():
         try:
-            told = json.loads(file.read_text())
-        except (OSError, ValueError):
+            told = msgspec.json.decode(file.read_bytes(), type=typed.ready(_Kept))
+        except (OSError, msgspec.DecodeError, RecursionError):
             continue
-        helper = next(
-            (told.get("credHelpers", {}).get(name) for name in names if name in told.get("credHelpers", {})), None
-        )
+        auths, helpers = told.auths or {}, told.credHelpers or {}
+        helper = next((helpers[name] for name in names if name in helpers), None)
         for name in names:
-            entry = told.get("auths", {}).get(name)
-            store = helper or (told.get("credsStore") if entry is not None else None)
+            entry = auths.get(name)
+            store = helper or (told.credsStore if entry is not None else None)
             if store and (found := _helped(store, name)):
                 return found
-            if not entry:
+            if entry is None:
                 continue
-            if entry.get("identitytoken"):
-                return "<token>", str(entry["identitytoken"])
+            if entry.identitytoken:
+                return "<token>", entry.identitytoken
             with suppress(ValueError):
-                user, _, password = base64.b64decode(entry.get("auth", ""), validate=True).decode().partition(":")
+                user, _, password = base64.b64decode(entry.auth or "", validate=True).decode().partition(":")
                 if user:
                     return user, password
     return "", ""

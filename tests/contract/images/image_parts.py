@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from stead import environments, images, models
+from stead.images.documents import as_json
 from stead.images.layers import Entry, write_layer
-from stead.images.layout import Layout, as_json
+from stead.images.layout import Layout
 from stead.images.types import CONFIG, INDEX, MANIFEST
 from stead.store import Store
 
@@ -48,37 +49,46 @@ def register(store: Store, environment: str, *, env: dict[str, str] | None = Non
 
 
 def make_base(
-    target: Path, *, python: str = PYTHON, files: tuple[Entry, ...] = (), architectures: tuple[str, ...] = ("amd64",)
+    target: Path,
+    *,
+    python: str = PYTHON,
+    files: tuple[Entry, ...] = (),
+    architectures: tuple[str, ...] = ("amd64",),
+    config: Any = None,
+    layer_size: Any = None,
 ) -> Path:
-    """An OCI layout as another tool would write it."""
+    """An OCI layout as another tool would write it; or as none would, with another configuration or a wrong size."""
     layout = Layout(target)
     manifests = []
     for architecture in architectures:
         entries = [Entry(f"usr/bin/python{python}", b"#!interpreter", 0o755), *files]
         entries.append(Entry("var/lib/dpkg/status", STATUS.format("a" * 64).encode()))
         layer = write_layer(layout, entries, "base")
-        config = layout.put(
-            as_json(
-                {
-                    "architecture": architecture,
-                    "os": "linux",
-                    "config": {"Env": ["PATH=/usr/bin", "GREETING=hello"], "Cmd": ["sh"], "Labels": {"vendor": "us"}},
-                    "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
-                }
-            ),
-            CONFIG,
-        )
+        usual = {
+            "architecture": architecture,
+            "os": "linux",
+            "config": {"Env": ["PATH=/usr/bin", "GREETING=hello"], "Cmd": ["sh"], "Labels": {"vendor": "us"}},
+            "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
+        }
+        told = usual | config if isinstance(config, dict) else config or usual
+        told = json.dumps(told).encode() if not isinstance(told, bytes) else told
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
-            "config": config.as_dict(),
-            "layers": [layer.blob.as_dict()],
+            "config": layout.put(told, CONFIG).as_dict(),
+            "layers": [layer.blob.as_dict() | ({"size": layer_size} if layer_size is not None else {})],
         }
         entry = layout.put(as_json(manifest), MANIFEST).as_dict()
         manifests.append(entry | {"platform": {"os": "linux", "architecture": architecture}})
     (target / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
     (target / "index.json").write_bytes(as_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}))
     return target
+
+
+def plain(base: Path) -> images.Image:
+    """A base as an image, to send it somewhere."""
+    (entry,) = json.loads((base / "index.json").read_text())["manifests"]
+    return images.Image("base", entry["digest"], "", "linux/amd64", 0, "serve", "", 1, "", str(base))
 
 
 def built(store: Store, base: Path | str, pool: Path, ref: str = "demand@1", *, kind: Any = "serve") -> images.Image:

@@ -1,4 +1,4 @@
-"""Real engines and registries: podman, Debian's docker-registry, and a proxy that fails on purpose."""
+"""Real engines and registries: podman, Debian's docker-registry, a proxy that fails on purpose, and a registry that answers nonsense."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -171,6 +172,59 @@ class Trouble:
                 while left > 0 and (piece := server.recv(min(left, 1 << 16))):
                     client.sendall(piece)
                     left -= len(piece)
+
+
+Answer = tuple[int, dict[str, str], bytes | Iterator[bytes]]
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A registry that answers what it is told to."""
+
+    address: str
+    asked: list[str]
+    """`GET /path`, and `closed` where an answer was not read to its end."""
+    passwords: list[str]
+
+
+@contextmanager
+def odd_registry(answers: Callable[[str], Answer]) -> Iterator[Odd]:
+    """`answers` gets `GET /path`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            line = f"{self.command} {self.path}"
+            odd.asked.append(line)
+            odd.passwords.extend(filter(None, [self.headers.get("Authorization")]))
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode(errors="replace")
+            if "refresh_token=" in body:
+                odd.passwords.append(body)
+            status, headers, data = answers(line)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            try:
+                for piece in [data] if isinstance(data, bytes) else data:
+                    self.wfile.write(piece)
+            except ConnectionError:
+                odd.asked.append("closed")
+
+        do_HEAD = do_POST = do_PATCH = do_PUT = do_GET  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    odd = Odd(f"127.0.0.1:{server.server_port}", [], [])
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield odd
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def auth_file(folder: Path, **entries: str) -> Path:

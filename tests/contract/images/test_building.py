@@ -20,8 +20,9 @@ from image_parts import AMD64, PYTHON, built, document, files, make_base, regist
 
 from stead import environments, images, jobs
 from stead.errors import Failed, InvalidInput, NotFound
+from stead.images import bases
 from stead.images.layers import Entry
-from stead.images.types import PLATFORMS
+from stead.images.types import INDEX, PLATFORMS
 from stead.store import Store
 from tests.conftest import new_store
 
@@ -261,6 +262,97 @@ def test_a_base_that_was_changed_is_refused(shelf: Store, tmp_path: Path) -> Non
     with pytest.raises(NotFound) as missing:
         built(shelf, base, tmp_path / "pool")
     assert missing.value.code == "image-incomplete"
+
+
+def refused(shelf: Store, base: Path, pool: Path) -> Failed:
+    """How a base that is not of OCI's form is refused; what there is in the pool is whole."""
+    with pytest.raises(Failed) as raised:
+        built(shelf, base, pool)
+    assert raised.value.code == "image-corrupt"
+    for path in filter(Path.is_file, pool.rglob("*")):
+        images.Layout(pool).read(f"sha256:{path.name}")
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        [1],
+        b"[" * 100_000,
+        b'{"architecture": "amd64", "rootfs": ',
+        {"rootfs": None},
+        {"rootfs": []},
+        {"rootfs": {"diff_ids": None}},
+        {"rootfs": {"diff_ids": ["sha256:12"]}},
+        {"rootfs": {"diff_ids": []}},
+        {"architecture": None},
+        {"config": [1]},
+        {"config": {"Env": "PATH=/bin"}},
+        {"config": {"Env": [None]}},
+        {"config": {"Labels": ["a"]}},
+        {"config": {"Labels": {"a": 1}}},
+        {"config": {"Labels": {"a": "\ud800"}}},
+        {"history": 7},
+    ],
+    ids=lambda config: str(config)[:40],
+)
+def test_a_base_whose_configuration_has_another_form_is_corrupt(shelf: Store, tmp_path: Path, config: object) -> None:
+    said = refused(shelf, make_base(tmp_path / "base", config=config), tmp_path / "pool")
+    assert "sha256:" in said.message
+
+
+@pytest.mark.parametrize("size", [0, 10**9, -1, "7", 10**400])
+def test_a_base_with_a_layer_of_another_size_than_it_says_is_corrupt(
+    shelf: Store, tmp_path: Path, size: object
+) -> None:
+    refused(shelf, make_base(tmp_path / "base", layer_size=size), tmp_path / "pool")
+
+
+@pytest.mark.parametrize(
+    "index", [b"[]", b"7", b"null", b'{"manifests": {}}', b'{"manifests": [7]}', b"[" * 100_000, b"\xff", b" " * (9 << 20)],
+    ids=lambda index: str(index[:20]),
+)  # fmt: skip
+def test_a_layout_whose_index_has_another_form_is_corrupt(shelf: Store, tmp_path: Path, index: bytes) -> None:
+    base = make_base(tmp_path / "base")
+    (base / "index.json").write_bytes(index)
+    assert str(base) in refused(shelf, base, tmp_path / "pool").message
+
+
+def test_indexes_in_each_other_have_an_end(shelf: Store, tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    index = (base / "index.json").read_bytes()
+    built(shelf, base, tmp_path / "pool")
+    for depth in range(5):
+        inner = images.Layout(base).put(index, INDEX).as_dict()
+        index = json.dumps({"manifests": [inner]}).encode()
+        (base / "index.json").write_bytes(index)
+        if depth == 1:
+            built(shelf, base, tmp_path / "pool")
+    with pytest.raises(Failed) as raised:
+        built(shelf, base, tmp_path / "pool")
+    assert raised.value.code == "image-corrupt"
+
+
+def test_a_layer_that_unpacks_without_an_end_is_not_read_to_it(
+    shelf: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bases, "UNPACKED", 1 << 20)
+    base = make_base(tmp_path / "base", files=(Entry("aaa", bytes(8 << 20)),))
+    with pytest.raises(Failed) as raised:
+        built(shelf, base, tmp_path / "pool")
+    assert raised.value.code == "image-corrupt" and "unpacks to more than 1.0 MB" in raised.value.message
+    monkeypatch.setattr(bases, "UNPACKED", 1 << 30)
+    monkeypatch.setattr(bases, "LARGEST_LIST", 100)
+    with pytest.raises(Failed) as raised:
+        built(shelf, base, tmp_path / "pool")
+    assert "its list of packages has" in raised.value.message
+
+
+def test_a_manifest_for_another_processor_is_refused_where_no_index_says_so(shelf: Store, tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", config={"architecture": "arm64"})
+    with pytest.raises(NotFound) as raised:
+        built(shelf, base, tmp_path / "pool")
+    assert raised.value.code == "image-platform" and "arm64" in raised.value.message
 
 
 def shelf_lock(store: Store, *requirements: str) -> str:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from image_parts import AMD64, built, document
-from running import Trouble, auth_file, registry, token_service
+from image_parts import AMD64, built, document, plain
+from running import Answer, Trouble, auth_file, odd_registry, registry, token_service
 
 from stead import images
 from stead.errors import Failed, Forbidden, InvalidInput, NotFound, Unreachable
@@ -190,41 +188,6 @@ def test_it_asks_for_a_token_and_gets_one_for_what_it_does(
             assert protocol.pull(Layout(tmp_path / "pool"), pushed, AMD64)[0] == image.digest
 
 
-Answer = tuple[int, dict[str, str], bytes]
-
-
-@contextmanager
-def odd_registry(answers: Callable[[str], Answer]) -> Iterator[tuple[str, list[str]]]:
-    """A registry that answers what it is told to, by path: its address, and what it was asked."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            status, headers, data = answers(self.path)
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            try:
-                self.wfile.write(data)
-            except ConnectionError:
-                asked.append("closed")
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def named(value: Any) -> tuple[str, bytes]:
     data = json.dumps(value).encode()
     return f"sha256:{hashlib.sha256(data).hexdigest()}", data
@@ -236,8 +199,8 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="http://{host}/token",service="od
 @pytest.mark.parametrize(
     ("answer", "token", "requests"),
     [
-        ((302, {"Location": "/v2/team/odd/again"}, b""), None, 21),
-        ((401, CHALLENGE, b""), (302, {"Location": "/token"}, b""), 22),
+        ((302, {"Location": "/v2/team/odd/again"}, b""), None, 11),
+        ((401, CHALLENGE, b""), (302, {"Location": "/token"}, b""), 12),
         ((401, {"WWW-Authenticate": 'Bearer realm="odd"'}, b""), None, 1),
         ((401, {"WWW-Authenticate": 'Bearer realm="http://odd:port/"'}, b""), None, 1),
         ((200, {"Content-Encoding": "gzip"}, b"no gzip"), None, protocol.ATTEMPTS),
@@ -251,15 +214,16 @@ def test_a_registry_that_redirects_in_a_circle_or_garbles_is_told(
     monkeypatch.setattr(protocol, "PAUSE_S", 0.01)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "nothing"))
 
-    def answers(path: str) -> Answer:
-        status, headers, data = token if token and path.startswith("/token") else answer
+    def answers(line: str) -> Answer:
+        status, headers, data = token if token and line.startswith("GET /token") else answer
         return status, {name: value.replace("{host}", host) for name, value in headers.items()}, data
 
-    with odd_registry(answers) as (host, asked):
+    with odd_registry(answers) as odd:
+        host = odd.address
         with pytest.raises(Unreachable) as raised:
             protocol.pull(Layout(tmp_path / "pool"), f"{host}/team/odd@sha256:{'0' * 64}", AMD64)
         assert raised.value.code == "registry-unreachable" and host in raised.value.message
-        assert len(asked) == requests  # what cannot pass is not tried again
+        assert len(odd.asked) == requests  # what cannot pass is not tried again
 
 
 PART = {"digest": f"sha256:{'1' * 64}", "size": 2, "mediaType": "application/vnd.oci.image.config.v1+json"}
@@ -277,6 +241,10 @@ PART = {"digest": f"sha256:{'1' * 64}", "size": 2, "mediaType": "application/vnd
         {"config": PART | {"size": "2"}, "layers": []},
         {"config": PART | {"size": -1}, "layers": []},
         {"config": PART | {"digest": "../../x"}, "layers": []},
+        {"config": PART | {"size": 10**400}, "layers": []},
+        {"config": PART, "layers": [PART | {"digest": PART["digest"] + "\n"}]},
+        {"config": [PART], "layers": {}},
+        {"manifests": [{"digest": "../../x", "platform": {"os": "linux", "architecture": "amd64"}}]},
         {"manifests": None},
         {"manifests": [None]},
         {"manifests": [{"platform": {"os": "linux", "architecture": "amd64"}}]},
@@ -288,12 +256,12 @@ PART = {"digest": f"sha256:{'1' * 64}", "size": 2, "mediaType": "application/vnd
 def test_a_manifest_of_another_form_is_corrupt(told: dict[str, Any], tmp_path: Path) -> None:
     documents = dict([named(told), named({})])
 
-    def answers(path: str) -> Answer:
-        data = documents.get(path.rpartition("/")[2])
+    def answers(line: str) -> Answer:
+        data = documents.get(line.rpartition("/")[2])
         return (404, {}, b"") if data is None else (200, {}, data)
 
-    with odd_registry(answers) as (host, _), pytest.raises(Failed) as raised:
-        protocol.pull(Layout(tmp_path), f"{host}/team/odd@{named(told)[0]}", AMD64)
+    with odd_registry(answers) as odd, pytest.raises(Failed) as raised:
+        protocol.pull(Layout(tmp_path), f"{odd.address}/team/odd@{named(told)[0]}", AMD64)
     assert raised.value.code == "image-corrupt" and "another base" in str(raised.value.hint)
 
 
@@ -301,12 +269,178 @@ def test_a_blob_that_is_longer_than_announced_is_not_read_to_its_end(tmp_path: P
     told, data = named({"config": PART, "layers": []})
     longer = bytes(64 << 20)
 
-    def answers(path: str) -> Answer:
-        return (200, {}, data) if "/manifests/" in path else (200, {"Content-Length": str(len(longer))}, longer)
+    def answers(line: str) -> Answer:
+        return (200, {}, data) if "/manifests/" in line else (200, {"Content-Length": str(len(longer))}, longer)
 
-    with odd_registry(answers) as (host, asked):
+    with odd_registry(answers) as odd:
         with pytest.raises(Failed) as raised:
-            protocol.pull(Layout(tmp_path), f"{host}/team/odd@{told}", AMD64)
+            protocol.pull(Layout(tmp_path), f"{odd.address}/team/odd@{told}", AMD64)
         assert raised.value.code == "image-corrupt" and "2 bytes" in raised.value.message
-    assert asked[1:] == [f"/v2/team/odd/blobs/{PART['digest']}", "closed"]
+    assert odd.asked[1:] == [f"GET /v2/team/odd/blobs/{PART['digest']}", "closed"]
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [told[7:]]
+
+
+def test_what_has_no_digest_yet_and_is_no_manifest_is_not_offered_as_a_base(tmp_path: Path) -> None:
+    with odd_registry(lambda _: (200, {}, b"<html>log in first</html>")) as odd, pytest.raises(Failed) as raised:
+        protocol.pull(Layout(tmp_path), f"{odd.address}/team/odd:1", AMD64)
+    assert raised.value.code == "image-corrupt" and f"{odd.address}/team/odd:1" in raised.value.message
+
+
+def without_end() -> Iterator[bytes]:
+    return repeat(b" " * (1 << 16))
+
+
+TOKEN = {"WWW-Authenticate": 'Bearer realm="http://{host}/token",service="odd"'}
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        lambda _: (200, {}, without_end()),
+        lambda _: (404, {}, without_end()),
+        lambda line: (200, {}, without_end()) if "/token" in line else (401, TOKEN, b""),
+        lambda line: (200, {}, without_end()) if "/again" in line else (302, {"Location": "/again"}, without_end()),
+    ],
+    ids=["document", "error", "token", "redirect"],
+)
+def test_an_answer_without_an_end_is_not_read_to_it(
+    answers: Callable[[str], Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "nothing"))
+
+    def told(line: str) -> Answer:
+        status, headers, data = answers(line)
+        return status, {name: value.replace("{host}", odd.address) for name, value in headers.items()}, data
+
+    with odd_registry(told) as odd, pytest.raises((Failed, NotFound)) as raised:
+        protocol.pull(Layout(tmp_path / "pool"), f"{odd.address}/team/odd@sha256:{'0' * 64}", AMD64)
+    assert raised.value.code in ("registry-refused", "image-unknown") and raised.value.hint
+    assert "closed" in odd.asked
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "token", [b"[]", b'{"token": {"a": 1}}', b'{"token": "a\\nb"}', '{"token": "ä"}'.encode(), b"[" * 100_000, b"", b'{"token": 7}']
+)  # fmt: skip
+def test_a_token_that_is_none_is_told(token: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "nothing"))
+
+    def answers(line: str) -> Answer:
+        if "/token" in line:
+            return 200, {}, token
+        return 401, {"WWW-Authenticate": f'Bearer realm="http://{odd.address}/token"'}, b""
+
+    with odd_registry(answers) as odd, pytest.raises(Forbidden) as raised:
+        protocol.pull(Layout(tmp_path / "pool"), f"{odd.address}/team/odd@sha256:{'0' * 64}", AMD64)
+    assert raised.value.code == "registry-denied" and "gives no token" in raised.value.message
+    assert len(odd.asked) == 2
+
+
+def test_a_registry_that_wants_to_be_left_alone_for_long_is_asked_once(tmp_path: Path) -> None:
+    with odd_registry(lambda _: (429, {"Retry-After": "3600"}, b"")) as odd, pytest.raises(Unreachable) as raised:
+        protocol.pull(Layout(tmp_path), f"{odd.address}/team/odd@sha256:{'0' * 64}", AMD64)
+    assert "429, again in 3600 s" in raised.value.message and len(odd.asked) == 1
+
+
+def test_a_password_stays_with_the_registry_that_asks_for_it(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another host, where blobs lie or uploads go, gets none, and may not ask for one."""
+    monkeypatch.setattr(protocol, "PAUSE_S", 0.01)
+    image = plain(base)
+
+    def other(line: str) -> Answer:
+        return 401, {"WWW-Authenticate": f'Bearer realm="http://{elsewhere.address}/token"'}, b""
+
+    def own(line: str) -> Answer:
+        if not odd.passwords:
+            return 401, {"WWW-Authenticate": "Basic"}, b""
+        if line.startswith("POST"):
+            return 202, {"Location": f"http://{elsewhere.address}/upload"}, b""
+        if line.startswith("HEAD"):
+            return 404, {}, b""
+        return 307, {"Location": f"http://{elsewhere.address}/blob"}, b""
+
+    with odd_registry(other) as elsewhere, odd_registry(own) as odd:
+        monkeypatch.setenv("DOCKER_CONFIG", str(auth_file(tmp_path, **{odd.address: "ada:sesame"})))
+        with pytest.raises(Forbidden):
+            protocol.pull(Layout(tmp_path / "pool"), f"{odd.address}/team/odd@sha256:{'0' * 64}", AMD64)
+        with pytest.raises(Forbidden):
+            images.push(image, f"{odd.address}/team/odd:1")
+        assert odd.passwords and elsewhere.asked and not elsewhere.passwords
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_what_is_sent_is_not_redirected(
+    status: int, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers(line: str) -> Answer:
+        if line.startswith("HEAD"):
+            return 404, {}, b""
+        if line.startswith("POST"):
+            return 202, {"Location": "uploads/1?_state=a"}, b""
+        return status, {"Location": "http://elsewhere.example/?key=secret"}, b""
+
+    with odd_registry(answers) as odd, pytest.raises(Failed) as raised:
+        images.push(plain(base), f"{odd.address}/team/odd:1")
+    assert raised.value.code == "registry-refused" and raised.value.hint
+    assert "redirects PATCH to http://elsewhere.example/" in raised.value.message
+    assert "secret" not in raised.value.message
+    assert odd.asked[-1] == "PATCH /v2/team/odd/blobs/uploads/uploads/1?_state=a"  # relative to where it was told
+
+
+def test_a_token_that_is_kept_is_not_sent_where_its_service_redirects_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers(line: str) -> Answer:
+        if "/token" in line:
+            return 307, {"Location": f"http://{elsewhere.address}/token"}, b""
+        return 401, {"WWW-Authenticate": f'Bearer realm="http://{odd.address}/token"'}, b""
+
+    with odd_registry(lambda _: (200, {}, b'{"token": "a"}')) as elsewhere, odd_registry(answers) as odd:
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {odd.address: {"identitytoken": "sesame"}}}))
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        with pytest.raises(Forbidden) as raised:
+            protocol.pull(Layout(tmp_path / "pool"), f"{odd.address}/team/odd@sha256:{'0' * 64}", AMD64)
+    assert "its token service says 307" in raised.value.message
+    assert odd.passwords and not elsewhere.asked
+
+
+@pytest.mark.parametrize(
+    "kept", ["[]", "7", '{"auths": null}', '{"auths": {"HOST": 7}}', '{"credHelpers": []}', "[" * 100_000]
+)
+def test_a_file_of_passwords_of_another_form_holds_none(
+    kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with odd_registry(lambda _: (401, {"WWW-Authenticate": "Basic"}, b"")) as odd:
+        (tmp_path / "config.json").write_text(kept.replace("HOST", odd.address))
+        with pytest.raises(Forbidden) as raised:
+            protocol.pull(Layout(tmp_path / "pool"), f"{odd.address}/team/odd@sha256:{'0' * 64}", AMD64)
+    assert raised.value.code == "registry-denied" and "docker login" in str(raised.value.hint)
+
+
+def test_an_upload_that_a_registry_says_is_longer_than_it_is_begins_anew(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "PAUSE_S", 0.01)
+    said: list[str] = []
+
+    def answers(line: str) -> Answer:
+        if line.startswith(("HEAD", "GET")):
+            return (404, {}, b"") if line.startswith("HEAD") else (204, {"Range": f"0-{10**15}"}, b"")
+        return (500, {}, b"") if line.startswith("PATCH") else (202, {"Location": "/upload"}, b"")
+
+    with odd_registry(answers) as odd, pytest.raises(Unreachable):
+        images.push(plain(base), f"{odd.address}/team/odd:1", said.append)
+    assert len(said) == protocol.ATTEMPTS and len(set(said)) == 1 and "-" not in said[0]
+
+
+def test_addresses_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "PAUSE_S", 0.01)
+    for where in ("http://a..b/", "http://[::1::]/", "mailto:ada", "http://"):
+        with odd_registry(lambda _, where=where: (302, {"Location": where}, b"")) as odd, pytest.raises(Unreachable):
+            protocol.pull(Layout(tmp_path), f"{odd.address}/team/odd@sha256:{'0' * 64}", AMD64)
+    for text in ("a..b/team/odd:1", "[:::]:5000/team/odd:1", "localhost:1234567/odd:1"):
+        with pytest.raises((InvalidInput, Unreachable)):
+            protocol.pull(Layout(tmp_path), text, AMD64)
