@@ -29,7 +29,7 @@ def made(store: Store, tmp_path: Path) -> str:
     add(store, 1)
     live(store, tmp_path, 1, "bikes@1", first=0)
     text = (
-        b"six==1.0 \\\n    --hash=sha256:"
+        b"Six==1.0 \\\n    --hash=sha256:"
         + b"0" * 64
         + b" \\\n    --hash=sha256:"
         + b"1" * 64

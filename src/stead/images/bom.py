@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
+from stead.environments import materials
 from stead.images.types import Base
 
 PATH = "opt/stead/sbom.cdx.json"
@@ -20,7 +19,6 @@ def bill(
     python: Sequence[dict[str, Any]],
     base: Base,
     files: Sequence[tuple[str, str, str]],
-    stead: str,
 ) -> dict[str, Any]:
     """`files` are the model's own: path, hash algorithm as CycloneDX names it, hash."""
     parts = [_python(package) for package in python]
@@ -30,41 +28,27 @@ def bill(
         for path, kind, digest in files
     ]
     parts.sort(key=lambda part: part["bom-ref"])
-    document = {
-        "$schema": "http://cyclonedx.org/schema/bom-1.5.schema.json",
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.5",
-        "version": 1,
-        "metadata": {
-            "timestamp": created,
-            "tools": {"components": [{"type": "application", "name": "stead", "version": stead}]},
-            "component": {"type": "container", "bom-ref": "image", "name": name, "version": version},
-            "properties": [{"name": "stead:base", "value": base.digest}],
-        },
-        "components": parts,
-    }
-    serial = uuid.uuid5(
-        uuid.NAMESPACE_URL, repr(sorted((part["bom-ref"], repr(part)) for part in parts)) + base.digest + name
+    return materials.bill(
+        "1.5",
+        seed=repr([(part["bom-ref"], repr(part)) for part in parts]) + base.digest + name,
+        created=created,
+        about={"type": "container", "bom-ref": "image", "name": name, "version": version},
+        parts=parts,
+        properties={"base": base.digest},
     )
-    return {**document, "serialNumber": f"urn:uuid:{serial}"}
 
 
 def _python(package: dict[str, Any]) -> dict[str, Any]:
-    purl = f"pkg:pypi/{quote(package['name'])}@{quote(package['version'])}"
-    part: dict[str, Any] = {"type": "library", "bom-ref": purl, "name": package["name"], "version": package["version"]}
-    part["purl"] = purl
-    if package.get("sha256"):
-        part["hashes"] = [{"alg": "SHA-256", "content": package["sha256"]}]
-        part["properties"] = [{"name": "stead:wheel", "value": package["filename"]}]
+    hashes = [("SHA-256", package["sha256"])] if package.get("sha256") else []
+    part = materials.package(package["name"], package["version"], hashes)
+    if hashes:
+        part["properties"] = materials.named({"wheel": package["filename"]})
     if package.get("license"):
         part["licenses"] = [{"expression": package["license"]}]
     return part
 
 
 def _debian(package: Any) -> dict[str, Any]:
-    purl = f"pkg:deb/debian/{quote(package['name'])}@{quote(package['version'])}?arch={package['architecture']}"
-    part: dict[str, Any] = {"type": "library", "bom-ref": purl, "name": package["name"], "version": package["version"]}
-    part["purl"] = purl
-    if "sha256" in package:
-        part["hashes"] = [{"alg": "SHA-256", "content": package["sha256"]}]
-    return part
+    hashes = [("SHA-256", package["sha256"])] if "sha256" in package else []
+    qualifiers = f"?arch={package['architecture']}"
+    return materials.package(package["name"], package["version"], hashes, kind="deb/debian", qualifiers=qualifiers)

@@ -139,7 +139,6 @@ def build(
         python=parts,
         base=found,
         files=[(path, "BLAKE3", digest) for path, digest in contents.files.items()],
-        stead=__version__,
     )
     say(f"writing the {'model' if contents.kind == 'serve' else 'code'} of {contents.name.rpartition('/')[2]}")
     layers.append(_own_layer(reader, contents, layout, compiler, materials))

@@ -7,16 +7,16 @@ data versions are of type `data`, packages are libraries with the hashes of thei
 from __future__ import annotations
 
 import re
-import uuid
 from typing import Any
 
-from stead import __version__, datasets
+from stead import datasets
+from stead.environments import materials
+from stead.environments.lockfile import blocks
 from stead.errors import NotFound
 from stead.lineage.evaluated import Evaluated, evaluated
 from stead.runtime.clock import to_iso
 from stead.store import Store
 
-_LINE = re.compile(r"\\\r?\n")
 _HASH = re.compile(r"--hash=(sha256|sha384|sha512):([0-9a-f]+)")
 _ALGORITHMS = {"sha256": "SHA-256", "sha384": "SHA-384", "sha512": "SHA-512"}
 
@@ -28,28 +28,22 @@ def bom(store: Store, ref: str) -> dict[str, Any]:
     me = f"pkg:generic/{version.model}@{version.version}"
     libraries = packages(store.blobs.get(found.environment.lock).decode(), found.environment.packages)
     data = _data(store, str(found.trained_on.get("dataset") or ""))
-    return {
-        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'stead:{found.logged.id}:{version.ref}')}",
-        "version": 1,
-        "metadata": {
-            "timestamp": to_iso(version.created_at),
-            "tools": {"components": [{"type": "application", "name": "stead", "version": __version__}]},
-            "component": {
-                "type": "machine-learning-model",
-                "bom-ref": me,
-                "name": version.model,
-                "version": str(version.version),
-                **({"description": version.description} if version.description else {}),
-                "modelCard": _card(found, data),
-                "properties": _properties(found),
-            },
+    document = materials.bill(
+        "1.6",
+        seed=f"stead:{found.logged.id}:{version.ref}",
+        created=to_iso(version.created_at),
+        about={
+            "type": "machine-learning-model",
+            "bom-ref": me,
+            "name": version.model,
+            "version": str(version.version),
+            **({"description": version.description} if version.description else {}),
+            "modelCard": _card(found, data),
+            "properties": _properties(found),
         },
-        "components": [*data, *libraries],
-        "dependencies": [{"ref": me, "dependsOn": [each["bom-ref"] for each in [*data, *libraries]]}],
-    }
+        parts=[*data, *libraries],
+    )
+    return document | {"dependencies": [{"ref": me, "dependsOn": [each["bom-ref"] for each in [*data, *libraries]]}]}
 
 
 def packages(lock: str, names: dict[str, str]) -> list[dict[str, Any]]:
@@ -58,19 +52,13 @@ def packages(lock: str, names: dict[str, str]) -> list[dict[str, Any]]:
     >>> packages("numpy==2.0 --hash=sha256:ab", {"numpy": "2.0"})[0]["purl"]
     'pkg:pypi/numpy@2.0'
     """
-    hashes: dict[str, list[tuple[str, str]]] = {}
-    for line in _LINE.sub(" ", lock).splitlines():
-        name = re.split(r"[=\s;@]", line.strip(), maxsplit=1)[0]
-        hashes[name] = _HASH.findall(line)
+    lines = blocks(lock)
     return [
-        {
-            "type": "library",
-            "bom-ref": f"pkg:pypi/{name}@{version}",
-            "name": name,
-            "version": version,
-            "purl": f"pkg:pypi/{name}@{version}",
-            "hashes": [{"alg": _ALGORITHMS[kind], "content": digest} for kind, digest in hashes.get(name, [])],
-        }
+        materials.package(
+            name,
+            version,
+            [(_ALGORITHMS[kind], digest) for kind, digest in _HASH.findall(lines.get(name, ""))],
+        )
         for name, version in sorted(names.items())
     ]
 
@@ -123,4 +111,4 @@ def _properties(found: Evaluated) -> list[dict[str, str]]:
         "pickle": "true" if found.logged.info.get("pickle") else "false",
         **{f"file:{path}": f"BLAKE3 {file.digest}" for path, file in sorted(found.logged.files.items())},
     }
-    return [{"name": f"stead:{name}", "value": value} for name, value in values.items()]
+    return materials.named(values)
