@@ -132,3 +132,23 @@ def test_status_of_a_model_whose_only_deployment_was_refused(store: Store, monke
     operations.write_gateway(store, gateway(), first=True)
     told = CliRunner().invoke(cli, ["status"]).output
     assert "not deployed" in told and "loading" not in told, told
+
+
+def test_status_says_of_a_version_that_it_does_not_load_and_why(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from stead.cli import cli
+
+    monkeypatch.setenv("STEAD_STORE", str(store.root))
+    revision = change(store, "bikes", Arm(2, 0.9), Arm(1, 0.1))
+    error = NotFound("blob-missing", "the store has no bytes").as_dict()
+    for loaded, word in (
+        ({"bikes@2": "ready", "bikes@1": "ready"}, "answers"),
+        ({"bikes@2": "ready", "bikes@1": "loading"}, "loading"),
+        ({"bikes@2": "ready", "bikes@1": error | {"revision": revision}}, "does not load"),
+    ):
+        operations.write_gateway(store, gateway(loaded=loaded), first=True)
+        told = CliRunner().invoke(cli, ["status"]).output
+        (row,) = (line for line in told.splitlines() if line.startswith("bikes"))
+        assert row.endswith(word), told
+    assert "  bikes@1 does not load: the store has no bytes\n" in told

@@ -112,6 +112,7 @@ def status(as_json: bool) -> Any:
     """What runs, what is live, what is under way, what waits for a person, what is frozen."""
     from stead.api import connect
     from stead.processes import lifeline
+    from stead.serving import standing
 
     settings = settings_anyway()
     caller = connect(settings)
@@ -150,21 +151,19 @@ def status(as_json: bool) -> Any:
         print(f"  the loop came around {age:.1f} s ago" + ("" if age < 60 else ": it hangs (run/agent.log)"))
     elif gateways:
         print("  no loop turns: nothing is watched, trained or rolled back by itself (run/agent.log)")
-    rows = []
+    rows, failing = [], []
     for route in routes:
         live = (
             ", ".join(f"v{arm.version}" + (f" {percent(arm.share, 0)}" if arm.share < 1 else "") for arm in route.arms)
             or "–"
         )
-        ready = [g.loaded.get(f"{route.model}@{arm.version}") for g in gateways for arm in route.arms]
-        if not route.arms:
-            health = "not deployed"
-        elif not gateways:
-            health = "no gateway"
-        else:
-            health = "answers" if all(r == "ready" for r in ready) else "loading"
+        refs = [f"{route.model}@{arm.version}" for arm in route.arms]
+        health, why = standing(gateways, refs) if refs else ("not deployed", "")
+        failing += [why] if why else []
         rows.append((route.model, live, ", ".join(f"v{v}" for v in route.warm) or "–", health))
     output.table(("model", "live", "kept warm", "state"), rows, empty="no model is deployed (stead deploy MODEL)")
+    for why in failing:
+        print(f"  {why}")
     if canaries:
         from stead.deployments import telling
 

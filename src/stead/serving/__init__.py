@@ -29,7 +29,7 @@ from stead.serving.operations import (
     wait_loaded,
 )
 from stead.serving.operations import served as usual
-from stead.serving.types import Arm, FastPath, Gateway, Route, Served
+from stead.serving.types import Arm, FastPath, Gateway, Route, Served, standing
 
 OPERATIONS = {
     "read": ("gateways", "get_fast_path", "get_route", "list_routes", "read_revision"),
@@ -61,6 +61,7 @@ __all__ = [
     "set_fast",
     "set_fast_in",
     "set_route",
+    "standing",
     "usual",
     "wait_applied",
     "wait_loaded",

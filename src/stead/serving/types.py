@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +48,21 @@ class Gateway:
     """`model@version` and `ready`, `loading`, or `{"error": …, "revision": …}`."""
     stats: dict[str, Any]
     beat_at: int
+
+
+def standing(gateways: Sequence[Gateway], refs: Collection[str]) -> tuple[str, str]:
+    """How versions that a route names stand at the gateways, in a word, and in a sentence why one of them does not load.
+
+    >>> standing([], ["m@1"])
+    ('no gateway runs', '')
+    """
+    if not gateways:
+        return "no gateway runs", ""
+    states = [(ref, gateway.loaded.get(ref)) for ref in refs for gateway in gateways]
+    for ref, state in states:
+        if isinstance(state, dict):
+            return "does not load", f"{ref} does not load: {state['error']['message']}"
+    return "answers" if all(state == "ready" for _, state in states) else "loading", ""
 
 
 @dataclass(frozen=True)

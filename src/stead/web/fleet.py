@@ -194,6 +194,9 @@ def row(
     )
 
 
+CHIPS = {"answers": "ok", "loading": "active", "no gateway runs": "warn", "does not load": "bad"}
+
+
 def health(
     name: str, live: Deployment | None, coming: Deployment | None, gateways: list[serving.Gateway]
 ) -> tuple[str, str]:
@@ -202,12 +205,8 @@ def health(
         return "active", f"v{coming.version} {coming.state}"
     if live is None:
         return "idle", "not deployed"
-    if not gateways:
-        return "warn", "no gateway runs"
-    states = [gateway.loaded.get(f"{name}@{live.version}") for gateway in gateways]
-    if all(state == "ready" for state in states):
-        return "ok", "answers"
-    return ("bad", "does not load") if any(isinstance(state, dict) for state in states) else ("active", "loading")
+    word, _ = serving.standing(gateways, [f"{name}@{live.version}"])
+    return CHIPS[word], word
 
 
 def needs_of(row_: Row, made: list[Deployment]) -> list[Need]:
