@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -10,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import uvicorn
 from asking import Site, opened
 from world import World, more
 
-from stead import deployments, jobs
+from stead import datasets, deployments, jobs
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -180,6 +182,47 @@ def test_a_form_rolls_back(tab: Tab, place: tuple[Site, str], world: World) -> N
     page.wait_for_url(lambda url: not url.endswith(f"/{world.live}"))
     assert "on its way" in page.locator(".verdict").inner_text()
     assert deployments.list_deployments(place[0].store)[0].reason == "wrong since Monday"
+
+
+TEXTS = """() => [...document.querySelectorAll('td svg.chart')].map(chart => {
+    const cell = chart.closest('td').getBoundingClientRect();
+    return [...chart.querySelectorAll('text')].map(text => {
+        const box = text.getBoundingClientRect();
+        return {text: text.textContent, turned: text.hasAttribute('transform'), left: box.left, right: box.right,
+            top: box.top, bottom: box.bottom, inside: box.left >= cell.left - 1 && box.right <= cell.right + 1 && box.bottom <= cell.bottom + 1};
+    });
+})"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_names_of_many_levels_stand_side_by_side(browser: Any, place: tuple[Site, str], width: int) -> None:
+    levels = [f"{('the old harbour', 'north-eastern industrial estate')[n % 2]} {n}" for n in range(20)]
+    columns: dict[str, list[Any]] = {
+        "long": levels * 3,
+        "rare": ["a level that most rows have"] * 58 + levels[:2],
+        "codes": [f"SKU-2026-{n % 9}" for n in range(60)],
+        "short": [name for name in "abcdefghijkl" for _ in range(5)],
+        "number": [10_000 + n % 12 for n in range(60)],
+        "one": ["the same name, a rather long one, in each of the rows"] * 60,
+    }
+    for rows in (40, 60):
+        datasets.add(
+            place[0].store, "levels", pa.table({name: values[60 - rows :] for name, values in columns.items()})
+        )
+    tab = Tab(browser, place[1], viewport={"width": width, "height": 800})
+    charts = tab.open("/data/levels/2/diff?with=1").evaluate(TEXTS)
+    tab.context.close()
+    assert len(charts) == len(columns) and not tab.wrong
+    for chart in charts:
+        assert [each["text"] for each in chart if not each["inside"]] == []
+        shares = [float(each["text"].removesuffix(" %")) for each in chart if each["text"].endswith(" %")]
+        assert len(shares) in (3, 4) and max(shares) <= 100
+        flat, turned = ([each for each in chart if each["turned"] == way] for way in (False, True))
+        for one, other in itertools.combinations(flat, 2):
+            apart = one["right"] <= other["left"] or other["right"] <= one["left"]
+            assert apart or one["bottom"] <= other["top"] + 3 or other["bottom"] <= one["top"] + 3, (one, other)
+        assert all(after["right"] - before["right"] >= 14 for before, after in itertools.pairwise(turned))
+    assert sum(any(each["turned"] for each in chart) for chart in charts) == 4, "also beside others"
 
 
 def test_dark_scheme(browser: Any, place: tuple[Site, str]) -> None:

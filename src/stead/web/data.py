@@ -23,7 +23,8 @@ ASIDE = 20
 COLUMNS = 100
 """Columns that a page draws; JSON and the command line have all of them."""
 EXAMPLES = 10
-HEIGHT = 64
+HEIGHT, ROOM = 64, 190
+"""Pixels of a distribution: how high, and how wide where it has least."""
 
 
 @dataclass(frozen=True)
@@ -162,16 +163,20 @@ def column_of(column: ColumnDiff) -> Compared:
                 at for at, name in enumerate(names) if name not in ("less", "more") or counts[0][at] + counts[1][at]
             ]
             counts = [[each[at] for at in shown] for each in counts]
-            picture = matrix.levels([names[at] for at in shown], *counts, label=label, height=HEIGHT)
+            picture = matrix.levels(
+                [names[at] for at in shown], *counts, label=label, height=HEIGHT, room=ROOM, ordered=True
+            )
     elif "over_time" in column.before:
         edges = column.before["over_time"]["edges"]
         counts = [each["over_time"]["counts"] for each in (column.before, column.after)]
         ends = day(int(edges[0])), day(int(edges[-1]))
         picture = matrix.density(edges, *counts, label=label, name="after", height=HEIGHT, ends=ends)
     elif column.change is None and "top" in column.before and "top" in column.after:
-        names = [str(level) for level, _ in column.before["top"]] + ["others"]
-        counts = [[*(count for _, count in each["top"]), each["other"]] for each in (column.before, column.after)]
-        picture = matrix.levels(names, *counts, label=label, height=HEIGHT)
+        names = [str(level) for level, _ in column.before["top"]]
+        counts = [[count for _, count in each["top"]] for each in (column.before, column.after)]
+        if any(rest := [each["other"] for each in (column.before, column.after)]):
+            names, counts = [*names, "others"], [[*some, more] for some, more in zip(counts, rest, strict=True)]
+        picture = matrix.levels(names, *counts, label=label, height=HEIGHT, room=ROOM)
     mean = both(_mean)
     return Compared(
         column.name,

@@ -339,7 +339,7 @@ def cell_of(profile: ColumnProfile, start: int) -> Chosen | None:
         picture = matrix.density(edges, usual, counts, label=label, name=week_name(start))
     else:
         names = [f"{edge:.4g}" for edge in edges[:-1]] if edges else [name for name, _ in values]
-        picture = matrix.levels(names, usual, counts, label=label)
+        picture = matrix.levels(names, usual, counts, label=label, ordered=bool(edges))
     return Chosen(profile.column, week, reference, picture, facts_of(week, reference))
 
 

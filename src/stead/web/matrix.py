@@ -6,9 +6,10 @@ All that shares the weeks is drawn on one time axis: what happened together stan
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from unicodedata import east_asian_width
 
 from stead.config.units import percent
 from stead.monitors.folding import DIFFERS
@@ -22,6 +23,8 @@ NUMBERED = 20
 """Up to so many weeks a cell has room for its number."""
 LONGEST = 13
 BARS = 24
+LONGEST_NAME, GAP, TURNED = 72, 8, 16
+"""Pixels that a name below a bar may have, between two names, and between two bars whose names are turned."""
 
 
 @dataclass(frozen=True)
@@ -192,9 +195,18 @@ def density(
 
 
 def levels(
-    names: Sequence[str], reference: Sequence[int], week: Sequence[int], *, label: str, height: int = 150
+    names: Sequence[str],
+    reference: Sequence[int],
+    week: Sequence[int],
+    *,
+    label: str,
+    height: int = 150,
+    room: int = 290,
+    ordered: bool = False,
 ) -> str:
     """Two distributions over levels, or over the few values of a number: the reference wide and grey, the week before it.
+
+    `room` is how many pixels wide it is where it has least: names that do not fit there are turned, of `ordered` ones some are left out.
 
     >>> levels(["a", "b"], [1, 3], [2, 2], label="x").count("<rect")
     4
@@ -205,7 +217,10 @@ def levels(
         order = sorted(sorted(order, key=lambda at: -max(shares[0][at], shares[1][at]))[:BARS])
     top = _top(max((max(shares[0][at], shares[1][at]) for at in order), default=0.0))
     wide = 100 / max(len(order), 1)
-    out = [_frame(label, height, top)]
+    shown = [names[at] for at in order]
+    fit = all(_pixels(name) + GAP <= room / len(order) for name in shown)
+    turned = not fit and not ordered and len(order) > 2
+    out = [_frame(label, height, top, "chart turned" if turned else "chart")]
     for place, at in enumerate(order):
         for kind, part, share in (("c0", 0.8, shares[0][at]), ("c1", 0.4, shares[1][at])):
             tall = round(share / top * height, 1)
@@ -214,24 +229,70 @@ def levels(
                 f'<rect class="bar {kind}" x="{x:.2f}%" width="{part * wide:.2f}%" y="{height - tall:.1f}" height="{tall}">'
                 f"<title>{escape(names[at])}: {percent(share)}</title></rect>"
             )
-        if len(order) <= 8 or place % 4 == 0:
-            name = names[at] if len(names[at]) <= 8 else names[at][:7] + "…"
-            out.append(f'<text class="x mid-a" x="{(place + 0.5) * wide:.2f}%" y="{height + 16}">{escape(name)}</text>')
+    out += _turned(shown, height, room) if turned else _beside(shown, height, room)
     return "".join([*out, "</svg>"])
 
 
-def _frame(label: str, height: int, top: float) -> str:
-    out = [f'<svg class="chart" height="{height}" role="img" aria-label="{escape(label)}">']
-    for part in range(4):
-        y = height - part / 3 * height
+def _beside(names: Sequence[str], height: int, room: int) -> Iterator[str]:
+    """The names of bars side by side, without those that would stand upon the one before them or reach beyond the ends."""
+    wide, free = room / max(len(names), 1), -math.inf
+    for place, name in enumerate(names):
+        shown = _shortened(name, max(LONGEST_NAME, wide - GAP))
+        middle, half = (place + 0.5) * wide, _pixels(shown) / 2
+        if middle - half >= free and (len(names) == 1 or middle + half <= room + GAP):
+            free = middle + half + GAP
+            yield f'<text class="x mid-a" x="{middle / room:.2%}" y="{height + 16}">{_text(shown, name)}</text>'
+
+
+def _turned(names: Sequence[str], height: int, room: int) -> Iterator[str]:
+    """The names of bars that end below them, as many as do not stand upon one another."""
+    wide = room / len(names)
+    for place in range(0, len(names), math.ceil(TURNED / wide)):
+        shown = _shortened(names[place], LONGEST_NAME)
+        yield (
+            f'<svg x="{(place + 0.5) * wide / room:.2%}" y="{height + 10}" width="1" height="1" overflow="visible">'
+            f'<text class="x end-a" transform="rotate(-45)" x="3" y="3">{_text(shown, names[place])}</text></svg>'
+        )
+
+
+def _text(shown: str, name: str) -> str:
+    return escape(shown) + (f"<title>{escape(name)}</title>" if shown != name else "")
+
+
+def _shortened(name: str, pixels: float) -> str:
+    """A name without its middle where it is longer than that: how it begins and ends tells it from others.
+
+    >>> _shortened("north", 60), _shortened("SKU-2026-0017", 60)
+    ('north', 'SKU-…017')
+    """
+    cut, kept = name, len(name)
+    while _pixels(cut) > pixels and kept > 2:
+        kept -= 1
+        cut = f"{name[: kept - kept // 2]}…{name[len(name) - kept // 2 :]}"
+    return cut
+
+
+def _pixels(text: str) -> float:
+    """How wide a text of a chart is at most, nearly."""
+    return sum(
+        12 if each in "MWmw%@" or east_asian_width(each) in "WF" else 8 if each.isupper() else 7 for each in text
+    )
+
+
+def _frame(label: str, height: int, top: float, kind: str = "chart") -> str:
+    out = [f'<svg class="{kind}" height="{height}" role="img" aria-label="{escape(label)}">']
+    parts = 2 if top == 1 else 3
+    for part in range(parts + 1):
+        y = height - part / parts * height
         kind = "ax" if part == 0 else "g"
         out.append(f'<line class="{kind}" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
-        out.append(f'<text class="ye" x="-8" y="{y + 3.5:.1f}">{part / 3 * top * 100:.3g} %</text>')
+        out.append(f'<text class="ye" x="-8" y="{y + 3.5:.1f}">{part / parts * top * 100:.3g} %</text>')
     return "".join(out)
 
 
 def _top(share: float) -> float:
-    return 3 * nice_step(share / 3) if share > 0 else 0.03
+    """Where the axis of shares ends: at 100 % at most."""
+    return min(1.0, 3 * nice_step(share / 3)) if share > 0 else 0.03
 
 
 def _ends(edges: Sequence[float]) -> tuple[float, float]:
