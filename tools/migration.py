@@ -19,6 +19,11 @@ def main() -> None:
     for module in pkgutil.walk_packages(stead.__path__, "stead."):
         if module.name.endswith(".tables"):
             importlib.import_module(module.name)
+    for index in (index for table in metadata.tables.values() for index in table.indexes):
+        if (
+            where := index.dialect_options["sqlite"]["where"]
+        ) is not None:  # said once: naming PostgreSQL loads its dialect
+            index.dialect_options["postgresql"]["where"] = where
     number = len(list((MIGRATIONS / "versions").glob("0*.py"))) + 1
     with tempfile.TemporaryDirectory() as folder:
         db = Database(f"sqlite:///{folder}/x.db")

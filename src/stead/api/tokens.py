@@ -10,7 +10,7 @@ from typing import Literal
 import blake3
 import sqlalchemy as sa
 
-from stead import ledger, models
+from stead import ledger
 from stead.api.tables import tokens
 from stead.config import checked_name
 from stead.errors import Conflict, Forbidden, InvalidInput, NotFound
@@ -87,6 +87,8 @@ def report_link(store: Store, model: str, *, new: bool = False) -> ReportLink:
 
     It is a token of a role of its own, `report:MODEL` among the others, and ends when that is revoked. Raises NotFound (`model-unknown`).
     """
+    from stead import models  # with all that it knows it is a third of a command's start
+
     models.get_model(store, model)
     name = f"{REPORT}:{model}"
     mine = tokens.c.name == name

@@ -36,7 +36,6 @@ jobs = sa.Table(
         "key",
         unique=True,
         sqlite_where=sa.text("state in ('queued', 'running')"),
-        postgresql_where=sa.text("state in ('queued', 'running')"),
     ),
 )
 

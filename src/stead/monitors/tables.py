@@ -81,7 +81,6 @@ incidents = sa.Table(
         "cause",
         unique=True,
         sqlite_where=sa.text("state = 'open'"),
-        postgresql_where=sa.text("state = 'open'"),
     ),
     sa.Index("ix_incidents_model", "model", "id"),
 )
@@ -104,6 +103,5 @@ deliveries = sa.Table(
         "ix_incident_deliveries_waiting",
         "next_at",
         sqlite_where=sa.text("state = 'waiting'"),
-        postgresql_where=sa.text("state = 'waiting'"),
     ),
 )
