@@ -1,4 +1,5 @@
-"""Letting go, by rule, of what is old and needed by nothing: predictions, runs, data versions, and bytes that nothing names.
+"""Letting go, by rule, of what is old and needed by nothing: predictions, runs, data versions, and bytes that nothing names;
+and of layers of images that no build used for a month.
 
 Rows go in one transaction, with the ledger's entry of all that goes; then the log is written anew without old requests, and
 bytes go last, where no row names them any more. So a kill -9 leaves at worst something that the next call takes.
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from stead import ledger, predictions
+from stead import images, ledger, predictions
 from stead.care.checking import users_of_bytes
 from stead.care.naming import Gone, named
 from stead.care.types import Pruned, Rules
@@ -57,17 +58,19 @@ def prune(store: Store, *, rules: Rules, dry_run: bool = False) -> Pruned:
             doomed = _doomed(tx, ages)
         unnamed, keep = _unnamed(store, doomed.gone())
         size = sum(blob.bytes for blob in unnamed) + freed(store.packs, keep)
-        return doomed.told(requests, log_bytes + size, dry_run=True)
+        layers = sum(images.unused(images.pool(store)).values())
+        return doomed.told(requests, log_bytes + size, layers, dry_run=True)
     requests, log_bytes = _old_requests(store, ages.predictions)
     with store.db.write("care.prune") as tx:
         doomed = _doomed(tx, ages)
         _delete(tx, doomed)
-        said = doomed.told(requests, 0, dry_run=False)
+        said = doomed.told(requests, 0, 0, dry_run=False)
         if said.anything:
             _record(tx, store, rules, said)
     if ages.predictions is not None:
         predictions.expire(store, age_ms=ages.predictions)
-    return doomed.told(requests, log_bytes + _sweep(store), dry_run=False)
+    size, layers = log_bytes + _sweep(store), images.prune(images.pool(store))
+    return doomed.told(requests, size, layers, dry_run=False)
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,10 @@ class _Doomed:
             "quarantine": lambda row: row.id in self.batches,
         }
 
-    def told(self, requests: int, size: int, *, dry_run: bool) -> Pruned:
+    def told(self, requests: int, size: int, layers: int, *, dry_run: bool) -> Pruned:
         data = [f"{name}@{version}" for name, version in sorted(self.data)]
-        return Pruned(dry_run, requests, sorted(self.runs), data, len(self.batches), len(self.results), size)
+        batches, results = len(self.batches), len(self.results)
+        return Pruned(dry_run, requests, sorted(self.runs), data, batches, results, size + layers, layers)
 
 
 def _of_runs() -> list[sa.Table]:

@@ -100,6 +100,8 @@ class Pruned:
     """Stored results of steps: a step whose result is gone is run again."""
     bytes: int
     """About so much is free then; part of it belongs to bytes that nothing named before, either."""
+    image_bytes: int = 0
+    """Of these, what was kept for building images and no build used for a month: the next that needs it makes it again."""
 
     @property
     def anything(self) -> bool:

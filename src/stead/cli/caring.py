@@ -166,7 +166,8 @@ def erase(model: str, key: str, column: str | None, reason: str | None, yes: boo
 def prune(yes: bool, as_json: bool) -> Any:
     """Say what the rules `keep_predictions`, `keep_runs` and `keep_data` would let go and what that frees; with --yes let it go.
 
-    What something needs stays, however old: data and runs of versions, golden rows, hold-outs, evidence.
+    What something needs stays, however old: data and runs of versions, golden rows, hold-outs, evidence. Layers of images that no
+    build used for a month go without a rule: the next build that needs one makes it again.
     """
     from stead import care
     from stead.cli.common import connect
@@ -178,6 +179,8 @@ def prune(yes: bool, as_json: bool) -> Any:
     if rules == care.Rules():
         output.note('no rule says how long anything is kept: keep_runs = "2y" under [settings] in stead.toml')
     print(f"{'gone' if yes else 'would go'}: {made.sentence}; {size_text(made.bytes)} {'freed' if yes else 'to free'}")
+    if made.image_bytes:
+        print(f"  {size_text(made.image_bytes)} of it: layers of images that no build used for a month")
     for ref in made.data[:20]:
         print(f"  {ref}")
     for run in made.runs[:20]:

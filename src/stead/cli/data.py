@@ -347,6 +347,7 @@ def data_gc(yes: bool, as_json: bool) -> Any:
     """Say how many bytes belong to nothing any more, and with --yes free them. Whatever a version refers to stays.
 
     Such bytes are left by adds that were broken off and by versions that `stead prune` let go. What is younger than a day stays.
+    Layers of images that no build used for a month are among them.
     """
     from stead import care
 
@@ -354,6 +355,8 @@ def data_gc(yes: bool, as_json: bool) -> Any:
     if as_json:
         return made
     print(f"{size_text(made.bytes)} {'freed' if yes else 'to free'}")
+    if made.image_bytes:
+        print(f"  {size_text(made.image_bytes)} of it: layers of images that no build used for a month")
     if not yes and made.bytes:
         output.note("next: stead data gc --yes")
     return None

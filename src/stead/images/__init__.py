@@ -9,6 +9,7 @@ from stead.images.containers import Container, Containers
 from stead.images.debian import make as make_base
 from stead.images.dockerfile import write_context
 from stead.images.engines import Engine, engine
+from stead.images.keeping import prune, unused
 from stead.images.layout import Layout, export
 from stead.images.reading import OfStore, Reader
 from stead.images.registry import push
@@ -32,7 +33,9 @@ __all__ = [
     "of_environment",
     "of_version",
     "pool",
+    "prune",
     "push",
     "this_platform",
+    "unused",
     "write_context",
 ]

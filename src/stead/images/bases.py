@@ -16,7 +16,7 @@ from stead.config.units import size_text
 from stead.errors import Failed, InvalidInput, NotFound
 from stead.images import registry
 from stead.images.documents import Configuration, as_json, formed, parts
-from stead.images.layout import Layout, manifest_digest, moved, spare
+from stead.images.layout import Layout, manifest_digest, moved, spare, used
 from stead.images.types import LAYER, MANIFEST, Base, Descriptor, Layer, Platform
 from stead.runtime.ids import new_id
 
@@ -118,6 +118,7 @@ def _seen(pool: Layout, digest: str, layers: list[Layer]) -> dict[str, Any]:
     note = pool.folder / "seen" / f"{digest.partition(':')[2]}.json"
     try:
         found: dict[str, Any] = json.loads(note.read_bytes())
+        used(note)
         return found
     except (FileNotFoundError, ValueError):
         pass

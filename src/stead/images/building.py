@@ -18,8 +18,9 @@ from stead.environments import Environment
 from stead.environments.uv import Progress
 from stead.images import bases, bom, packages
 from stead.images.documents import as_json
+from stead.images.keeping import held
 from stead.images.layers import CODEC, EPOCH, LEVEL, Entry, tree, write_layer
-from stead.images.layout import Layout, moved, spare
+from stead.images.layout import Layout, moved, spare, used
 from stead.images.packages import HOME
 from stead.images.reading import OfStore, Reader
 from stead.images.types import CONFIG, MANIFEST, Base, Image, Kind, Layer, Platform
@@ -126,23 +127,26 @@ def build(
     """
     reader = OfStore(store_or_reader) if isinstance(store_or_reader, Store) else store_or_reader
     say = say or (lambda _line: None)
-    layout.tidy()
-    found = bases.find(layout, base, python=contents.environment.python, platform=platform)
-    compiler, exact = packages.interpreter(contents.environment.python)
-    environment, parts = _environment_layer(reader, contents.environment, layout, found, platform, compiler, exact, say)
-    layers = [environment, _runtime_layer(layout, contents.environment.python, compiler, exact)]
-    created = datetime.fromtimestamp(contents.created_at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    materials = bom.bill(
-        name=contents.name,
-        version=str(contents.version),
-        created=created,
-        python=parts,
-        base=found,
-        files=[(path, "BLAKE3", digest) for path, digest in contents.files.items()],
-    )
-    say(f"writing the {'model' if contents.kind == 'serve' else 'code'} of {contents.name.rpartition('/')[2]}")
-    layers.append(_own_layer(reader, contents, layout, compiler, materials))
-    return _written(layout, contents, found, layers, platform, created)
+    with held(layout):
+        layout.tidy()
+        found = bases.find(layout, base, python=contents.environment.python, platform=platform)
+        compiler, exact = packages.interpreter(contents.environment.python)
+        environment, parts = _environment_layer(
+            reader, contents.environment, layout, found, platform, compiler, exact, say
+        )
+        layers = [environment, _runtime_layer(layout, contents.environment.python, compiler, exact)]
+        created = datetime.fromtimestamp(contents.created_at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        materials = bom.bill(
+            name=contents.name,
+            version=str(contents.version),
+            created=created,
+            python=parts,
+            base=found,
+            files=[(path, "BLAKE3", digest) for path, digest in contents.files.items()],
+        )
+        say(f"writing the {'model' if contents.kind == 'serve' else 'code'} of {contents.name.rpartition('/')[2]}")
+        layers.append(_own_layer(reader, contents, layout, compiler, materials))
+        return _written(layout, contents, found, layers, platform, created)
 
 
 def _environment_layer(
@@ -299,6 +303,7 @@ def _kept(layout: Layout, key: list[Any]) -> tuple[Layer, dict[str, Any]] | None
         told = json.loads(_note(layout, key).read_bytes())
         layer = typed.convert(told["layer"], Layer)
         if layout.has(layer.blob):
+            used(_note(layout, key))
             return layer, told
     return None
 

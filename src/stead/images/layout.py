@@ -49,10 +49,14 @@ class Layout:
         return self.folder / "blobs" / "sha256" / digits
 
     def has(self, blob: Descriptor) -> bool:
+        """Whether a blob is there, which counts as used now."""
+        path = self.path(blob.digest)
         try:
-            return self.path(blob.digest).stat().st_size == blob.size
+            there = path.stat().st_size == blob.size
         except FileNotFoundError:
             return False
+        used(path)
+        return there
 
     @contextmanager
     def new(self, media_type: str, *, expected: str = "") -> Iterator[Blob]:
@@ -105,6 +109,12 @@ class Layout:
             with suppress(FileNotFoundError):
                 if left.stat().st_mtime < time.time() - STALE_S:
                     left.unlink()
+
+
+def used(path: Path) -> None:
+    """Say that a build used a file: its time is what `keeping.prune` goes by."""
+    with suppress(OSError):  # it belongs to somebody else
+        os.utime(path)
 
 
 def manifest_digest(layout: Layout, platform: Platform) -> str:

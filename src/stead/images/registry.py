@@ -24,7 +24,7 @@ import msgspec
 from stead.config.units import size_text
 from stead.errors import Failed, Forbidden, InvalidInput, NotFound, Unreachable
 from stead.images.documents import LARGEST, chosen, document, is_index, parts
-from stead.images.layout import Layout, blobs_of
+from stead.images.layout import Layout, blobs_of, used
 from stead.images.types import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, Descriptor, Image, Platform
 from stead.runtime import typed
 
@@ -192,6 +192,7 @@ class Registry:
     def fetched(self, layout: Layout, digest: str, read: Callable[[str], bytes]) -> bytes:
         """A document from the layout, or read, checked and kept there."""
         if layout.path(digest).is_file():
+            used(layout.path(digest))
             return layout.read(digest)
         with layout.new("", expected=digest) as new:
             new.file.write(read(digest))

@@ -11,18 +11,21 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from image_parts import AMD64, PYTHON, built, document, files, make_base, register, thin_environment
 
-from stead import environments, images, jobs
+from stead import care, environments, images, jobs
+from stead.cli import cli
 from stead.errors import Failed, InvalidInput, NotFound
-from stead.images import bases
+from stead.images import bases, keeping
 from stead.images.layers import Entry
 from stead.images.types import INDEX, PLATFORMS
 from stead.store import Store
@@ -167,6 +170,54 @@ def test_layers_are_shared_and_what_is_missing_is_made_again(shelf: Store, base:
     for path in (pool / "blobs" / "sha256").iterdir():
         path.unlink()
     assert built(shelf, base, pool) == first
+
+
+def test_layers_that_no_build_used_for_a_month_are_let_go(shelf: Store, base: Path) -> None:
+    pool = images.pool(shelf)
+    make_base(pool.folder / "bases" / "made")
+
+    def there() -> dict[Path, int]:
+        return {path: path.stat().st_size for path in pool.folder.rglob("*") if path.is_file()}
+
+    def age(days: int) -> None:
+        for path in there():
+            os.utime(path, (time.time() - days * 86_400,) * 2)
+
+    def stead(*arguments: str) -> str:
+        done = CliRunner().invoke(cli, arguments, env={"STEAD_STORE": str(shelf.root)}, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    first = built(shelf, base, pool.folder)
+    age(29)
+    assert "images" not in stead("prune", "--yes")
+    age(31)
+    other = built(shelf, base, pool.folder, register(shelf, thin_environment(shelf), env={"C": "1"}).ref)
+    before = there()
+    assert "layers of images" in stead("prune") and "next: stead data gc --yes" in stead("data", "gc")
+    assert there() == before
+    freed = care.prune(shelf, rules=care.Rules()).image_bytes
+    gone = before.keys() - there().keys()
+    assert freed == sum(before[path] for path in gone)
+    assert {first.digest[7:], first.config[7:]} <= {path.name for path in gone}
+    assert not [path for path in gone if "bases" in path.parts]
+    images.export(other, shelf.root / "exported")  # what the second build used is there
+
+
+def test_a_build_loses_nothing_while_it_runs(shelf: Store, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "UNUSED_S", 0)
+    pool = images.pool(shelf)
+    image = built(shelf, base, pool.folder)
+    freed: list[int] = []
+    contents = images.of_version(images.OfStore(shelf), "demand@1")
+
+    def say(_: str) -> None:
+        freed.append(care.prune(shelf, rules=care.Rules()).image_bytes)
+
+    assert images.build(shelf, contents, layout=pool, base=str(base), platform=AMD64, say=say) == image
+    assert freed == [0]
+    assert care.prune(shelf, rules=care.Rules()).image_bytes > image.bytes
+    assert built(shelf, base, pool.folder) == image
 
 
 @pytest.mark.parametrize("name", ["image", "image.tar"])
