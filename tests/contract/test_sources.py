@@ -173,6 +173,53 @@ def test_a_stream_that_never_fits_is_added_in_little_memory(store: Store) -> Non
     assert sum(piece.num_rows for piece in datasets.batches(store, "x")) == 6_000_000
 
 
+def test_what_iterates_over_batches_is_a_stream(store: Store) -> None:
+    batches = rows(30).to_batches(max_chunksize=10)
+    given: dict[str, Callable[[], Any]] = {
+        "iterator": lambda: iter(batches),
+        "generator": lambda: (batch for batch in batches),
+        "tables": lambda: [pa.Table.from_batches([batch]) for batch in batches],
+    }
+    for name, source in given.items():
+        made = datasets.add(store, name, source(), time_column="t")
+        assert (made.version, made.rows) == (1, 30) and datasets.read(store, name).equals(rows(30)), name
+    assert datasets.add(store, "frames", (pd.DataFrame({"n": [n, None]}) for n in (1, 2))).rows == 4
+    wider = ({"n": pa.array(values)} for values in ([1, 2], [None, None], [2.5]))
+    made = datasets.add(store, "wider", map(pa.record_batch, wider))
+    assert (made.rows, made.schema[0].type) == (5, "double")
+    assert datasets.add(store, "wider", iter([pa.table({"n": [3.5]})]), append=True).rows == 6
+
+
+def test_a_stream_that_is_empty_or_mixed_changes_nothing(store: Store) -> None:
+    one, other, further = (pa.record_batch({name: values}) for name, values in (("a", [1]), ("a", ["x"]), ("b", [1])))
+    wrong: list[tuple[Any, str, str]] = [
+        (iter([]), "dataset-empty", "no batch of rows came"),
+        (iter([one, other]), "schema-type", "column 'a' is string in batch 2 and int64 in batch 1"),
+        (iter([one, one, further]), "schema-column", "batch 3 has no column 'a', which batch 1 has"),
+        (iter([one, {"a": 1}]), "source-unknown", "dict is nothing that can be added"),
+        (pa.RecordBatchReader.from_batches(one.schema, iter([one, other])), "frame-unreadable", "the stream cannot be"),
+    ]
+    for source, expected, said in wrong:
+        with pytest.raises(InvalidInput, match=said) as raised:
+            datasets.add(store, "x", source)
+        assert raised.value.code == expected
+    assert datasets.list_datasets(store) == [] and not list(store.blobs.all())
+
+
+@pytest.mark.parametrize("kind", ["generator", "reader"])
+def test_a_stream_is_whole_where_another_version_came_meanwhile(store: Store, kind: str) -> None:
+    batches = rows(30).to_batches(max_chunksize=10)
+
+    def slow() -> Any:
+        yield batches[0]
+        datasets.add(store, "x", rows(5))
+        yield from batches[1:]
+
+    stream = slow() if kind == "generator" else pa.RecordBatchReader.from_batches(batches[0].schema, slow())
+    made = datasets.add(store, "x", stream)
+    assert (made.version, made.rows) == (2, 30) and datasets.read(store, "x").equals(rows(30))
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database with a table of orders."""

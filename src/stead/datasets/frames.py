@@ -99,18 +99,23 @@ class Scratch:
 
 
 def opened(each: Given, scratch: Scratch) -> Frame:
-    """The table that was given. Raises InvalidInput (`frame-unreadable`, `column-twice`), and what reading a query raises."""
+    """The table that was given. Raises InvalidInput (`frame-unreadable`, `column-twice`, `dataset-empty`, `schema-type`), and what reading a query raises."""
     import pyarrow as pa
 
     if isinstance(each.rows, pa.Table):
         return _of_table(each.path, plain(each.rows))
     if isinstance(each.rows, pa.RecordBatchReader):
-        return _spooled(each.path, each.rows.schema, (pa.Table.from_batches([b]) for b in each.rows), scratch)
+        try:
+            return _spooled(each.path, each.rows.schema, (pa.Table.from_batches([b]) for b in each.rows), scratch)
+        except pa.ArrowInvalid as error:
+            raise InvalidInput("frame-unreadable", f"the stream cannot be read to its end: {error}") from None
     if isinstance(each.rows, sources.Query):
         from stead.datasets.querying import read_query
 
         with closing(read_query(each.rows)) as tables:
             return _of_stream(each.path, tables, scratch)
+    if each.rows is not None:
+        return _of_stream(each.path, map(plain, each.rows), scratch)
     assert each.file is not None
     with _readable(each.path):
         name, size = each.path.lower(), each.file.stat().st_size
@@ -297,16 +302,18 @@ def _of_stream(path: str, tables: Iterator[pa.Table], scratch: Scratch) -> Frame
     for table in tables:
         rows += table.num_rows
         places.append(out.tell())
-        kinds.append((path, table.schema))
+        kinds.append((f"batch {len(places)}", table.schema))
         with pa.ipc.new_stream(out, table.schema) as writer:
             writer.write_table(table)
+    if not kinds:
+        raise InvalidInput("dataset-empty", "no batch of rows came, so nothing tells the columns")
     schema = schemas.common(kinds)
 
     def pieces() -> Iterator[pa.Table]:
         def each() -> Iterator[pa.Table]:
-            for place in places:
+            for place, (name, _) in zip(places, kinds, strict=True):
                 out.seek(place)
-                yield schemas.fitted(pa.ipc.open_stream(out).read_all(), schema, path, path)
+                yield schemas.fitted(pa.ipc.open_stream(out).read_all(), schema, name, "batch 1")
 
         return gathered(each())
 

@@ -13,13 +13,13 @@ import sqlalchemy as sa
 
 from stead.config import checked_name
 from stead.datasets import manifests, profile, schemas, sources
-from stead.datasets.frames import Ends, Scratch, opened, profiled, written
+from stead.datasets.frames import Ends, profiled, written
 from stead.datasets.manifests import Manifest
 from stead.datasets.marking import key_values
 from stead.datasets.querying import shown
 from stead.datasets.rows import pieces_of, read_manifest
 from stead.datasets.scanning import Index
-from stead.datasets.storing import Adding, Progress, stored
+from stead.datasets.storing import Adding, Progress, begun, stored
 from stead.datasets.tables import dataset_versions as versions
 from stead.datasets.tables import datasets
 from stead.datasets.types import Column, DatasetVersion, Mark, Part, Reference
@@ -49,7 +49,7 @@ def add(
 ) -> DatasetVersion:
     """Store a table, files or a folder as the next version of a dataset; what is the same content is the same version.
 
-    A source is a path, several, a frame (Arrow, pandas, polars), a stream of record batches, a `Query`, or a `Delta` table, which is not copied. Parquet, CSV and Arrow files
+    A source is a path, several, a frame (Arrow, pandas, polars), a stream of record batches (of Arrow, or what iterates over batches or frames), a `Query`, or a `Delta` table, which is not copied. Parquet, CSV and Arrow files
     become tables (types as pyarrow infers them), everything else is kept as it is; a folder is tables only where all its files are.
     What is larger than memory is read in pieces; of a folder that holds the store, that is left out. With `append` the parts of the newest version come first, by reference: nothing of them is read
     or stored again, and the columns must agree. `time_column` gives the event time of a row and is inherited by appends.
@@ -68,8 +68,8 @@ def add(
     said = {"path": str(source)} if isinstance(source, (str, Path)) else {}
     if isinstance(source, sources.Query):
         said = {"kind": "query", "database": shown(source.url), "query": source.sql}
-    adding = Adding(found, index, progress)
-    made = _add(store, name, adding, append, time_column, said | (origin or {}), replace_since, upon)
+    with begun(store, found, index, progress) as adding:
+        made = _add(store, name, adding, append, time_column, said | (origin or {}), replace_since, upon)
     if index is not None:
         digests = manifests.digests(store, made.manifest, made.ref)
         index.settle(made.manifest, digests, sources.part_path if made.schema else str)
@@ -90,7 +90,8 @@ def add_stored(
     found = [sources.Given(checked_path(path), store.blobs.path(files[path])) for path in sorted(files)]
     if not found:
         raise InvalidInput("dataset-empty", "there are no files to add")
-    return _add(store, name, Adding(found), append, time_column, origin or {})
+    with begun(store, found) as adding:
+        return _add(store, name, adding, append, time_column, origin or {})
 
 
 def get_version(store: Store, ref: str, *, with_parts: bool = False) -> DatasetVersion:
@@ -328,34 +329,33 @@ def _prepared_tables(
     """Store tables, and make their profile meanwhile."""
     from concurrent.futures import ThreadPoolExecutor  # it cannot be loaded while a process ends
 
-    with Scratch(store.root / "cache" / "adding") as scratch:
-        frames = [opened(each, scratch) for each in adding.found]
-        if start is not None:
-            wanted = manifests.unpacked(start.schema)
-        else:
-            wanted = schemas.common([(frame.path, frame.schema) for frame in frames])
-            whose = frames[0].path
-        frames = [frame.fitted(wanted, whose) for frame in frames]
-        if time_column is not None and time_column not in wanted.names:
-            raise InvalidInput(
-                "time-column-unknown",
-                f"there is no column {time_column!r}",
-                hint=did_you_mean(time_column, wanted.names) or f"columns: {', '.join(wanted.names)}",
-            )
-        things = [written(frame, scratch) for frame in frames]
-        ends = [Ends(frame, time_column) for frame in frames]
-        rows = sum(frame.rows for frame in frames)
-        with ThreadPoolExecutor(1, "storing") as beside:
-            drafts = [
-                Part(f.path if thing is f.thing else sources.part_path(f.path), "", 0, "parquet", f.rows)
-                for f, thing in zip(frames, things, strict=True)
-            ]
-            at_once = any(frame.large for frame in frames)
-            storing = beside.submit(stored, store, drafts, things, adding) if at_once else None
-            figures = _figures(ends, rows, upon)
-            parts = storing.result() if storing is not None else stored(store, drafts, things, adding)
-        parts = [replace(part, time_min=end.low, time_max=end.high) for part, end in zip(parts, ends, strict=True)]
-        return _News(parts, figures, frames[0].schema, time_column)
+    frames = adding.frames
+    if start is not None:
+        wanted = manifests.unpacked(start.schema)
+    else:
+        wanted = schemas.common([(frame.path, frame.schema) for frame in frames])
+        whose = frames[0].path
+    frames = [frame.fitted(wanted, whose) for frame in frames]
+    if time_column is not None and time_column not in wanted.names:
+        raise InvalidInput(
+            "time-column-unknown",
+            f"there is no column {time_column!r}",
+            hint=did_you_mean(time_column, wanted.names) or f"columns: {', '.join(wanted.names)}",
+        )
+    things = [written(frame, adding.scratch) for frame in frames]
+    ends = [Ends(frame, time_column) for frame in frames]
+    rows = sum(frame.rows for frame in frames)
+    with ThreadPoolExecutor(1, "storing") as beside:
+        drafts = [
+            Part(f.path if thing is f.thing else sources.part_path(f.path), "", 0, "parquet", f.rows)
+            for f, thing in zip(frames, things, strict=True)
+        ]
+        at_once = any(frame.large for frame in frames)
+        storing = beside.submit(stored, store, drafts, things, adding) if at_once else None
+        figures = _figures(ends, rows, upon)
+        parts = storing.result() if storing is not None else stored(store, drafts, things, adding)
+    parts = [replace(part, time_min=end.low, time_max=end.high) for part, end in zip(parts, ends, strict=True)]
+    return _News(parts, figures, frames[0].schema, time_column)
 
 
 def _figures(ends: Sequence[Ends], rows: int, upon: DatasetVersion | None) -> dict[str, Any] | None:
@@ -379,7 +379,8 @@ def _figures(ends: Sequence[Ends], rows: int, upon: DatasetVersion | None) -> di
 def _stored_rows(store: Store, path: str, table: pa.Table, time_column: str | None) -> Part:
     """A part of rows that are there as a table."""
     given = sources.Given(path, None, table)
-    return _prepared_tables(store, Adding([given]), None, time_column, path, None).parts[0]
+    with begun(store, [given]) as adding:
+        return _prepared_tables(store, adding, None, time_column, path, None).parts[0]
 
 
 def _joined(before: Sequence[Part], new: Sequence[Part]) -> list[Part]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,7 +44,7 @@ class Given(NamedTuple):
     path: str
     """Its name in the version: relative, with slashes."""
     file: Path | None
-    rows: pa.Table | pa.RecordBatchReader | Query | None = None
+    rows: pa.Table | pa.RecordBatchReader | Iterator[pa.Table] | Query | None = None
     stamp: Stamp | None = None
     """Of the file when it was found."""
 
@@ -63,7 +63,7 @@ def given(source: Any, apart_from: Path) -> list[Given]:
         )
     elif isinstance(source, Query):
         found = [Given(ROWS, None, source)]
-    elif isinstance(source, Sequence):
+    elif _are_paths(source):
         found = [_given(Path(path)) for path in source]
     else:
         found = [Given(ROWS, None, _rows(source))]
@@ -83,17 +83,30 @@ def root_of(source: Any) -> Path | None:
     """The folder that the files of a source lie in; None where they have none in common, or are no files."""
     if isinstance(source, (str, Path)):
         return Path(source) if Path(source).is_dir() else Path(source).parent
-    if isinstance(source, Sequence) and source:
+    if _are_paths(source) and source:
         folders = {Path(path).parent for path in source}
         return folders.pop() if len(folders) == 1 else None
     return None
 
 
-def _rows(source: Any) -> pa.Table | pa.RecordBatchReader:
-    """Arrow's table or stream of a frame: pandas, polars, DuckDB, or whatever else speaks Arrow."""
+def _are_paths(source: Any) -> bool:
+    return isinstance(source, Sequence) and all(isinstance(path, (str, Path)) for path in source)
+
+
+def _rows(source: Any) -> pa.Table | pa.RecordBatchReader | Iterator[pa.Table]:
+    """Arrow's table or stream of a frame, or the tables of what iterates over frames."""
     import pyarrow as pa
 
-    if isinstance(source, (pa.Table, pa.RecordBatchReader)):
+    if isinstance(source, pa.RecordBatchReader):
+        return source
+    return map(_table, source) if isinstance(source, (Iterator, list, tuple)) else _table(source)
+
+
+def _table(source: Any) -> pa.Table:
+    """Arrow's table of a frame: pandas, polars, DuckDB, or whatever else speaks Arrow."""
+    import pyarrow as pa
+
+    if isinstance(source, pa.Table):
         return source
     if isinstance(source, pa.RecordBatch):
         return pa.Table.from_batches([source])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from stead.datasets.frames import Thing
+from stead.datasets.frames import Frame, Scratch, Thing, opened
 from stead.datasets.scanning import Index
 from stead.datasets.sources import Given
 from stead.datasets.types import Part
@@ -22,8 +24,23 @@ class Adding:
     """What is to be added, what is known of its files, and who is told."""
 
     found: Sequence[Given]
+    scratch: Scratch
     index: Index | None = None
     progress: Progress = lambda *_: None
+
+    @cached_property
+    def frames(self) -> list[Frame]:
+        """The tables, opened once: a stream does not come again where another version came between."""
+        return [opened(each, self.scratch) for each in self.found]
+
+
+@contextmanager
+def begun(
+    store: Store, found: Sequence[Given], index: Index | None = None, progress: Progress = lambda *_: None
+) -> Iterator[Adding]:
+    """What is to be added, with a place for what has to be kept aside meanwhile."""
+    with Scratch(store.root / "cache" / "adding") as scratch:
+        yield Adding(found, scratch, index, progress)
 
 
 def stored(store: Store, parts: Sequence[Part], things: Sequence[Thing], adding: Adding) -> list[Part]:

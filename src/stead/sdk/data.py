@@ -93,7 +93,7 @@ def files_into(caller: Caller, ref: str, folder: Path) -> tuple[DatasetVersion, 
 
 
 def add(name: str, source: Any, *, append: bool = False, time_column: str | None = None) -> DatasetVersion:
-    """Store data as the next version of a dataset: a path, several, a frame (pandas, polars, Arrow), a stream of record batches, or a `Query`.
+    """Store data as the next version of a dataset: a path, several, a frame (pandas, polars, Arrow), a stream of them, or a `Query`.
 
     Parquet, CSV and Arrow files become tables, others stay as they are. What is there already is not stored again. The other verbs are
     `status`, `verify`, `gc`, `dataset`, `dataset_files`, and `stead.api.connect().call("datasets.diff", …)` as for any operation.
