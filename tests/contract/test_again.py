@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import sqlalchemy as sa
 from stead import datasets, environments, fleet, jobs, ledger, models, pipelines, runs
 from stead.config import load_project
 from stead.deployments.tables import deployments as deployment_table
+from stead.environments.tables import environments as environment_table
 from stead.errors import InvalidInput, NotFound
 from stead.jobs.tables import jobs as job_table
 from stead.models.tables import logged_models
@@ -333,6 +335,57 @@ def test_packages_that_cannot_be_had_again_are_named_before_anything_runs(
     assert f"stead env vendor {logged.environment[:12]}" in refused.value.hint
     assert refused.value.hint.endswith("stead rerun tiny@1 --env .")
     assert jobs.cancel_job(store, pipelines.reproduce(store, "tiny@1").id).state == "cancelled"
+
+
+@contextmanager
+def gone(store: Store, digest: str) -> Iterator[None]:
+    """The bytes of a blob are away for a while."""
+    path = store.root / "blobs" / digest[:2] / digest[2:]
+    path.rename(path.with_suffix(".aside"))
+    yield
+    path.with_suffix(".aside").rename(path)
+
+
+def test_whatever_is_missing_is_named_before_anything_is_queued(made: tuple[Store, Path], tmp_path: Path) -> None:
+    store, _ = made
+    logged = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model)
+    before = len(jobs.list_jobs(store))
+
+    def said(ref: str = "tiny@1") -> str:
+        with pytest.raises(NotFound) as refused:
+            pipelines.reproduce(store, ref)
+        assert refused.value.code == "reproduce-missing" and len(jobs.list_jobs(store)) == before
+        return refused.value.message.removeprefix(f"{ref} cannot be made again: ")
+
+    with gone(store, logged.files["stead/golden.json"].digest):
+        assert said() == "the bytes of its golden rows are gone"
+    assert logged.code is not None
+    with gone(store, json.loads(store.blobs.get(logged.code))["tiny.py"]):
+        assert said() == "the bytes of its code tiny.py are gone"
+    (part,) = datasets.get_version(store, "tiny", with_parts=True).part_list
+    with gone(store, part.digest):
+        assert said() == "parts of tiny@1 are gone: rows.parquet"
+    rows = store.blobs.get(part.digest)
+    with gone(store, part.digest):
+        list(store.packs.keep([rows, *(bytes([n]) * 9 for n in range(16))]))  # the same bytes, in a pack
+        (pack,) = {chunk.pack.hex() for chunk in store.packs.chunks_of(part.digest)}
+        jobs.cancel_job(store, pipelines.reproduce(store, "tiny@1").id)
+        before += 1
+        with gone(store, pack):
+            assert said() == "parts of tiny@1 are gone: rows.parquet"
+    (tmp_path / "MLmodel").write_text("flavors:\n  python_function:\n    loader_module: x\n")
+    imported = models.log_model(store, tmp_path, name="imported", environment=logged.environment)
+    models.register(store, "imported", imported.id)
+    assert said("imported@1") == "stead did not train it, so its recipe is not recorded"
+    python = environments.get(store, logged.environment).python
+    folder = store.root / "environments" / logged.environment[:16]
+    folder.rename(tmp_path / "aside")
+    for number in ("3.99", python):
+        with store.db.engine.begin() as tx:
+            tx.execute(sa.update(environment_table).values(python=number))
+        if number != python:
+            assert said().startswith("Python 3.99 is not on this machine, and uv has none to download")
+    (tmp_path / "aside").rename(folder)
 
 
 def test_an_environment_of_another_platform_is_refused_before_anything_is_queued(made: tuple[Store, Path]) -> None:

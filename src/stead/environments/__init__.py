@@ -8,6 +8,7 @@ from stead.environments.checking import COLUMNS as CHECKED
 from stead.environments.checking import check
 from stead.environments.comparison import compare
 from stead.environments.creation import ensure, made, runtime_files, runtime_path
+from stead.environments.interpreters import without_python
 from stead.environments.locking import Draft, lock
 from stead.environments.operations import add, get, list_environments, mixed
 from stead.environments.requirements import Requirements, read_requirements
@@ -47,4 +48,5 @@ __all__ = [
     "variables",
     "vendor",
     "vendored",
+    "without_python",
 ]

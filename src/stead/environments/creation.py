@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 from stead import errors
 from stead.environments.bytecode import borrow
+from stead.environments.interpreters import without_python
 from stead.environments.locking import here
 from stead.environments.operations import get
 from stead.environments.types import Environment
@@ -179,7 +180,13 @@ def _build(store: Store, environment: Environment, building: Path, progress: Pro
     wheels = building / ".wheels"
     doing = f"create the environment {environment.digest[:12]}"
     try:
-        _venv(store, python, building)
+        try:
+            _venv(store, python, building)
+        except (UvFailed, Unreachable):
+            if why := without_python(environment.python):
+                hint = f"uv python install {environment.python}"
+                raise Failed("environment-failed", f"could not {doing}: {why}", hint=hint) from None
+            raise
         wheels.mkdir()
         for wheel in environment.wheels:
             store.blobs.fetch(wheel.digest, wheels / wheel.filename)

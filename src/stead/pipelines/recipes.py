@@ -84,12 +84,14 @@ def must_be_there(store: Store, what: str, logged: models.LoggedModel, recipe: R
     """Raises NotFound (`reproduce-missing`) naming all that a training needs, by default the recorded one, and that is not there."""
     try:
         missing = list(_missing(store, recipe or recorded(store, logged), what.removeprefix("run ")))
+        if GOLDEN not in logged.files:
+            missing.append(("no golden rows were stored with it", RESTORE))
+        elif not store.blobs.has(logged.files[GOLDEN].digest):
+            missing.append(("the bytes of its golden rows are gone", RESTORE))
     except NotFound as error:
         missing = [(error.message, error.hint or RESTORE)]
     except KeyError:
         missing = [("its data was not recorded", RESTORE)]
-    if GOLDEN not in logged.files:
-        missing.append(("no golden rows were stored with it", RESTORE))
     if missing:
         raise NotFound(
             "reproduce-missing",
@@ -105,7 +107,7 @@ def _missing(store: Store, recipe: Recipe, ref: str) -> Iterator[tuple[str, str]
             yield f"the bytes of its code {path} are gone", RESTORE
     try:
         version = datasets.get_version(store, recipe.data, with_parts=True)
-        gone = [part.path for part in version.part_list if not store.blobs.has(part.digest)]
+        gone = [part.path for part in version.part_list if not store.blobs.complete(part.digest)]
         if gone:
             yield f"parts of {recipe.data} are gone: {', '.join(gone[:5])}", RESTORE
     except SteadError as error:
@@ -124,6 +126,8 @@ def _missing(store: Store, recipe: Recipe, ref: str) -> Iterator[tuple[str, str]
                 f"with an index that has it (UV_INDEX): stead env vendor {environment.digest[:12]}; "
                 f"or with what the project requires now, locked anew: stead rerun {ref} --env ."
             )
+            if _computes_here(recipe.spec) and (why := environments.without_python(environment.python)):
+                yield why, f"uv python install {environment.python}, or stead rerun {ref} --env ."
             for name, why in environments.unobtainable(store, environment).items():
                 yield f"the package {name} {why}", RESTORE if name in kept else anew
     except SteadError as error:

@@ -234,6 +234,18 @@ class Blobs:
     def has(self, digest: str) -> bool:
         return self._has(_key(digest)) or self._packed_size(digest) is not None
 
+    def complete(self, digest: str) -> bool:
+        """Whether all bytes are here, those that lie in packs among them: `has` believes what the database says of packs. Nothing is read."""
+        if self._has(_key(digest)):
+            return True
+        if self.packs is None:
+            return False
+        try:
+            chunks = self.packs.chunks_of(digest)
+        except NotFound:
+            return False
+        return all(self._has(_key(pack)) for pack in {chunk.pack.hex() for chunk in chunks})
+
     def alone(self, digest: str) -> bool:
         """Whether it is a blob of its own, and does not lie in packs."""
         return self._has(_key(digest))
