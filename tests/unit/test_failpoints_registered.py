@@ -27,7 +27,6 @@ ALLOWED = {
     "environments/creation.py:_venv": "a copy of an empty environment, which is made anew where it is missing",
     "runtime/node.py:fetch": "a file in the folder of a step on another machine, gone with the step",
     "runtime/node.py:_environment": "an environment on another machine, which is made anew where it is missing",
-    "store/blobs.py:write_whole": "a copy of a blob, which can be fetched again",
     "store/database.py:write": "the door itself: it passes the failpoint",
     "store/database.py:read": "reads only",
     "store/migrations/env.py": "Alembic's connection when it is run by hand",

@@ -221,10 +221,10 @@ def _blobs(
         renew()
         target = blob_path(place, digest)
         if not (target.is_file() and target.stat().st_size == size):
-            if copy_checked(store.blobs.stream(digest), target, digest) is None:
-                damaged.append(digest)
-            else:
+            if copy_checked(store.blobs.stream(digest), target, digest):
                 copied += size
+            else:
+                damaged.append(digest)
         done += size
         progress("blobs", done, total)
     return {digest: size for digest, size in wanted.items() if digest not in damaged}, copied, damaged

@@ -4,44 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
-import blake3
-
 from stead.errors import Failed
-from stead.runtime.failpoints import failpoint
 from stead.runtime.recordlog import MAGIC, valid_size
 from stead.store import digest_of
-from stead.store.blobs import is_pack
+from stead.store.blobs import write_whole
 
 
-def copy_checked(pieces: Iterable[bytes], target: Path, digest: str) -> int | None:
-    """Write bytes that should have this digest to a file; how many, or None, and no file, where they do not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
-    hasher, size = blake3.blake3(), 0
+def copy_checked(pieces: Iterable[bytes], target: Path, digest: str) -> bool:
+    """Write bytes that should have this digest to a file; False, and no file, where they do not."""
     try:
-        with os.fdopen(handle, "wb") as out:
-            for piece in pieces:
-                hasher.update(piece)
-                size += len(piece)
-                out.write(piece)
-        if hasher.hexdigest() != digest and not is_pack(digest, Path(temporary)):
-            return None
-        failpoint("care.copy:before")
-        os.replace(temporary, target)
-        failpoint("care.copy:after")
-        return size
+        write_whole(target, pieces, digest, private=True)
+    except Failed as error:
+        if error.code != "blob-corrupt":
+            raise
+        return False
     except OSError as error:
         raise Failed(
             "disk-full", f"could not write {target}: {error.strerror}", hint="free space, or choose another place"
         ) from None
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
+    return True
 
 
 def copy_log(source: Path, target: Path) -> str | None:

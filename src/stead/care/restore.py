@@ -103,7 +103,7 @@ def _blobs(store: Store, place: Path, folder: Path, manifest: Manifest, progress
 def _place_file(source: Path, target: Path, digest: str) -> None:
     with open(source, "rb") as file:
         pieces = iter(lambda: file.read(CHUNK), b"")
-        if copy_checked(pieces, target, digest) is None:
+        if not copy_checked(pieces, target, digest):
             raise _corrupt(source.parent.name, source.name)
 
 

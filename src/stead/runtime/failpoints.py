@@ -14,10 +14,10 @@ import signal
 # name: what is torn when the process dies here
 REGISTRY: dict[str, str] = {
     "api.token": "a token and its ledger entry",
+    "blobs.copy": "a copied file is whole under its name or absent",
     "blobs.forget": "bytes that nothing names are gone or not, and never those that were stored again meanwhile",
     "blobs.put": "bytes are in the store or not; a name never points at half of them",
     "care.backup": "a backup is whole under its name or is none",
-    "care.copy": "a copied file is whole under its name or absent",
     "care.prune": "rows that a rule lets go, and the ledger entry of all that goes",
     "care.record": "the ledger entry of a backup",
     "care.restore": "all rows of a backup, or none and a store that is not opened",

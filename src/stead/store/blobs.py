@@ -353,7 +353,7 @@ class Blobs:
 
     def fetch(self, digest: str, target: Path) -> None:
         """Copy a blob to a file, whole and as its name says, or not at all. Raises NotFound (`blob-missing`), Failed (`blob-corrupt`)."""
-        write_whole(target, self.stream(digest), digest, hint=RESTORE)
+        write_whole(target, self.stream(digest), digest)
 
     def all(self) -> Iterator[Stored]:
         """Every blob there is, in any order."""
@@ -381,8 +381,13 @@ class Blobs:
         return True
 
 
-def write_whole(target: Path, pieces: Iterable[bytes], digest: str, *, hint: str) -> None:
-    """Write what comes in pieces to a file, whole and as its name says, or not at all. Raises Failed (`blob-corrupt`), OSError."""
+def write_whole(
+    target: Path, pieces: Iterable[bytes], digest: str, *, hint: str = RESTORE, private: bool = False
+) -> None:
+    """Write what comes in pieces to a file, whole and as its name says, or not at all; a `private` one is for its owner alone.
+
+    Raises Failed (`blob-corrupt`), OSError.
+    """
     hasher = blake3.blake3()
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
@@ -391,10 +396,12 @@ def write_whole(target: Path, pieces: Iterable[bytes], digest: str, *, hint: str
             for piece in pieces:
                 hasher.update(piece)
                 out.write(piece)
-        if hasher.hexdigest() != digest and not is_pack(digest, Path(temporary)):
+        if hasher.hexdigest() != digest and not _is_pack(digest, Path(temporary)):
             raise altered(digest, hint=hint)
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o600 if private else 0o644)
+        failpoint("blobs.copy:before")
         os.replace(temporary, target)
+        failpoint("blobs.copy:after")
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
@@ -421,10 +428,10 @@ def digest_of(data: bytes | Path) -> str:
 
 
 def _is_named(digest: str, data: bytes | Path) -> bool:
-    return digest_of(data) == digest or is_pack(digest, data)
+    return digest_of(data) == digest or _is_pack(digest, data)
 
 
-def is_pack(digest: str, data: bytes | Path) -> bool:
+def _is_pack(digest: str, data: bytes | Path) -> bool:
     """Whether bytes, or those of a file, are a pack of this name that is whole."""
     if isinstance(data, Path):
         with open(data, "rb") as file:

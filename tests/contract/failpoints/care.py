@@ -114,6 +114,6 @@ POINTS: dict[str, Scenario] = {
     "care.backup": _backup,
     "care.record": _backup,
     "store.hold": _backup,
-    "care.copy": _restore,
+    "blobs.copy": _restore,
     "care.restore": _restore,
 }
