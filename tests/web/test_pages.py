@@ -304,6 +304,19 @@ def test_an_approval_puts_challenger_beside_champion(site: Site, world: World) -
     assert "not now" in told.select_one("aside").get_text() and not told.select("form[method=post]")  # type: ignore[union-attr]
 
 
+def test_a_version_tells_how_much_of_its_environment_agrees_and_what(site: Site) -> None:
+    page = site.page("/models/trips/versions/1")
+    (section,) = (each for each in page.select("section.sec") if each.h2 and each.h2.get_text() == "Environments")
+    (folded,) = section.select("details.more")
+    names = [each.get_text() for each in folded.select("dt")]
+    rows = [each.get_text() for each in section.select("tbody th")]
+    assert "x" in names and {"python", "platform"} <= {*names, *rows} and not set(names) & set(rows)
+    assert folded.summary is not None and folded.summary.get_text() == f"The same: {len(names)}"
+    lead = section.select_one("span.lead")
+    assert lead is not None and f" {len(rows)} differ between" in lead.get_text()
+    assert lead.get_text().endswith(f"{len(names)} agree") and "open" not in folded.attrs
+
+
 def test_an_approval_whose_champion_was_replaced_says_so(
     own: Site, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ def one(request: Request) -> Response:
     origin = lineage.trace(store, f"version:{version.ref}")
     again = pipelines.list_reproductions(store, name, version=version.version)
     chip, state = state_of(version, made[0] if made else None)
+    differences, same = apart_and_same(store, version, logged)
     return render(
         request,
         "version.html",
@@ -55,7 +56,8 @@ def one(request: Request) -> Response:
         again_chips=AGAIN,
         signatures=models.list_signatures(store, version.ref),
         deployments=made,
-        differences=differences(store, version, logged),
+        differences=differences,
+        same=same,
         environment=environments.get(store, logged.environment),
         libraries=logged.info.get("libraries", {}),
         lineage=picture(origin, but=("decision",)),
@@ -115,17 +117,19 @@ def example(store: Store, logged: LoggedModel) -> str:
     return text if len(text) <= EXAMPLE_CHARS else text[:EXAMPLE_CHARS] + "\n…"
 
 
-def differences(store: Store, version: Version, logged: LoggedModel) -> list[Difference]:
-    """What differs between training and serving, then packages that this machine's interpreter has in another version."""
+def apart_and_same(store: Store, version: Version, logged: LoggedModel) -> tuple[list[Difference], list[Difference]]:
+    """What differs between training and serving, then packages that this machine's interpreter has in another version; and the rest of what training had."""
     found = environments.compare(
         store,
         [logged.environment, version.serving_environment],
         here=True,
         variables=[logged.info.get("train_env", {}), version.serving_env],
+        equal=True,
         facts=[logged.info.get("facts", {})],
     )
     told = [row for row in found if row.matters and (row.kind != "variable" or row.values[0] != row.values[1])]
-    return sorted(told, key=lambda row: row.values[0] == row.values[1])
+    same = [row for row in found if row not in told and row.values[0] is not None]
+    return sorted(told, key=lambda row: row.values[0] == row.values[1]), same
 
 
 ROUTES = [("/models/{model}/versions/{version:int}", one, ["GET"])]
