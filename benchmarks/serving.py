@@ -140,7 +140,7 @@ class Bench:
         return Server(
             "stead",
             "as installed, 10 % second version, log on",
-            [sys.executable, "-m", "stead.processes.gateway", "--port", "PORT"],
+            [sys.executable, "-m", "stead.processes", "gateway", "--port", "PORT"],
             "/predict/bench",
             '{"row": ROW}',
             environ={"STEAD_STORE": str(root)},

@@ -285,7 +285,7 @@ def stead_server(folder: Path) -> Iterator[Server]:
     port = free_port()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("STEAD_")}
     environ["STEAD_STORE"] = str(folder / "store")
-    command = [sys.executable, "-m", "stead.processes.server", "--port", str(port)]
+    command = [sys.executable, "-m", "stead.processes", "server", "--port", str(port)]
     with running(command, port, environ, folder) as server:
         yield server
 

@@ -4,10 +4,12 @@ import gc
 import signal
 import sys
 
+from stead.runtime import loading
+
 
 def main() -> None:
     """The command line; Ctrl-C is heeded from here on, also while it is being loaded and while it ends."""
-    gc.set_threshold(200_000, 30, 30)  # as mypy does: what is loaded or made by a command is needed to its end
+    loading.begin()  # what is loaded or made by a command is needed to its end
     try:
         from stead.cli import main as run
 

@@ -36,7 +36,7 @@ def acting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     policies.push(store, "m", spec=world.SPEC, policy=PolicyConfig(triggers=("incident",)), rollout=RolloutConfig())
     jobs.release_clock(store, "m", holder="replay-1")
     agent = subprocess.Popen(
-        [sys.executable, "-m", "stead.processes.agent"], env=environ(root), stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "stead.processes", "agent"], env=environ(root), stdout=subprocess.PIPE, text=True
     )
     assert agent.stdout is not None
     assert agent.stdout.readline() == "ready agent\n"

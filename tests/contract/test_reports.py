@@ -245,7 +245,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Store, str]]:
     jobs.release_clock(store, "m", holder="replay-1")
     tokens.create_token(store, "ci")
     port = free_ports(1)[0]
-    command = [sys.executable, "-m", "stead.processes.server", "--port", str(port)]
+    command = [sys.executable, "-m", "stead.processes", "server", "--port", str(port)]
     environ = os.environ | {"STEAD_STORE": str(store.root)}
     process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline().startswith("ready")

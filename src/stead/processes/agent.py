@@ -1,4 +1,4 @@
-"""The agent: takes jobs from the queue and keeps the house. `python -m stead.processes.agent`."""
+"""The agent: takes jobs from the queue and keeps the house. `python -m stead.processes agent`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from stead.errors import SteadError
 from stead.processes import lifeline
 from stead.processes.beginning import begin
 from stead.processes.handlers import LANES, handlers
+from stead.runtime import loading
 from stead.runtime.clock import now_ms
 from stead.runtime.ids import new_id
 from stead.sdk import sync_journals
@@ -170,11 +171,8 @@ def main() -> int:
     store, settings, done = begin()
     agent = Agent(store, settings)
     agent.start()
+    loading.settle()
     print("ready agent", flush=True)
     done.wait()
     agent.stop()
     os._exit(0)  # threads inside a job's step end with the process; their leases run out
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The compactor: brings what is logged on this machine into the store where no agent does. `python -m stead.processes.compactor`."""
+"""The compactor: brings what is logged on this machine into the store where no agent does. `python -m stead.processes compactor`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from stead import predictions
 from stead.api.caller import Embedded
 from stead.errors import SteadError
 from stead.processes.beginning import begin
+from stead.runtime import loading
 from stead.sdk import sync_journals
 
 EVERY_S = 1.0
@@ -17,6 +18,7 @@ EVERY_S = 1.0
 def main() -> int:
     store, settings, done = begin()
     caller = Embedded(store, settings)
+    loading.settle()
     print("ready compactor", flush=True)
     while not done.is_set():
         try:
@@ -33,7 +35,3 @@ def main() -> int:
     predictions.compact(store)
     store.close()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

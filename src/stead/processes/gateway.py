@@ -1,4 +1,4 @@
-"""The gateway: predictions over HTTP. `python -m stead.processes.gateway`."""
+"""The gateway: predictions over HTTP. `python -m stead.processes gateway`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from stead.api import tokens
 from stead.config import load_settings
 from stead.errors import InvalidInput, SteadError
 from stead.processes import lifeline
+from stead.runtime import loading
 from stead.store import Store, open_store
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -27,7 +28,7 @@ TOKEN_S = 10.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m stead.processes.gateway")
+    parser = argparse.ArgumentParser(prog="python -m stead.processes gateway")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=7701)
     parser.add_argument("--parent-fd", type=int)
@@ -78,6 +79,7 @@ def _serve(store: Store, settings: Any, listener: socket.socket, host: str) -> i
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
+                loading.settle()
                 print(f"ready {url}", flush=True)
 
         async def on_tick(self, counter: int) -> bool:
@@ -132,7 +134,3 @@ class _Tokens:
                 self._good.clear()
             self._good[secret] = role, time.monotonic() + TOKEN_S
         tokens.permit(role, needed)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The server: pages and API. `python -m stead.processes.server`."""
+"""The server: pages and API. `python -m stead.processes server`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from stead.api.app import Guard
 from stead.config import load_settings
 from stead.errors import SteadError
 from stead.processes import lifeline
+from stead.runtime import loading
 from stead.store import open_store
 
 
@@ -48,10 +49,7 @@ def main() -> int:
         server_header=False,
         timeout_graceful_shutdown=3,
     )
+    loading.settle()
     print(f"ready http://{options.host}:{options.port}", flush=True)
     uvicorn.Server(config).run(sockets=[listener])
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

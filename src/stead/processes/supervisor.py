@@ -64,7 +64,7 @@ class Supervisor:
         self.children = [
             Child(
                 name,
-                [*python, f"stead.processes.{name}", *([*place, str(self.ports[name])] if name in self.ports else [])],
+                [*python, "stead.processes", name, *([*place, str(self.ports[name])] if name in self.ports else [])],
                 logs / f"{name}.log",
             )
             for name in chosen

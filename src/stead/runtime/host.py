@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stead.runtime import loading
+
 ALWAYS = ("numpy", "pandas", "pyarrow.parquet")
 """Every step reads and writes Parquet through pandas."""
 FORK_SAFE = {"jemalloc_bg_thd"}
@@ -97,7 +99,7 @@ def _learn(news: int) -> None:
 
 def _import(name: str) -> None:
     """Whatever a library does when it cannot be loaded is told by the step that needs it."""
-    with warnings.catch_warnings(), contextlib.suppress(BaseException):
+    with loading.quick(), warnings.catch_warnings(), contextlib.suppress(BaseException):
         warnings.simplefilter("ignore")
         importlib.import_module(name)
 

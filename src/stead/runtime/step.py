@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from stead.errors import InvalidInput, SteadError
-from stead.runtime import computing, sdk
+from stead.runtime import computing, loading, sdk
 from stead.runtime.seeding import seed
 
 FOLLOW = "--until-stdin-ends"
@@ -406,7 +406,8 @@ STEPS: dict[str, Callable[[dict[str, Any]], None]] = {
 def _module(spec: dict[str, Any]) -> Any:
     if spec["code"] not in sys.path:
         sys.path.insert(0, spec["code"])
-    return importlib.import_module(spec["module"])
+    with loading.quick():
+        return importlib.import_module(spec["module"])
 
 
 @cache

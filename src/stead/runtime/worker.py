@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from stead.errors import Failed, InvalidInput, NotFound, SteadError
-from stead.runtime import formats, frames, protocols, secrets
+from stead.runtime import formats, frames, loading, protocols, secrets
 from stead.runtime.frames import Frame
 from stead.runtime.tensors import OF_DTYPE
 
@@ -142,7 +142,8 @@ class Worker:
     def _control(self, frame: Frame) -> bytes:
         try:
             if frame.kind == frames.LOAD:
-                facts = self._take(frame.name, Path(os.fsdecode(frame.part)))
+                with loading.quick():
+                    facts = self._take(frame.name, Path(os.fsdecode(frame.part)))
                 return frames.pack(frames.LOADED, frame.number, frame.name, body=_json(facts))
             if frame.kind == frames.UNLOAD:
                 self._served.pop(frame.name, None)

@@ -76,7 +76,7 @@ class Running:
         environ |= {"STEAD_STORE": str(store.root), "STEAD_WORKERS": "2"}
         environ |= {f"STEAD_{name.upper()}": str(value) for name, value in settings.items()}
         read, self.lifeline = os.pipe()
-        command = [sys.executable, "-m", "stead.processes.gateway", "--port", str(port), "--parent-fd", str(read)]
+        command = [sys.executable, "-m", "stead.processes", "gateway", "--port", str(port), "--parent-fd", str(read)]
         with open(log, "ab") as errors:
             self.process = subprocess.Popen(
                 command, env=environ, stdout=subprocess.PIPE, stderr=errors, pass_fds=(read,), text=True

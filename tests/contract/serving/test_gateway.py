@@ -214,7 +214,7 @@ def test_labels_are_taken_one_by_one_and_in_batches(gateway: Running) -> None:
 
 
 def test_a_port_in_use_is_one_clear_error(gateway: Running) -> None:
-    command = [sys.executable, "-m", "stead.processes.gateway", "--port", str(gateway.port)]
+    command = [sys.executable, "-m", "stead.processes", "gateway", "--port", str(gateway.port)]
     environ = {"STEAD_STORE": str(gateway.store.root), "PATH": ""}
     ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2
@@ -224,7 +224,7 @@ def test_a_port_in_use_is_one_clear_error(gateway: Running) -> None:
 
 
 def test_listening_to_everybody_without_a_token_is_refused(gateway: Running) -> None:
-    command = [sys.executable, "-m", "stead.processes.gateway", "--port", "0", "--host", "0.0.0.0"]
+    command = [sys.executable, "-m", "stead.processes", "gateway", "--port", "0", "--host", "0.0.0.0"]
     environ = {"STEAD_STORE": str(gateway.store.root), "PATH": ""}
     ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2

@@ -140,7 +140,7 @@ class Life(Circle):
         environ |= {"STEAD_STORE": str(self.store.root), "STEAD_FAILPOINT": point, "STEAD_USER": "ada"}
         with open(self.root / f"{part}.log", "a") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", f"stead.processes.{part}", *more], env=environ, stdout=subprocess.PIPE, stderr=log,
+                [sys.executable, "-m", "stead.processes", part, *more], env=environ, stdout=subprocess.PIPE, stderr=log,
                 text=True,
             )  # fmt: skip
 
