@@ -247,8 +247,9 @@ def _beside(names: Sequence[str], height: int, room: int) -> Iterator[str]:
 def _turned(names: Sequence[str], height: int, room: int) -> Iterator[str]:
     """The names of bars that end below them, as many as do not stand upon one another."""
     wide = room / len(names)
+    parts = _apart(names)
     for place in range(0, len(names), math.ceil(TURNED / wide)):
-        shown = _shortened(names[place], LONGEST_NAME)
+        shown = _shortened(parts[place], LONGEST_NAME)
         yield (
             f'<svg x="{(place + 0.5) * wide / room:.2%}" y="{height + 10}" width="1" height="1" overflow="visible">'
             f'<text class="x end-a" transform="rotate(-45)" x="3" y="3">{_text(shown, names[place])}</text></svg>'
@@ -257,6 +258,27 @@ def _turned(names: Sequence[str], height: int, room: int) -> Iterator[str]:
 
 def _text(shown: str, name: str) -> str:
     return escape(shown) + (f"<title>{escape(name)}</title>" if shown != name else "")
+
+
+def _apart(names: Sequence[str]) -> list[str]:
+    """What tells names from one another: without what all of them begin and end with, where that is long.
+
+    >>> _apart(["line 12 (north)", "line 7 (north)"]), _apart(["east", "west"])
+    (['…12…', '…7…'], ['east', 'west'])
+    """
+    head = _common(names)
+    tail = _common([name[head:][::-1] for name in names])
+    return [f"{'…' * bool(head)}{name[head : len(name) - tail]}{'…' * bool(tail)}" for name in names]
+
+
+def _common(names: Sequence[str]) -> int:
+    """With how many characters all names begin, in whole words; 0 where they are few."""
+    low, high = min(names), max(names)
+    pairs = enumerate(zip(low, high, strict=False))
+    same = next((at for at, (one, other) in pairs if one != other), min(len(low), len(high)))
+    while same and low[same - 1].isalnum():
+        same -= 1
+    return same if same > 3 else 0
 
 
 def _shortened(name: str, pixels: float) -> str:
