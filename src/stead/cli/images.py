@@ -72,9 +72,15 @@ def image_build(
     from stead import images
 
     caller, platform = connect(), _platform(architecture)
-    chosen = images.engine(caller.settings) if load else None  # told before anything is built
     reader = _OfCaller(caller)
     contents = images.of_version(reader, ref, "train" if train else "serve")
+    chosen = images.engine(caller.settings) if load else None  # what cannot be is told before anything is built
+    if target is not None:
+        images.check_target(target, contents.name)
+    if dockerfile is not None:
+        images.check_context(dockerfile)
+    if push is not None:
+        images.parse_tag(push)
     with output.Bar() as bar:
         built = images.build(
             reader,

@@ -7,12 +7,12 @@ file, into docker or podman, to a registry, or as a Dockerfile. `make_base` make
 from stead.images.building import Contents, build, of_environment, of_version, pool
 from stead.images.containers import Container, Containers
 from stead.images.debian import make as make_base
-from stead.images.dockerfile import write_context
+from stead.images.dockerfile import check_context, write_context
 from stead.images.engines import Engine, engine
 from stead.images.keeping import prune, unused
-from stead.images.layout import Layout, export
+from stead.images.layout import Layout, check_target, export
 from stead.images.reading import OfStore, Reader
-from stead.images.registry import push
+from stead.images.registry import parse_tag, push
 from stead.images.types import PLATFORMS, Image, Platform, this_platform
 
 __all__ = [
@@ -27,11 +27,14 @@ __all__ = [
     "Platform",
     "Reader",
     "build",
+    "check_context",
+    "check_target",
     "engine",
     "export",
     "make_base",
     "of_environment",
     "of_version",
+    "parse_tag",
     "pool",
     "prune",
     "push",

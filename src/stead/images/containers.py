@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from stead import environments
 from stead.config import Settings
 from stead.environments.uv import Progress
 from stead.images import building
-from stead.images.engines import KNOWN, Engine, engine, own_name
+from stead.images.engines import KNOWN, Engine, engine, own_name, words
 from stead.images.layout import spare, write_archive
 from stead.images.reading import OfStore
 from stead.images.types import Image, this_platform
@@ -108,7 +107,7 @@ class Containers:
             with open(file, "wb") as out:
                 write_archive(replace(image, name=name), out)
             archive = store.blobs.put(file)
-        there = _There(("@engine@",), tuple(shlex.split(str(self._settings.container_options))))
+        there = _There(("@engine@",), words(self._settings, "container_options"))
         command = there.run(
             name,
             ["-m", "stead.runtime.step", f"{FOLDER}/spec.json", FOLLOW],
@@ -119,7 +118,7 @@ class Containers:
             limits={"data": limits.memory_mb << 20, "nofile": limits.open_files},
             workdir=Path(FOLDER),
         )
-        named = shlex.split(str(self._settings.container_engine))
+        named = list(words(self._settings, "container_engine"))
         return {
             "digest": image.digest,
             "name": name,

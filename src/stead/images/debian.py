@@ -16,7 +16,7 @@ from stead.environments.uv import Progress
 from stead.errors import Failed, InvalidInput, Unreachable
 from stead.images.documents import as_json
 from stead.images.layers import EPOCH, Entry, folder, link, write_layer
-from stead.images.layout import Layout, export
+from stead.images.layout import Layout, check_target, export
 from stead.images.types import CONFIG, MANIFEST, Image, Platform
 from stead.runtime.workfolder import work_folder
 
@@ -49,6 +49,8 @@ def make(target: Path, *, python: str, platform: Platform, mirror: str = "", say
             f"no Debian has Python {python}, but {' and '.join(SUITES)}",
             hint=f"name an image that has it: stead image build … --base docker.io/library/python:{python}-slim@sha256:…",
         )
+    name = f"stead/base:python{python}"
+    check_target(target, name)
     with work_folder("base") as folder:
         tar = folder / "root.tar"
         _bootstrap(tar, python, platform, mirror, say)
@@ -74,7 +76,7 @@ def make(target: Path, *, python: str, platform: Platform, mirror: str = "", say
         }
         digest = pool.put(as_json(manifest), MANIFEST).digest
         image = Image(
-            name=f"stead/base:python{python}",
+            name=name,
             digest=digest,
             config=described.digest,
             platform=f"linux/{platform.architecture}",

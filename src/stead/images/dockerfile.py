@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from stead.errors import InvalidInput
-from stead.images.layout import Layout, blobs_of, moved, spare
+from stead.images.layout import Layout, beside, blobs_of, moved, spare
 from stead.images.types import Image
-from stead.runtime.ids import new_id
 
 NAMES = ("environment", "runtime", "own")
 """Folders of the context: one for each layer above the base."""
+
+
+def check_context(target: Path) -> None:
+    """Raises InvalidInput (`folder-not-empty`) where something is there."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InvalidInput("folder-not-empty", f"{target} is not empty", hint="name a new folder")
 
 
 def write_context(image: Image, target: Path) -> Path:
@@ -23,37 +28,32 @@ def write_context(image: Image, target: Path) -> Path:
     It starts from the reference that the base was pulled by; a base from disk is added to an empty image, layer by layer.
     Raises InvalidInput (`folder-not-empty`), Failed (`disk-full`).
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InvalidInput("folder-not-empty", f"{target} is not empty", hint="name a new folder")
+    check_context(target)
     layout = Layout(Path(image.layout))
     config = layout.document(image.config)
     base = config["config"]["Labels"].get("org.opencontainers.image.base.name", "")
     *layers, _, _ = blobs_of(layout, image)
     below, own = layers[: -len(NAMES)], layers[-len(NAMES) :]
-    building = target.parent / f".{target.name}-{new_id()[-12:]}"
-    try:
-        with spare(target):
-            building.mkdir(parents=True)
-            lines = [f"# {image.name}, the same files and settings as {image.digest}"]
-            if base:
-                lines.append(f"FROM {base}")
-            else:
-                lines.append("FROM scratch")
-                for number, layer in enumerate(below):
-                    shutil.copyfile(layout.path(layer.digest), building / f"base-{number}.tar.gz")
-                    lines.append(f"ADD base-{number}.tar.gz /")
-            for name, layer in zip(NAMES, own, strict=True):
-                with tarfile.open(layout.path(layer.digest), "r:gz") as tar:
-                    tar.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)  # we wrote it
-                    tar.extractall(building / name)
-                lines.append(f"COPY {name}/ /")
-            lines += _settings(config["config"])
-            (building / "Dockerfile").write_text("\n".join(lines) + "\n", encoding="utf-8")
-            if target.is_dir():
-                target.rmdir()
-            moved(building, target, "images.export")
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    with beside(target) as building, spare(target):
+        building.mkdir(parents=True)
+        lines = [f"# {image.name}, the same files and settings as {image.digest}"]
+        if base:
+            lines.append(f"FROM {base}")
+        else:
+            lines.append("FROM scratch")
+            for number, layer in enumerate(below):
+                shutil.copyfile(layout.path(layer.digest), building / f"base-{number}.tar.gz")
+                lines.append(f"ADD base-{number}.tar.gz /")
+        for name, layer in zip(NAMES, own, strict=True):
+            with tarfile.open(layout.path(layer.digest), "r:gz") as tar:
+                tar.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)  # we wrote it
+                tar.extractall(building / name)
+            lines.append(f"COPY {name}/ /")
+        lines += _settings(config["config"])
+        (building / "Dockerfile").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if target.is_dir():
+            target.rmdir()
+        moved(building, target, "images.export")
     return target
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stead.config import Settings
-from stead.errors import Failed
+from stead.config import SETTINGS, Settings
+from stead.errors import Failed, InvalidInput
 from stead.images.layout import write_archive
 from stead.images.types import Image
 
@@ -113,9 +113,19 @@ def own_name(image: Image) -> str:
     return f"{image.name}-{image.digest.partition(':')[2][:12]}"
 
 
+def words(settings: Settings, name: str) -> tuple[str, ...]:
+    """A setting that is part of a command. Raises InvalidInput (`setting-invalid`)."""
+    text = str(getattr(settings, name))
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        said = f"{name} is no part of a command: {text!r}, {error}"
+        raise InvalidInput("setting-invalid", said, hint=SETTINGS[name].help) from None
+
+
 def engine(settings: Settings) -> Engine:
     """The engine of the settings, else podman or docker, whichever is here. Raises Failed (`engine-missing`)."""
-    named = tuple(shlex.split(str(settings.container_engine)))
+    named = words(settings, "container_engine")
     command = named or next(((each,) for each in KNOWN if shutil.which(each)), ())
     if not command or shutil.which(command[0]) is None:
         what = named[0] if named else "neither podman nor docker"
@@ -124,4 +134,4 @@ def engine(settings: Settings) -> Engine:
             f"{what} is not on this machine" if named else f"there is {what} on this machine",
             hint="apt-get install podman, or name another in the setting container_engine",
         )
-    return Engine(command, tuple(shlex.split(str(settings.container_options))))
+    return Engine(command, words(settings, "container_options"))

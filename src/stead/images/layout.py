@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -105,10 +108,10 @@ class Layout:
 
     def tidy(self) -> None:
         """Remove what killed processes left behind a day ago or earlier."""
-        for left in self.folder.glob("blobs/sha256/.part-*"):
-            with suppress(FileNotFoundError):
-                if left.stat().st_mtime < time.time() - STALE_S:
-                    left.unlink()
+        for place in ("blobs/sha256", "layers", "seen"):
+            for left in (self.folder / place).glob(".*"):
+                if _stale(left):
+                    left.unlink(missing_ok=True)
 
 
 def used(path: Path) -> None:
@@ -137,34 +140,90 @@ def blobs_of(layout: Layout, image: Image) -> list[Descriptor]:
     return [*found, Descriptor(image.digest, layout.path(image.digest).stat().st_size, MANIFEST)]
 
 
+def check_target(target: Path, name: str) -> None:
+    """Whether an image of this name can be exported to a place without taking anything else away.
+
+    Raises InvalidInput (`target-taken`, `folder-not-empty`).
+    """
+    if target.suffix == ".tar":
+        if target.is_dir():
+            raise InvalidInput("target-taken", f"{target} is a folder, and .tar is for a file", hint="name another")
+    elif target.exists() and not target.is_dir():
+        raise InvalidInput("target-taken", f"{target} is a file", hint="name a new folder, or a file .tar")
+    elif target.is_dir() and any(target.iterdir()) and not _holds(target, name):
+        said = f"{target} holds something else than an image {_unversioned(name)}"
+        raise InvalidInput("folder-not-empty", said, hint="name a new folder")
+
+
+def _holds(folder: Path, name: str) -> bool:
+    """Whether a layout has been exported here, of an image that another version of this one may replace."""
+    try:
+        listed = json.loads((folder / "index.json").read_bytes())["manifests"]
+        names = [each["annotations"][REF_NAME] for each in listed]
+        return bool(names) and all(_unversioned(each) == _unversioned(name) for each in names)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+
+
+def _unversioned(name: str) -> str:
+    return name.rpartition(":")[0]
+
+
 def export(image: Image, target: Path) -> Image:
     """Write an image as a layout of its own: a folder, or one file where `target` ends in .tar; whole or not at all.
 
-    Raises Conflict where something else is there, Failed (`disk-full`).
+    An earlier export of the same model gives way. Raises InvalidInput (`target-taken`, `folder-not-empty`) where something
+    else is there, Failed (`disk-full`, `file-failed`).
     """
-    if target.is_dir() and any(target.iterdir()) and not (target / "oci-layout").is_file():
-        raise InvalidInput("folder-not-empty", f"{target} is not empty and no OCI layout", hint="name a new folder")
+    check_target(target, image.name)
+    with beside(target) as building, spare(target):
+        building.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix == ".tar":
+            with open(building, "wb") as file:
+                write_archive(image, file)
+                file.flush()
+                os.fsync(file.fileno())
+            moved(building, target, "images.export")
+            return image
+        _write_folder(image, building)
+        _replace(building, target)
+    return replace(image, layout=str(target))
+
+
+@contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """A name beside a target, to build there; what is there at the end goes, and what killed processes left a day ago."""
+    ours = re.compile(re.escape(f".{target.name}-") + "[0-9a-z]{12}")
+    left = [path for path in target.parent.glob(".*") if ours.fullmatch(path.name)]
     building = target.parent / f".{target.name}-{new_id()[-12:]}"
     try:
-        with spare(target):
-            building.parent.mkdir(parents=True, exist_ok=True)
-            if target.suffix == ".tar":
-                with open(building, "wb") as file:
-                    write_archive(image, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                moved(building, target, "images.export")
-                return image
-            _write_folder(image, building)
-            if target.exists():
-                shutil.rmtree(target)
-            moved(building, target, "images.export")
+        yield building
     finally:
-        if building.is_dir():
-            shutil.rmtree(building, ignore_errors=True)
-        else:
-            building.unlink(missing_ok=True)
-    return replace(image, layout=str(target))
+        for path in [building, *(each for each in left if _stale(each))]:
+            shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):
+                path.unlink()
+
+
+def _replace(building: Path, target: Path) -> None:
+    """Put a folder in the place of another, which is whole as long as it is there; somebody else may do the same."""
+    while True:
+        with beside(target) as aside:
+            if target.exists():
+                with suppress(FileNotFoundError):
+                    moved(target, aside, "images.aside")
+            try:
+                moved(building, target, "images.export")
+                return
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+
+
+def _stale(path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime < time.time() - STALE_S
+    return False
 
 
 def _write_folder(image: Image, folder: Path) -> None:
@@ -227,10 +286,12 @@ def moved(source: Path, target: Path, point: str) -> None:
 
 @contextmanager
 def spare(place: Path) -> Iterator[None]:
-    """Raises Failed (`disk-full`) where a file cannot be written."""
+    """Raises Failed (`disk-full`, `file-failed`) where a file cannot be written."""
     try:
         yield
     except OSError as error:
-        raise Failed(
-            "disk-full", f"could not write to {place}: {error.strerror}", hint="free space and try again"
-        ) from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            said = f"could not write to {place}: {error.strerror}"
+            raise Failed("disk-full", said, hint="free space and try again") from None
+        why = ": ".join(str(each) for each in (error.filename, error.strerror) if each)
+        raise Failed("file-failed", f"could not write to {place}: {why}", hint="can you write there?") from None

@@ -94,6 +94,15 @@ def parse(text: str) -> Reference:
     return Reference(host, name, match["tag"] or "", match["digest"] or "", secure)
 
 
+def parse_tag(text: str) -> Reference:
+    """Reads where an image is to be pushed to. Raises InvalidInput (`reference-invalid`)."""
+    place = parse(text)
+    if place.digest:
+        hint = text.partition("@")[0]
+        raise InvalidInput("reference-invalid", f"{text} names a digest; a push names a tag", hint=hint)
+    return place
+
+
 def pull(layout: Layout, text: str, platform: Platform, say: Progress | None = None) -> tuple[str, str]:
     """Fetch an image into a layout; digest of its manifest, and the reference that names it for good.
 
@@ -133,11 +142,7 @@ def push(image: Image, text: str, say: Progress | None = None) -> str:
     Blobs that the registry has are not sent; those of the base are taken over from the base's own repository where it lies
     in the same registry. Raises as `pull` does.
     """
-    place = parse(text)
-    if place.digest:
-        raise InvalidInput(
-            "reference-invalid", f"{text} names a digest; a push names a tag", hint=f"{place.name}:{image.version}"
-        )
+    place = parse_tag(text)
     layout, tag = Layout(Path(image.layout)), place.tag or str(image.version)
     base = layout.document(image.digest).get("annotations", {}).get("org.opencontainers.image.base.name", "")
     source = parse(base) if base else None
@@ -168,7 +173,11 @@ class Registry:
         self._also = also
         """A repository that blobs may be taken over from."""
         self._scopes = [f"repository:{place.name}:{actions}", *([f"repository:{also}:pull"] if also else [])]
-        self._client = httpx.Client(timeout=TIMEOUT_S)
+        try:
+            self._client = httpx.Client(timeout=TIMEOUT_S)
+        except (OSError, ValueError, ImportError) as error:
+            said = f"the registry {place.host} cannot be asked with these variables: {error}"
+            raise Unreachable("registry-unreachable", said, hint="SSL_CERT_FILE, HTTPS_PROXY, ALL_PROXY") from None
         self._header = ""
 
     def __enter__(self) -> Registry:

@@ -46,6 +46,7 @@ REGISTRY: dict[str, str] = {
     "fleet.sample": "the reproductions of a month, and the ledger entry that they were drawn",
     "gates.recipe": "the evidence of a changed recipe, and what it took of the year's budget",
     "gates.verdict": "a gate's verdict with its evidence",
+    "images.aside": "an export gives way to a newer one: the old or the new is there, or none",
     "images.blob": "a layer, a configuration or a manifest is whole under its digest or absent",
     "images.export": "a layout, an archive or a Dockerfile's folder is whole under its name or absent",
     "images.note": "what is known of a layer or a base that is kept; it is found out again where it is missing",

@@ -19,6 +19,7 @@ import sys; from pathlib import Path; sys.path.append(sys.argv[1])
 from image_parts import built; from tests.conftest import new_store; from stead import images
 image = built(new_store(Path(sys.argv[2]) / "store"), Path(sys.argv[2]) / "base", Path(sys.argv[2]) / "pool")
 images.export(image, Path(sys.argv[2]) / "out")
+images.export(image, Path(sys.argv[2]) / "out")
 """
 
 
@@ -30,7 +31,7 @@ def _build(root: Path, point: str) -> None:
     pool = Layout(root / "pool")
     for path in (root / "pool" / "blobs" / "sha256").glob("[0-9a-f]*"):
         pool.read(f"sha256:{path.name}")  # each is what its name says
-    assert (root / "out" / "index.json").is_file() == (point == "images.export:after")
+    assert (root / "out" / "index.json").is_file() == (point in ("images.export:after", "images.aside:before"))
     image = built(store, root / "base", root / "pool")
     assert image.digest == built(store, root / "base", root / "other").digest
     images.export(image, root / "out")
@@ -38,4 +39,4 @@ def _build(root: Path, point: str) -> None:
     store.close()
 
 
-POINTS: dict[str, Scenario] = dict.fromkeys(("images.blob", "images.note", "images.export"), _build)
+POINTS: dict[str, Scenario] = dict.fromkeys(("images.aside", "images.blob", "images.note", "images.export"), _build)

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from image_parts import AMD64, PYTHON, built, document, files, make_base, regist
 
 from stead import care, environments, images, jobs
 from stead.cli import cli
-from stead.errors import Failed, InvalidInput, NotFound
+from stead.errors import Failed, InvalidInput, NotFound, SteadError
 from stead.images import bases, keeping
 from stead.images.layers import Entry
 from stead.images.types import INDEX, PLATFORMS
@@ -172,6 +173,17 @@ def test_layers_are_shared_and_what_is_missing_is_made_again(shelf: Store, base:
     assert built(shelf, base, pool) == first
 
 
+def test_builds_that_write_the_same_folder_at_once_leave_one_of_them_whole(
+    shelf: Store, base: Path, tmp_path: Path
+) -> None:
+    image = built(shelf, base, tmp_path / "pool")
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(images.export, image, tmp_path / "out" / "image") for _ in range(40)]:
+            done.result()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["image"]
+    assert built(shelf, tmp_path / "out" / "image", tmp_path / "pool").base == image.digest
+
+
 def test_layers_that_no_build_used_for_a_month_are_let_go(shelf: Store, base: Path) -> None:
     pool = images.pool(shelf)
     make_base(pool.folder / "bases" / "made")
@@ -243,6 +255,9 @@ def test_an_export_is_whole_or_not_there(shelf: Store, base: Path, tmp_path: Pat
         with pytest.raises(InvalidInput) as refused:
             images.export(image, other)
         assert refused.value.code == "folder-not-empty" and (other / "mine.txt").read_text() == "mine"
+        with pytest.raises(InvalidInput) as refused:
+            images.export(image, base)  # a layout of somebody else's, that it is built on besides
+        assert refused.value.code == "folder-not-empty" and (base / "index.json").is_file()
         (legacy,) = json.loads((target / "manifest.json").read_text())
         assert legacy["RepoTags"] == ["localhost/stead/demand:1"]
         assert all((target / each).is_file() for each in (legacy["Config"], *legacy["Layers"]))
@@ -490,3 +505,46 @@ def test_the_command(shelf: Store, base: Path, tmp_path: Path) -> None:
     assert again.returncode == 2 and json.loads(again.stdout)["error"]["code"] == "folder-not-empty"
     missing = stead("build", "nothing")
     assert missing.returncode == 3 and "there is no model 'nothing'" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "code"),
+    [
+        (["--push", "x y"], {}, "reference-invalid"),
+        (["--push", f"localhost:1/a@sha256:{'0' * 64}"], {}, "reference-invalid"),
+        (["-o", "file"], {}, "target-taken"),
+        (["-o", "folder.tar"], {}, "target-taken"),
+        (["-o", "folder"], {}, "folder-not-empty"),
+        (["--dockerfile", "file"], {}, "folder-not-empty"),
+        (["-o", "new", "--dockerfile", "folder"], {}, "folder-not-empty"),
+        (["--load"], {"STEAD_CONTAINER_ENGINE": "podman 'x"}, "setting-invalid"),
+        (["--load"], {"STEAD_CONTAINER_OPTIONS": "'x"}, "setting-invalid"),
+        (["--load"], {"STEAD_CONTAINER_ENGINE": "no-such-engine"}, "engine-missing"),
+        (["--base", "file"], {}, "image-unknown"),
+        (["-o", "file/new"], {}, "file-failed"),
+        (["--push", "localhost:1/a:1"], {"SSL_CERT_FILE": "nowhere"}, "registry-unreachable"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_changes_nothing(
+    shelf: Store,
+    base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    settings: dict[str, str],
+    code: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    for name in ("folder", "folder.tar"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    pool = images.pool(shelf).folder
+    kept = sorted(pool.rglob("*"))
+    environ = {"STEAD_STORE": str(shelf.root), "STEAD_IMAGE_BASE": str(base), **settings}
+    done = CliRunner().invoke(cli, ["image", "build", "demand@1", "--platform", "amd64", *options], env=environ)
+    assert isinstance(done.exception, SteadError) and done.exception.code == code, done.exception
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "file").read_text() == "mine"
+    if code not in ("image-unknown", "file-failed", "registry-unreachable"):  # what can be told before it is built
+        assert sorted(pool.rglob("*")) == kept
