@@ -140,7 +140,10 @@ class Remote:
         unknown = arguments.keys() - described.parameters.keys()
         if unknown:
             raise InvalidInput("argument-unknown", f"{operation} takes no {', '.join(sorted(unknown))}")
-        body = msgspec.json.encode({key: value for key, value in arguments.items() if value is not None})
+        try:
+            body = msgspec.json.encode({key: value for key, value in arguments.items() if value is not None})
+        except UnicodeEncodeError:
+            raise InvalidInput("text-invalid", "a text has characters that cannot be sent") from None
         answer = self._request("POST", f"/api/v1/{operation}", content=body, retry=described.reads)
         kind = described.hints.get("return", Any)
         return None if kind is type(None) else msgspec.msgpack.decode(answer, type=typed.ready(kind))

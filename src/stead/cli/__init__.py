@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -121,6 +122,8 @@ def cli(debug: bool) -> None:
 def main() -> NoReturn:
     """The entry of `stead`: errors as a sentence, a hint and an exit code."""
     debug = "--debug" in sys.argv
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a file's name may be no text
     try:
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
@@ -145,6 +148,9 @@ def main() -> NoReturn:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, UnicodeEncodeError):
+            _tell(InvalidInput("text-invalid", "a text has characters that cannot be stored or sent"))
+            sys.exit(2)
         if isinstance(error, OSError) and error.filename is not None:
             _tell(Failed("file-failed", f"{error.filename}: {error.strerror}"))
             sys.exit(1)

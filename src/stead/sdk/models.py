@@ -104,7 +104,10 @@ def predict(name: str, rows: Any, *, timeout_s: float = 30.0) -> list[Any]:
     settings = connection.settings()
     checked_name(name)
     url = f"{_gateway(str(settings.url), settings.gateway_port)}/predict/{name}"
-    body = msgspec.json.encode({"rows": finite_rows(as_rows(rows))}, enc_hook=_plain)
+    try:
+        body = msgspec.json.encode({"rows": finite_rows(as_rows(rows))}, enc_hook=_plain)
+    except UnicodeEncodeError:
+        raise InvalidInput("text-invalid", "a text has characters that cannot be sent") from None
     try:
         headers = {"content-type": "application/json"}
         if settings.token:

@@ -189,3 +189,11 @@ def test_a_server_that_is_away_is_unreachable(remote: Connect) -> None:
     with pytest.raises(Unreachable):
         caller.call("jobs.cancel_job", job_id="x")
     caller.close()
+
+
+def test_a_text_that_is_none_is_refused_before_it_is_sent(remote: Connect) -> None:
+    """Half of a pair of UTF-16, as Python has what a command line or a file's name gives it in other bytes than UTF-8."""
+    caller = remote("http://127.0.0.1:9")
+    with pytest.raises(InvalidInput, match="characters that cannot be sent"):
+        caller.call("models.get_model", name="\udcff")
+    caller.close()
