@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -145,6 +146,11 @@ def check_target(target: Path, name: str) -> None:
 
     Raises InvalidInput (`target-taken`, `folder-not-empty`).
     """
+    with _alone(target.parent):
+        _check(target, name)
+
+
+def _check(target: Path, name: str) -> None:
     if target.suffix == ".tar":
         if target.is_dir():
             raise InvalidInput("target-taken", f"{target} is a folder, and .tar is for a file", hint="name another")
@@ -186,7 +192,11 @@ def export(image: Image, target: Path) -> Image:
             moved(building, target, "images.export")
             return image
         _write_folder(image, building)
-        _replace(building, target)
+        with beside(target) as old, _alone(target.parent):
+            _check(target, image.name)
+            if target.exists():
+                moved(target, old, "images.aside")
+            moved(building, target, "images.export")
     return replace(image, layout=str(target))
 
 
@@ -205,19 +215,18 @@ def beside(target: Path) -> Iterator[Path]:
                 path.unlink()
 
 
-def _replace(building: Path, target: Path) -> None:
-    """Put a folder in the place of another, which is whole as long as it is there; somebody else may do the same."""
-    while True:
-        with beside(target) as aside:
-            if target.exists():
-                with suppress(FileNotFoundError):
-                    moved(target, aside, "images.aside")
-            try:
-                moved(building, target, "images.export")
-                return
-            except OSError as error:
-                if error.errno != errno.ENOTEMPTY:
-                    raise
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """As the only one that puts exports into a folder, as far as its file system knows locks."""
+    handle = -1
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if handle >= 0:
+            os.close(handle)
 
 
 def _stale(path: Path) -> bool:

@@ -178,7 +178,7 @@ def test_builds_that_write_the_same_folder_at_once_leave_one_of_them_whole(
 ) -> None:
     image = built(shelf, base, tmp_path / "pool")
     with ThreadPoolExecutor(4) as threads:
-        for done in [threads.submit(images.export, image, tmp_path / "out" / "image") for _ in range(40)]:
+        for done in [threads.submit(images.export, image, tmp_path / "out" / "image") for _ in range(60)]:
             done.result()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["image"]
     assert built(shelf, tmp_path / "out" / "image", tmp_path / "pool").base == image.digest
