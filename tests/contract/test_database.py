@@ -71,6 +71,36 @@ def test_a_transaction_without_a_registered_name_is_refused(any_store: Store) ->
     assert rows(any_store) == []
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_ctrl_c_stays_ctrl_c_at_whatever_moment_a_transaction_is_closed(store: Store) -> None:
+    """SQLAlchemy that is broken off while it closes one raises an error about its own state."""
+
+    def closed(moment: int) -> int:
+        db, seen = Database(store.db.url), 0  # one of its own: a connection that was not given back is lost to the pool
+
+        def stop(*_: object) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == moment:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+        try:
+            with db.read() as tx:
+                tx.execute(sa.select(points)).all()
+                sys.setprofile(stop)
+        finally:
+            sys.setprofile(None)
+            db.close()
+        return seen
+
+    moments = closed(0)
+    assert moments > 20
+    for moment in range(1, moments - 1):  # the last ones are those of the profile itself
+        with pytest.raises(KeyboardInterrupt):
+            closed(moment)
+
+
 def test_upsert(any_store: Store) -> None:
     db = any_store.db
     with db.write(NAME) as tx:

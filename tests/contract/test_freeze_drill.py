@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -136,6 +137,21 @@ def test_broken_off_it_leaves_nothing_frozen_for_good(store: Store, how: signal.
     until(lambda: not policies.list_freezes(store))
     assert entries(store, since) == [("automation.frozen", "person:ada"), ("automation.thawed", "agent")]
     assert ledger.list_entries(store, limit=1)[0].reason == "its drill was broken off"
+
+
+def test_broken_off_before_it_has_heard_that_it_froze(store: Store) -> None:
+    def stop(frame: FrameType, event: str, _: object) -> None:
+        if event == "return" and frame.f_code.co_name == "_freeze":
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    sys.setprofile(stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            policies.drill_freeze(store, "m")
+    finally:
+        sys.setprofile(None)
+    assert policies.list_freezes(store) == [] and "it was broken off" in drilled(store).summary
 
 
 def test_who_freezes_meanwhile_stays_frozen(store: Store) -> None:

@@ -49,13 +49,15 @@ def drill_freeze(store: Store, model: str, *, reason: str | None = None) -> Free
             hint="stead up",
         )
     begun = time.monotonic()
-    frozen, first = _freeze(store, model, reason)
-    turns, failed = 0, ["it was broken off"]
+    frozen = Freeze(model, f"{DRILL}{store.actor}", now_ms(), "a drill, thawed by itself within five minutes")
+    turns, failed, first = 0, ["it was broken off"], 0
     try:
+        first = _freeze(store, frozen, reason)
         turns, found = _come_around(store, loops)
         failed = found + _not_held_back(store, known) + _acted(store, model, frozen, first)
-    finally:  # also where it is interrupted
-        drill = _thaw(store, frozen, known, failed, turns, time.monotonic() - begun, reason)
+    finally:  # also where it is interrupted, be it before it has heard that it froze
+        if first or _stands(store, frozen):
+            drill = _thaw(store, frozen, known, failed, turns, time.monotonic() - begun, reason)
     return drill
 
 
@@ -72,18 +74,17 @@ def end_drills(store: Store) -> int:
     return len(stale)
 
 
-def _freeze(store: Store, model: str, reason: str | None) -> tuple[Freeze, int]:
-    """The drill's own freeze, and the number of its entry."""
+def _freeze(store: Store, made: Freeze, reason: str | None) -> int:
+    """Make the drill's own freeze stand; the number of its entry."""
     with store.db.write("policies.freeze") as tx:
-        if (before := frozen_in(tx, model)) is not None:
+        if (before := frozen_in(tx, made.model)) is not None:
             what = before.model or "every model"
             said = f"{what} is frozen already, {before.said.removeprefix('frozen: ')}: a drill of it would say nothing"
             hint = f"stead thaw {before.model}".strip()
             raise Conflict("frozen-already", said, hint=hint)
-        made = Freeze(model, f"{DRILL}{store.actor}", now_ms(), "a drill, thawed by itself within five minutes")
         tx.execute(sa.insert(freezes).values(model=made.model, by=made.by, at=made.at, reason=made.reason))
-        undo = Undo("policies.thaw", {"model": model or None})
-        return made, record_frozen(tx, store, model, "frozen", reason or "a drill", undo, evidence={"drill": True})
+        undo = Undo("policies.thaw", {"model": made.model or None})
+        return record_frozen(tx, store, made.model, "frozen", reason or "a drill", undo, evidence={"drill": True})
 
 
 def _come_around(store: Store, loops: dict[str, int | None]) -> tuple[int, list[str]]:
@@ -191,8 +192,16 @@ def _thaw(
 
 def _take_away(tx: sa.Connection, frozen: Freeze) -> bool:
     """Whether a drill's own freeze was still there; another one stays."""
-    own = (freezes.c.model == frozen.model) & (freezes.c.by == frozen.by) & (freezes.c.at == frozen.at)
-    return bool(tx.execute(sa.delete(freezes).where(own)).rowcount)
+    return bool(tx.execute(sa.delete(freezes).where(_own(frozen))).rowcount)
+
+
+def _stands(store: Store, frozen: Freeze) -> bool:
+    with store.db.read() as tx:
+        return tx.execute(sa.select(freezes.c.at).where(_own(frozen))).first() is not None
+
+
+def _own(frozen: Freeze) -> sa.ColumnElement[bool]:
+    return (freezes.c.model == frozen.model) & (freezes.c.by == frozen.by) & (freezes.c.at == frozen.at)
 
 
 def _again(model: str) -> Undo:

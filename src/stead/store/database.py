@@ -76,7 +76,7 @@ class Database:
         at its end, where else rows that point at the table would go with it.
         """
         check_registered(name)
-        with self._translated(), self._writing.connect() as tx, self._foreign_keys_late(tx, tables):
+        with self._translated(), _heeded(), self._writing.connect() as tx, self._foreign_keys_late(tx, tables):
             with tx.begin():
                 yield tx
                 if tables and self.is_sqlite and (torn := tx.exec_driver_sql("pragma foreign_key_check").first()):
@@ -111,7 +111,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """One transaction that only reads; on PostgreSQL each statement sees the moment at which it began."""
-        with self._translated(), self.engine.connect() as tx:
+        with self._translated(), _heeded(), self.engine.connect() as tx:
             yield tx
 
     def check(self) -> None:
@@ -196,6 +196,17 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+@contextmanager
+def _heeded() -> Iterator[None]:
+    """Broken off while it closes a transaction SQLAlchemy raises an error about the state that it is in: Ctrl-C stays Ctrl-C."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
 
 
 def from_row(row: Row, kind: type[T], **further: Any) -> T:
