@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from stead import images, ledger, predictions
+from stead import images, ledger, predictions, serving
 from stead.care.checking import users_of_bytes
 from stead.care.naming import Gone, named
 from stead.care.types import Pruned, Rules
@@ -58,7 +58,7 @@ def prune(store: Store, *, rules: Rules, dry_run: bool = False) -> Pruned:
             doomed = _doomed(tx, ages)
         unnamed, keep = _unnamed(store, doomed.gone())
         size = sum(blob.bytes for blob in unnamed) + freed(store.packs, keep)
-        layers = sum(images.unused(images.pool(store)).values())
+        layers = 0 if _serves_images(store) else sum(images.unused(images.pool(store)).values())
         return doomed.told(requests, log_bytes + size, layers, dry_run=True)
     requests, log_bytes = _old_requests(store, ages.predictions)
     with store.db.write("care.prune") as tx:
@@ -69,8 +69,21 @@ def prune(store: Store, *, rules: Rules, dry_run: bool = False) -> Pruned:
             _record(tx, store, rules, said)
     if ages.predictions is not None:
         predictions.expire(store, age_ms=ages.predictions)
-    size, layers = log_bytes + _sweep(store), images.prune(images.pool(store))
+    size = log_bytes + _sweep(store)
+    layers = 0 if _serves_images(store) else images.prune(images.pool(store))
     return doomed.told(requests, size, layers, dry_run=False)
+
+
+def _serves_images(store: Store) -> bool:
+    """Whether a version on a route serves from an image: however long ago that was built, its containers may begin anew tomorrow."""
+    with store.db.read() as tx:
+        found = tx.execute(sa.select(versions.c.model, versions.c.version).where(versions.c.serving_image)).all()
+    made = {tuple(row) for row in found}
+    return bool(made) and any(
+        (route.model, version) in made
+        for route in serving.list_routes(store)
+        for version in (*(arm.version for arm in route.arms), *route.warm, *route.shadow)
+    )
 
 
 @dataclass(frozen=True)

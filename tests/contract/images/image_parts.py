@@ -37,7 +37,9 @@ def thin_environment(store: Store) -> str:
     return environments.lock(store, ["msgspec", "threadpoolctl"]).digest
 
 
-def register(store: Store, environment: str, *, env: dict[str, str] | None = None) -> models.Version:
+def register(
+    store: Store, environment: str, *, env: dict[str, str] | None = None, image: bool = False
+) -> models.Version:
     """A version `demand@N` whose model is plain text: it is packed, not run."""
     folder = store.root / "demand-model"
     (folder / "code").mkdir(parents=True, exist_ok=True)
@@ -45,7 +47,7 @@ def register(store: Store, environment: str, *, env: dict[str, str] | None = Non
     (folder / "code" / "demand.py").write_text("def load():\n    return 42\n")
     code = store.blobs.put(as_json({"demand.py": store.blobs.put(b"def train(X, y):\n    return 1\n")}))
     logged = models.log_model(store, folder, name="demand", environment=environment, code=code)
-    return models.register(store, "demand", logged.id, serving_env=env)
+    return models.register(store, "demand", logged.id, serving_env=env, serving_image=image)
 
 
 def make_base(

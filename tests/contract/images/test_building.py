@@ -23,7 +23,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from image_parts import AMD64, PYTHON, built, document, files, make_base, register, thin_environment
 
-from stead import care, environments, images, jobs
+from stead import care, environments, images, jobs, serving
 from stead.cli import cli
 from stead.errors import Failed, InvalidInput, NotFound, SteadError
 from stead.images import bases, keeping
@@ -230,6 +230,21 @@ def test_a_build_loses_nothing_while_it_runs(shelf: Store, base: Path, monkeypat
     assert freed == [0]
     assert care.prune(shelf, rules=care.Rules()).image_bytes > image.bytes
     assert built(shelf, base, pool.folder) == image
+
+
+def test_layers_stay_as_long_as_a_version_serves_from_an_image(
+    shelf: Store, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "UNUSED_S", 0)
+    image = built(shelf, base, images.pool(shelf).folder)
+    served = register(shelf, thin_environment(shelf), env={"D": "1"}, image=True)
+    with shelf.db.write("deployments.step") as tx:
+        serving.set_route(shelf.db, tx, "demand", arms=[serving.Arm(served.version, 1.0)])
+    for dry_run in (True, False):
+        assert care.prune(shelf, rules=care.Rules(), dry_run=dry_run).image_bytes == 0
+    with shelf.db.write("deployments.step") as tx:
+        serving.set_route(shelf.db, tx, "demand", arms=[])
+    assert care.prune(shelf, rules=care.Rules()).image_bytes > image.bytes
 
 
 @pytest.mark.parametrize("name", ["image", "image.tar"])
