@@ -422,6 +422,8 @@ class Registry:
             raise self.denied(f"it asks for {kind or 'nothing that is known'}")
 
     def _token(self, told: Mapping[str, str], user: str, password: str) -> str:
+        if user and self._place.url.startswith("https:") and not told["realm"].lower().startswith("https:"):
+            raise self.denied("its token service is not encrypted, and no password is sent there")
         service = {"service": told["service"]} if "service" in told else {}
         if user == "<token>":
             form = {"grant_type": "refresh_token", "refresh_token": password, "client_id": "stead", **service}

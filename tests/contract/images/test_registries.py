@@ -342,6 +342,16 @@ def test_a_registry_that_wants_to_be_left_alone_for_long_is_asked_once(tmp_path:
     assert "429, again in 3600 s" in raised.value.message and len(odd.asked) == 1
 
 
+def test_a_password_does_not_leave_an_encrypted_registry_in_the_clear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(auth_file(tmp_path, **{"hub.example": "ada:sesame"})))
+    with odd_registry(lambda _: (200, {}, b'{"token": "a"}')) as clear:
+        with protocol.Registry(parse("hub.example/team/demand"), "pull") as there, pytest.raises(Forbidden) as raised:
+            there.authorised(f'Bearer realm="http://{clear.address}/token"')
+        assert "not encrypted" in raised.value.message and not clear.asked
+
+
 def test_a_password_stays_with_the_registry_that_asks_for_it(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
