@@ -68,13 +68,15 @@ def main() -> int:
 
 
 def _load(spec: dict[str, Any], loaded: set[str]) -> None:
-    """Import the libraries that the project's files import."""
+    """Import the libraries that the project's files import, as long as this process may fork."""
     own = {Path(name).parts[0].removesuffix(".py") for name in spec["files"]}
     wanted = [*ALWAYS]
     for name in spec["files"]:
         if name.endswith(".py"):
             wanted += imported((Path(spec["code"]) / name).read_bytes())
     for name in wanted:
+        if not _alone():  # every step gets an interpreter of its own, and loads them there
+            return
         if name not in loaded and name.partition(".")[0] not in own:
             loaded.add(name)
             _import(name)

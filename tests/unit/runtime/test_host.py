@@ -129,6 +129,15 @@ def test_a_library_that_starts_threads_is_loaded_anew_for_each_step(place: Path,
     assert ask(host, place) == (0, "library loaded\nown code loaded in one process\n")
 
 
+def test_a_host_that_has_threads_loads_nothing_more(place: Path, host: Host) -> None:
+    (place / "libraries" / "library.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    )
+    (place / "libraries" / "late.py").write_text("print('late loaded')\n")
+    (place / "code" / "own.py").write_text("import library\nimport late\n")
+    assert ask(host, place)[1].count("late loaded") == 1
+
+
 def test_a_host_that_is_killed_says_so(place: Path, host: Host) -> None:
     (place / "code" / "own.py").write_text("import os\nos.kill(os.getppid(), 9)\nimport time\ntime.sleep(60)\n")
     assert ask(host, place)[0] == -9
