@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stead.demo.data import fetch
+from tests.support.commands import stead
 
 CODE = '''"""Fine dust an hour ahead, from the weather and the last hours."""
 
@@ -101,15 +102,9 @@ class Life:
         )
 
     def run(self, *arguments: str, code: int = 0) -> str:
-        """A command; its standard output. The exit code must be `code`."""
-        done = subprocess.run(
-            [sys.executable, "-m", "stead", *arguments],
-            cwd=self.folder,
-            env=self.environ,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == code, f"stead {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        """A command, in this process; its standard output. The exit code must be `code`."""
+        done = stead(arguments, cwd=self.folder, environ=self.environ)
+        assert done.returncode == code, f"stead {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout if code == 0 else done.stderr
 
     def json(self, *arguments: str) -> Any:

@@ -19,6 +19,7 @@ import pytest
 
 from tests.acceptance.life import Life
 from tests.conftest import free_ports
+from tests.support.commands import stead
 
 TOML = """[project]
 name = "p"
@@ -57,7 +58,7 @@ def copied(template: Path, folder: Path) -> Iterator[Life]:
     made = Life(folder, (first, second))
     yield made
     if (folder / ".stead").exists():
-        subprocess.run([sys.executable, "-m", "stead", "down"], cwd=folder, env=made.environ, capture_output=True)
+        stead(["down"], cwd=folder, environ=made.environ)
 
 
 @pytest.mark.parametrize(
@@ -156,8 +157,7 @@ def test_a_command_that_makes_no_sense(refusing: Life, command: list[str], code:
 def test_code_that_cannot_run(life: Life, before: str, after: str, said: str) -> None:
     code = life.folder / "p.py"
     code.write_text(code.read_text().replace(before, after))
-    done = life.begin("train", "p").communicate(timeout=120)
-    assert said in done[1]
+    assert said in stead(["train", "p"], cwd=life.folder, environ=life.environ).stderr
 
 
 def test_a_requirement_that_nobody_has(life: Life) -> None:
@@ -200,20 +200,14 @@ def test_the_shell_completes_what_there_is(life: Life, words: str, offered: list
 
 def test_an_empty_list_says_why(life: Life) -> None:
     def told(*arguments: str) -> str:
-        return life.begin("runs", "list", *arguments).communicate(timeout=60)[1]
+        return stead(["runs", "list", *arguments], cwd=life.folder, environ=life.environ).stderr
 
     assert "no runs yet" in told()
     assert "no runs like that" in told("--project", "p")
 
 
 def test_errors_have_one_shape_in_json(refusing: Life) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "stead", "models", "show", "q", "--json"],
-        cwd=refusing.folder,
-        env=refusing.environ,
-        capture_output=True,
-        text=True,
-    )
+    done = stead(["models", "show", "q", "--json"], cwd=refusing.folder, environ=refusing.environ)
     error = json.loads(done.stdout)["error"]
     assert (error["code"], error["kind"]) == ("model-unknown", "NotFound")
     assert error["hint"] and done.returncode == 3

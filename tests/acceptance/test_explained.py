@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from stead.config import load_project
 from stead.errors import InvalidInput, NotFound
 from tests.conftest import new_store
 from tests.contract.test_again import other_kernel
+from tests.support import commands
 from tests.support.working import work
 from tests.unit.environments.local_package import make_package
 
@@ -208,8 +208,7 @@ def test_a_rerun_is_a_run_that_says_of_which_one(planted: Planted) -> None:
 
 def stead(planted: Planted, *arguments: str, code: int = 0, **variables: str) -> str:
     environ = {**os.environ, "STEAD_STORE": str(planted.store.root), **variables}
-    command = [sys.executable, "-m", "stead", *arguments]
-    done = subprocess.run(command, cwd=planted.root, env=environ, capture_output=True, text=True)
+    done = commands.stead(arguments, cwd=planted.root, environ=environ)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 

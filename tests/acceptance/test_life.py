@@ -187,7 +187,7 @@ def test_down_leaves_no_process(life: Life) -> None:
     mine = children_of(life)
     assert len(mine) >= 5
     life.run("down")
-    until(lambda: not any(psutil.pid_exists(pid) for pid in mine), 10)
+    until(lambda: not any(runs(pid) for pid in mine), 10)
     assert life.json("status")["up"] is False
 
 
@@ -198,6 +198,13 @@ def row() -> dict[str, Any]:
 def children_of(life: Life) -> list[int]:
     supervisor = psutil.Process(life.json("status")["processes"]["pid"])
     return [supervisor.pid, *(child.pid for child in supervisor.children(recursive=True))]
+
+
+def runs(pid: int) -> bool:
+    """What this process started stays in the table of processes when it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def kill_worker(life: Life) -> None:

@@ -29,6 +29,7 @@ from stead.models.tables import logged_models
 from stead.runtime.clock import now_ms
 from stead.store import Store
 from tests.conftest import new_store
+from tests.support import commands
 from tests.support.working import work
 
 TOML = """[project]
@@ -70,14 +71,15 @@ def train(X, y):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Path]]:
-    """A project and the store that its only version is in."""
+    """A project and the store that its version is in, and one of a model that is quick to make again."""
     folder = tmp_path_factory.mktemp("made")
     root = folder / "tiny"
     root.mkdir()
-    (root / "stead.toml").write_text(TOML)
     (root / "tiny.py").write_text(CODE)
     store = new_store(folder / "store")
-    train(store, root)
+    for model, toml in (("quick", QUICK.replace("models.tiny", "models.quick")), ("tiny", TOML)):
+        (root / "stead.toml").write_text(toml)
+        train(store, root, model)
     yield store, root
     store.close()
 
@@ -87,18 +89,16 @@ def store(store: Store, share: Callable[[Store], Store]) -> Store:
     return share(store)
 
 
-def train(store: Store, root: Path) -> jobs.Job:
-    spec = pipelines.pack(load_project(root), "tiny", store.blobs.put)
-    job = pipelines.train(store, "tiny", spec=spec, since=0, until=200 * 3_600_000)
+def train(store: Store, root: Path, model: str = "tiny") -> jobs.Job:
+    spec = pipelines.pack(load_project(root), model, store.blobs.put)
+    job = pipelines.train(store, model, spec=spec, since=0, until=200 * 3_600_000)
     done = work(store, job.id)
     assert done is not None and done.state == "succeeded", done
     return done
 
 
-def stead(store: Store, root: Path, *arguments: str, code: int = 0) -> str:
-    environ = {**os.environ, "STEAD_STORE": str(store.root)}
-    command = [sys.executable, "-m", "stead", *arguments]
-    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True)
+def stead(store: Store, root: Path, *arguments: str, code: int = 0, **variables: str) -> str:
+    done = commands.stead(arguments, cwd=root, environ={**os.environ, "STEAD_STORE": str(store.root), **variables})
     assert done.returncode == code, done.stderr
     return done.stdout if code == 0 else done.stderr
 
@@ -213,7 +213,7 @@ def test_rows_come_in_the_order_that_is_asked_for(tmp_path: Path, made: tuple[St
 
 def test_another_order_is_a_recipe_that_comes_again_and_is_named_as_a_cause(made: tuple[Store, Path]) -> None:
     store, root = made
-    said = stead(store, root, "rerun", "tiny@1", "--order", "shuffled", "--explain")
+    said = stead(store, root, "rerun", "quick@1", "--order", "shuffled", "--explain")
     assert "  order: time → shuffled\n" in said and "  order: trained with" not in said, "it is told once"
     assert "  row order: trained with" in said
     assert "order (time → shuffled) explains it: with it as it was recorded the result is identical" in said
@@ -222,7 +222,7 @@ def test_another_order_is_a_recipe_that_comes_again_and_is_named_as_a_cause(made
     done = work(store, again.id)
     assert done is not None and done.result is not None and done.result["verdict"] == "identical", done
     with pytest.raises(InvalidInput, match="the order 'random' is none"):
-        pipelines.rerun(store, "tiny@1", order="random")
+        pipelines.rerun(store, "quick@1", order="random")
 
 
 TORCH = """import random
@@ -303,11 +303,7 @@ def test_a_reproduction_compares_the_machine(made: tuple[Store, Path]) -> None:
     store, root = made
     logged = models.get_logged_model(store, models.get_version(store, "tiny@1").logged_model)
     other = other_kernel(logged.info["facts"]["blas kernel"])
-    environ = {**os.environ, "STEAD_STORE": str(store.root), "OPENBLAS_CORETYPE": other}
-    command = [sys.executable, "-m", "stead", "reproduce", "tiny@1", "--json"]
-    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(stead(store, root, "reproduce", "tiny@1", "--json", OPENBLAS_CORETYPE=other))
     assert found["verdict"] == "identical", "a forest does not ask the BLAS"
     kernel = found["evidence"]["facts"]["blas kernel"]
     assert kernel[0] != kernel[1] == other
@@ -437,11 +433,11 @@ def test_a_rerun_that_is_killed_is_one_run_in_the_end(made: tuple[Store, Path], 
 
 def test_two_reproductions_at_once(made: tuple[Store, Path]) -> None:
     store, _ = made
-    both = [pipelines.reproduce(store, "tiny@1") for _ in range(2)]
+    both = [pipelines.reproduce(store, "quick@1") for _ in range(2)]
     working = [elsewhere(store, f"agent-{number}", job) for number, job in enumerate(both)]
     said = [process.communicate()[1] for process in working]
     assert [process.returncode for process in working] == [0, 0], said
-    found = {each.job: each.verdict for each in pipelines.list_reproductions(store, "tiny", version=1)}
+    found = {each.job: each.verdict for each in pipelines.list_reproductions(store, "quick", version=1)}
     assert [found[job.id] for job in both] == ["identical", "identical"]
 
 
@@ -469,16 +465,16 @@ def test_what_differs_from_the_commit_is_kept_with_the_run(tmp_path: Path, store
 
 def test_the_monthly_sample_makes_a_live_version_again_and_tells_where_it_differs(made: tuple[Store, Path]) -> None:
     store, _ = made
-    row = {"model": "tiny", "version": 1, "kind": "deploy", "state": "live", "requested_by": "person:ada"}
+    row = {"model": "quick", "version": 1, "kind": "deploy", "state": "live", "requested_by": "person:ada"}
     now = now_ms() + 400 * 86_400_000
     with store.db.engine.begin() as tx:
         lists: dict[str, Any] = {"overrides": [], "steps": [], "plan": {}, "shares": []}
         tx.execute(sa.insert(deployment_table).values(**row, **lists, created_at=1))
     (job,) = fleet.sample_reproductions(store.acting("agent"), 1, now=now)
-    assert (job.kind, job.model, job.requested_by, job.priority < 0) == ("reproduce", "tiny", "agent", True)
+    assert (job.kind, job.model, job.requested_by, job.priority < 0) == ("reproduce", "quick", "agent", True)
     done = work(store, job.id)
     assert done is not None and done.state == "succeeded", done
-    newest = pipelines.list_reproductions(store, "tiny", version=1)[0]
+    newest = pipelines.list_reproductions(store, "quick", version=1)[0]
     assert (newest.job, newest.by, newest.verdict) == (job.id, "agent", "identical")
     assert "reproduction.differed" not in {entry.action for entry in ledger.list_entries(store)}
     with store.db.engine.begin() as tx:  # what is recorded is not what was computed
@@ -486,8 +482,8 @@ def test_the_monthly_sample_makes_a_live_version_again_and_tells_where_it_differ
     (job,) = fleet.sample_reproductions(store.acting("agent"), 1, now=now + 200 * 86_400_000)
     done = work(store, job.id)
     assert done is not None and done.state == "succeeded", done
-    newest = pipelines.list_reproductions(store, "tiny", version=1)[0]
+    newest = pipelines.list_reproductions(store, "quick", version=1)[0]
     assert (newest.job, newest.verdict) == (job.id, "different")
     (entry,) = (entry for entry in ledger.list_entries(store) if entry.action == "reproduction.differed")
-    assert (entry.actor, entry.model, entry.subject) == ("agent", "tiny", "tiny@1")
+    assert (entry.actor, entry.model, entry.subject) == ("agent", "quick", "quick@1")
     assert entry.evidence["job"] == job.id and "is not the same" in entry.summary
