@@ -397,10 +397,9 @@ def how_it_ended(error: BaseException | None) -> tuple[str, str | None]:
 
 
 def _without_secrets(data: bytes) -> bytes:
-    """Stars in place of what variables hold whose names say that it is a secret."""
     from stead.runtime import secrets
 
-    return secrets.hidden(data, [os.environ[name] for name in secrets.telling(os.environ)])
+    return secrets.hidden(data, secrets.mine())
 
 
 def flat_texts(values: Any) -> dict[str, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from pathlib import Path
 
 from stead.errors import Failed
@@ -18,6 +17,8 @@ NAMES = "STEAD_SECRETS"
 LEAST = 4
 """Shorter values are no secrets, and stars for them would make a text unreadable."""
 _reference = re.compile(r"(env|file):(\S.*)").fullmatch
+_word = re.compile(r"true|false|none|null|auto|[0-9.]{0,8}", re.I).fullmatch
+"""What a variable such as TOKENIZERS_PARALLELISM holds, and stars in its place would hide half of a run."""
 _telling = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|DSN", re.I).search
 
 
@@ -82,8 +83,10 @@ def hidden_text(text: str, values: Iterable[str]) -> str:
     return hidden(text.encode("utf-8", "surrogatepass"), values).decode("utf-8", "surrogatepass") if values else text
 
 
-@lru_cache(1)
 def mine() -> tuple[str, ...]:
-    """The secrets that this process was given."""
-    names = os.environ.get(NAMES, "").split(",")
-    return tuple(os.environ[name] for name in names if os.environ.get(name))
+    """The secrets of this process: those that it was given, in a job, or else what variables hold whose names say that it is one."""
+    named = os.environ.get(NAMES)
+    if named is not None:
+        return tuple(os.environ[name] for name in named.split(",") if os.environ.get(name))
+    values = (os.environ[name] for name in telling(os.environ))
+    return tuple(value for value in values if not _word(value))
