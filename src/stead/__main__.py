@@ -4,13 +4,13 @@ import gc
 import signal
 import sys
 
-from stead.runtime import loading
-
 
 def main() -> None:
     """The command line; Ctrl-C is heeded from here on, also while it is being loaded and while it ends."""
-    loading.begin()  # what is loaded or made by a command is needed to its end
     try:
+        from stead.runtime import loading
+
+        loading.begin()  # what is loaded or made by a command is needed to its end
         from stead.cli import main as run
 
         run()
