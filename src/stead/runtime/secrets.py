@@ -18,7 +18,8 @@ LEAST = 4
 """Shorter values are no secrets, and stars for them would make a text unreadable."""
 _reference = re.compile(r"(env|file):(\S.*)").fullmatch
 _word = re.compile(r"true|false|none|null|auto|[0-9.]{0,8}", re.I).fullmatch
-"""What a variable such as TOKENIZERS_PARALLELISM holds, and stars in its place would hide half of a run."""
+_loose = re.compile(r"TOKEN|KEY", re.I).search
+"""Names as TOKENIZERS_PARALLELISM or MAX_TOKENS have, too: stars for the words that those hold would hide half of a run."""
 _telling = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|DSN", re.I).search
 
 
@@ -88,5 +89,5 @@ def mine() -> tuple[str, ...]:
     named = os.environ.get(NAMES)
     if named is not None:
         return tuple(os.environ[name] for name in named.split(",") if os.environ.get(name))
-    values = (os.environ[name] for name in telling(os.environ))
-    return tuple(value for value in values if not _word(value))
+    found = ((name, os.environ[name]) for name in telling(os.environ))
+    return tuple(value for name, value in found if not (_word(value) and _loose(name)))

@@ -442,17 +442,17 @@ sys.stdout.write("and " + os.environ["API_TOKEN"][:5])
 time.sleep(2.5)
 print(os.environ["API_TOKEN"][5:], "again")
 stead.log({"loss": 0.5})
-run.log_params({"url": f"https://ada:{os.environ['API_TOKEN']}@db", "shuffle": "false"})
+run.log_params({"url": f"https://ada:{os.environ['API_TOKEN']}@db", "shuffle": "false", "pin": "20261130"})
 """
 
 
 def test_the_console_and_parameters_have_stars_for_secrets(start: Start, store: Store) -> None:
-    finished(start(TELLING, API_TOKEN="hunter2222", TOKENIZERS_PARALLELISM="false"))
+    finished(start(TELLING, API_TOKEN="hunter2222", TOKENIZERS_PARALLELISM="false", DB_PASSWORD="20261130"))
     (run,) = runs.list_runs(store, project="telling").runs
     told = runs.console(store, run.id).text
     assert told == "it is **********\nand ********** again\n"
     kept = runs.get_run(store, run.id).params
-    assert (kept["url"], kept["shuffle"]) == ("https://ada:**********@db", "false")
+    assert (kept["url"], kept["shuffle"], kept["pin"]) == ("https://ada:**********@db", "false", "********")
 
 
 def test_the_api_is_there_with_stead_alone() -> None:
