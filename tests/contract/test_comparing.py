@@ -96,6 +96,25 @@ def test_rows_by_key_that_come_go_and_change(any_store: Store) -> None:
     assert gone.key == {"a": "2", "b": "x"} and gone.before == {"v": "nan", "w": "1"} and gone.after == {}
 
 
+def test_the_same_values_in_other_types_are_the_same(any_store: Store) -> None:
+    """pandas makes large strings and microseconds where a CSV gives strings and seconds; whole numbers with a gap are floats."""
+    at = pa.array([0, 86_400], pa.timestamp("s"))
+    names, calls = ["ann", "bob"], [1, 2]
+    plain = table(who=pa.array(names), at=at, calls=calls, n=[1, 2])
+    wide = table(who=pa.array(names, pa.large_string()), at=at.cast(pa.timestamp("us")), calls=[1.0, 2.5], n=[1.0, 2.0])
+    datasets.add(any_store, "d", wide)
+    datasets.add(any_store, "d", plain)
+    for key in ("who", "at", "n"):
+        found = datasets.diff(any_store, "d@1", "d@2", key=[key])
+        assert found.rows is not None and (found.rows.same, found.rows.changed) == (1, 1), key
+        assert (found.rows.added, found.rows.removed, found.rows.columns) == (0, 0, {"calls": 1})
+    by_name = {column.name: column for column in found.columns}
+    assert {name: column.change for name, column in by_name.items()} == {
+        "who": None, "at": "changed", "calls": "changed", "n": "changed"
+    }  # fmt: skip
+    assert by_name["who"].distance == by_name["n"].distance == 0.0 and (by_name["calls"].distance or 0) > 0
+
+
 def test_versions_of_many_parts_and_of_none(any_store: Store) -> None:
     for start in range(0, 50, 10):
         datasets.add(any_store, "d", table(id=range(start, start + 10), x=[float(start)] * 10), append=True)
@@ -141,6 +160,17 @@ def test_what_cannot_be_compared_is_named(store: Store) -> None:
     assert refused.value.code == "key-not-unique" and "2 rows with id 1" in refused.value.message
     with pytest.raises(NotFound):
         datasets.diff(store, "d@1", "d@7")
+
+
+def test_what_is_shown_of_a_file_that_is_no_table(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEAD_STORE", str(store.root))
+    (tmp_path / "code.py").write_text("1")
+    run = CliRunner()
+    run.invoke(cli, ["data", "add", "d", str(tmp_path / "code.py")], catch_exceptions=False)
+    shown = run.invoke(cli, ["data", "show", "d"], catch_exceptions=False).output
+    assert f"source   files {tmp_path / 'code.py'}\n" in shown and "no columns: files, not tables" in shown
 
 
 def test_commands_tell_what_changed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,12 @@ def data_show(ref: str, as_json: bool) -> Any:
         output.note(
             f"holds rows of the erased key {mark.key[:12]}, in {held}; marked {output.when(mark.at)} by {mark.by}"
         )
-    output.table(("column", "type", "null", "min", "mean", "max", "most often"), rows, right=(2, 3, 4, 5))
+    output.table(
+        ("column", "type", "null", "min", "mean", "max", "most often"),
+        rows,
+        right=(2, 3, 4, 5),
+        empty="no columns: files, not tables",
+    )
     return None
 
 
@@ -101,7 +106,12 @@ def _source(source: dict[str, Any]) -> str:
     """
     >>> _source({"kind": "ingest", "since": 1293840000000, "entry": "demand.py"})
     'kind ingest, since 2011-01-01 00:00:00, entry demand.py'
+    >>> _source({"path": "a.csv", "kind": "files", "paths": ["a.csv"]})
+    'files a.csv'
     """
+    if paths := source.get("paths"):
+        others = {name: value for name, value in source.items() if name not in ("path", "kind", "paths")}
+        source = {"files": ", ".join(paths), **others}
     return ", ".join(
         f"{name} {output.when(value) if name in ('since', 'until') else value}" for name, value in source.items()
     )

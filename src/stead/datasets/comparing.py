@@ -49,17 +49,30 @@ def _check_key(key: Sequence[str], old: DatasetVersion, new: DatasetVersion) -> 
         check_columns(version, key)
     before, after = ({column.name: column.type for column in version.schema} for version in (old, new))
     for name in key:
-        if before[name] != after[name]:
+        if _kin(before[name]) != _kin(after[name]):
             said = f"the key {name!r} is {before[name]} in {old.ref} and {after[name]} in {new.ref}"
             raise InvalidInput(
                 "key-type-differs", said, hint="leave out the key, or store one of both with the other's type"
             )
 
 
+def _kin(kind: str) -> str:
+    """What a type is of, in whatever width or unit: what pandas made and what was read from a CSV have the same values in other types.
+
+    >>> _kin("large_string") == _kin("string"), _kin("timestamp[s]") == _kin("timestamp[us]"), _kin("int64") == _kin("string")
+    (True, True, False)
+    """
+    if kind.startswith(("int", "uint", "float", "halffloat", "double", "decimal")):
+        return "number"
+    if kind.startswith("timestamp"):
+        return "zoned time" if "tz=" in kind else "time"
+    return "text" if kind in ("string", "large_string") else kind
+
+
 def _columns(store: Store, old: DatasetVersion, new: DatasetVersion) -> list[ColumnDiff]:
     """Those of the first in its order, then those that came."""
     before, after = ({column.name: column for column in version.schema} for version in (old, new))
-    both = [name for name in before if name in after and before[name].type == after[name].type]
+    both = [name for name in before if name in after and _kin(before[name].type) == _kin(after[name].type)]
     ours = _recounted(store, old, new, both)
     when = _over_time(store, old, new, both)
     found = []
@@ -67,11 +80,11 @@ def _columns(store: Store, old: DatasetVersion, new: DatasetVersion) -> list[Col
         one, other = before.get(name), after.get(name)
         mine, theirs = old.profile.get(name, {}), ours.get(name) or new.profile.get(name, {})
         change: Change | None = "removed" if other is None else "added" if one is None else None
-        if one is not None and other is not None and one.type != other.type:
+        if one is not None and other is not None and one.type != other.type and _kin(one.type) != "text":
             change = "changed"
         if name in when:
             mine, theirs = ({**of, "over_time": rows} for of, rows in zip((mine, theirs), when[name], strict=True))
-        apart = _distance(mine, theirs) if change is None else None
+        apart = _distance(mine, theirs) if name in both else None
         kinds = (one.type if one else None, other.type if other else None)
         found.append(ColumnDiff(name, change, *kinds, apart, mine if one else {}, theirs if other else {}))
     return found
@@ -173,9 +186,12 @@ def _rows(store: Store, old: DatasetVersion, new: DatasetVersion, key: list[str]
         for place, version in (("b", old), ("a", new)):
             _view(con, store, version, place)
             _check_unique(con, version, place, key)
-        differs = {name: _differs(name, kinds[0][name] == kinds[1][name]) for name in shared}
+        read = {name: _read(name, kinds[0][name], kinds[1][name]) for name in (*key, *shared)}
+        differs = {name: " is distinct from ".join(read[name]) for name in shared}
         changed = " or ".join(differs.values()) or "false"
-        joined = f"from b full outer join a on {' and '.join(_same(name) for name in key)}"
+        joined = (
+            f"from b full outer join a on {' and '.join(' is not distinct from '.join(read[name]) for name in key)}"
+        )
         there = "b._there is not null and a._there is not null"
         which: dict[Change, str] = {
             "added": "b._there is null", "removed": "a._there is null", "changed": f"{there} and ({changed})"
@@ -189,7 +205,7 @@ def _rows(store: Store, old: DatasetVersion, new: DatasetVersion, key: list[str]
         shown: list[RowDiff] = []
         for (change, where), number in zip(which.items(), numbers[:3], strict=True):
             if number and examples:
-                shown += _examples(con, joined, change, where, key, list(differs.items()), kinds, examples)
+                shown += _examples(con, joined, change, where, key, list(differs.items()), kinds, read, examples)
     by_column = {name: number for name, number in zip(shared, numbers[4:], strict=True) if number}
     added, removed, changed_rows, same = numbers[:4]
     return RowsDiff(key, added, removed, changed_rows, same, by_column, shown)
@@ -229,11 +245,12 @@ def _examples(
     key: list[str],
     differs: list[tuple[str, str]],
     kinds: list[dict[str, str]],
+    read: dict[str, tuple[str, str]],
     number: int,
 ) -> list[RowDiff]:
     """Rows as texts, in the order of their keys; of a changed one the columns that changed."""
     names = [[name for name in each if name not in key] for each in kinds]
-    keys = [f"coalesce(b.{_quoted(name)}, a.{_quoted(name)})" for name in key]
+    keys = [f"coalesce({', '.join(read[name])})" for name in key]
     values = [f"{side}.{_quoted(name)}" for side, some in zip("ba", names, strict=True) for name in some]
     chosen = ", ".join([*(f"{each}::varchar" for each in (*keys, *values)), *(sql for _, sql in differs)])
     found = con.sql(f"select {chosen} {joined} where {where} order by {', '.join(keys)} limit {number}").fetchall()
@@ -250,14 +267,11 @@ def _examples(
     return out
 
 
-def _same(name: str) -> str:
-    return f"b.{_quoted(name)} is not distinct from a.{_quoted(name)}"
-
-
-def _differs(name: str, alike: bool) -> str:
-    """Whether a column differs; columns of different types as texts."""
-    as_text = "" if alike else "::varchar"
-    return f"b.{_quoted(name)}{as_text} is distinct from a.{_quoted(name)}{as_text}"
+def _read(name: str, one: str, other: str) -> tuple[str, str]:
+    """A column of both versions as it is compared: two types of numbers as numbers, other two types as texts."""
+    whole = all(kind.startswith(("int", "uint")) for kind in (one, other))
+    cast = "" if one == other or whole else "::double" if _kin(one) == _kin(other) == "number" else "::varchar"
+    return f"b.{_quoted(name)}{cast}", f"a.{_quoted(name)}{cast}"
 
 
 def _quoted(name: str) -> str:

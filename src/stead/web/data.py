@@ -151,7 +151,7 @@ def column_of(column: ColumnDiff) -> Compared:
     types = [each for each in (column.type_before, column.type_after) if each]
     label = f"distributions of {column.name} in both versions"
     picture = ""
-    if column.change is None and "histogram" in column.before and "histogram" in column.after:
+    if column.distance is not None and "histogram" in column.before and "histogram" in column.after:
         edges = column.before["histogram"]["edges"]
         if len(edges) > 2 and edges[-1] > edges[-2]:
             counts = [each["histogram"]["counts"] for each in (column.before, column.after)]
@@ -171,7 +171,7 @@ def column_of(column: ColumnDiff) -> Compared:
         counts = [each["over_time"]["counts"] for each in (column.before, column.after)]
         ends = day(int(edges[0])), day(int(edges[-1]))
         picture = matrix.density(edges, *counts, label=label, name="after", height=HEIGHT, ends=ends)
-    elif column.change is None and "top" in column.before and "top" in column.after:
+    elif column.distance is not None and "top" in column.before and "top" in column.after:
         names = [str(level) for level, _ in column.before["top"]]
         counts = [[count for _, count in each["top"]] for each in (column.before, column.after)]
         if any(rest := [each["other"] for each in (column.before, column.after)]):
@@ -260,12 +260,15 @@ def verdict(version: DatasetVersion) -> tuple[str, str]:
 
 def source(version: DatasetVersion) -> list[tuple[str, str]]:
     """Where it came from, in words."""
-    words = {"since": "from", "until": "before", "appends": "appends to", "entry": "code"}
+    words = {"since": "from", "until": "before", "appends": "appends to", "entry": "code", "paths": "files"}
+    told = {"path", "kind"} if version.source.get("paths") else set()
     out = []
     for key, value in version.source.items():
-        if value is None or key == "job":
+        if value is None or key == "job" or key in told:
             continue
         text = day(value) if key in ("since", "until") and isinstance(value, int) else str(value)
+        if key == "paths":
+            text = ", ".join(value)
         out.append((words.get(key, key), text))
     return out
 
