@@ -106,6 +106,8 @@ def test_sparks_bars_histograms_intervals() -> None:
     assert svg.count(">Q1<") == 1
     assert charts.histogram([1, 1], [3], label="x") == "" and charts.histogram([0, 1], [0], label="x") == ""
     assert charts.histogram([0, 0, 10], [5, 5], label="x").count("<rect") == charts.BARS
+    flags = charts.histogram([0, 1, 1], [75, 25], label="the values of a flag")
+    assert re.findall(r'<rect x="([\d.]+)"[^>]*height="([\d.]+)"', flags) == [("0.0", "28.0"), ("115.0", "9.3")]
     assert 'cx="50.0%"' in charts.interval(-1, 0, 1, label="x")
     assert charts.bar_chart([], label="x").startswith("<p")
 

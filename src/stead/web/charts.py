@@ -266,16 +266,23 @@ BARS = 24
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], *, label: str, width: int = 120, height: int = 28) -> str:
-    """Bars of equal width from bins of any; a bin's rows are spread evenly over it.
+    """Bars of equal width from bins of any; a bin's rows are spread evenly over it. Where the last edge stands twice, each is a
+    value of few, and its rows stand where it is.
 
     >>> histogram([0, 1, 4], [4, 4], label="x").count("<rect")
     24
+    >>> histogram([0, 1, 1], [6, 2], label="x").count("<rect")
+    2
     """
     if len(edges) < 2 or edges[-1] <= edges[0] or not any(counts):
         return ""
     low, span = edges[0], edges[-1] - edges[0]
     heights = [0.0] * BARS
+    values = edges[-1] == edges[-2]
     for count, a, b in zip(counts, edges, edges[1:], strict=False):
+        if values:
+            heights[round((a - low) / span * (BARS - 1))] += count
+            continue
         first, last = (a - low) / span * BARS, (b - low) / span * BARS
         for bar in range(min(int(first), BARS - 1), min(BARS, math.ceil(last) or 1)):
             share = (min(last, bar + 1) - max(first, bar)) / (last - first) if last > first else 1.0
