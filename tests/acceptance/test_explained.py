@@ -252,7 +252,7 @@ def test_the_project_as_it_is_now_and_as_it_was(planted: Planted) -> None:
         then, now = (planted.spec("forest", helper=helper).files["helper.py"][:12] for helper in helpers)
         differs = f"  code: helper.py {then} → helper.py {now} (commit {head.stdout[:12]}, with changes)\n"
         assert differs in said, said
-        same = stead(planted, "rerun", "forest@1", "--code", "main")
+        same = stead(planted, "rerun", "forest", "--code", "main")
         assert "identical\n" in same and "nothing differs from what was recorded" in same
         assert "identical\n" in stead(planted, "rerun", "forest@1", "--code", "forest@1", "--env", "logistic@1")
         (planted.root / "other.txt").write_text(f"pandas>=2.2\npyarrow\nscikit-learn>=1.5\n{planted.library}\nsix\n")

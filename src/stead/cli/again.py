@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("ref", metavar="MODEL@VERSION", shell_complete=model_names)
+@click.argument("ref", metavar="MODEL[@VERSION]", shell_complete=model_names)
 @click.option(
     "--explain", is_flag=True, help="Where it differs, say which recorded fact explains it: takes several runs."
 )
@@ -69,7 +69,7 @@ def reproduce(ref: str, explain: bool, no_wait: bool, as_json: bool) -> Any:
 
 
 @click.command()
-@click.argument("run", metavar="RUN|MODEL@VERSION", shell_complete=model_names)
+@click.argument("run", metavar="RUN|MODEL[@VERSION]", shell_complete=model_names)
 @click.option("--data", metavar="DATASET@N", help="Learn from this dataset version, all of its rows.")
 @click.option(
     "--env",
@@ -158,9 +158,11 @@ def _tell_why(explained: dict[str, Any] | None, asked: bool, difference: float |
 
 
 def _run_id(caller: Caller, run: str) -> str:
-    """A run by its id or by the end of it that lists show; a version stays one."""
+    """A run by its id or by the end of it that lists show; a version stays one, a model is its newest."""
     if "@" in run or len(run) == 32:
         return run
+    if any(model.name == run for model in caller.call("models.list_models")):
+        return str(caller.call("models.get_version", ref=run).ref)
     near = [each.id for each in caller.call("runs.list_runs", limit=1000).runs if each.id.endswith(run)]
     if len(near) != 1:
         raise NotFound(
