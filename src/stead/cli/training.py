@@ -111,17 +111,27 @@ def compare(first: str, second: str, data: str | None, since: int | None, until:
         sure = f"95 %: {found.low:+.4f} to {found.high:+.4f}, clustered by day"
     print(f"  difference           {found.difference:+.4f}  ({sure})")
     if found.in_sample:
-        names = ", ".join(f"{found.model}@{n}" for n in found.in_sample)
+        names = " and ".join(f"{found.model}@{n}" for n in found.in_sample)
+        whose = "its" if len(found.in_sample) == 1 else "their"
         output.note(
-            f"warning: {names} learned from some of these rows, so its loss here is too good; compare on rows after its training"
+            f"warning: {names} learned from some of these rows, so {whose} loss here is too good; compare on rows after {whose} training (--since)"
         )
-    if found.high is not None and found.high < 0:
-        print(f"{b} is better.")
-    elif found.low is not None and found.low > 0:
-        print(f"{a} is better.")
-    else:
-        print("These rows do not tell which is better.")
+    print(_better(a, b, found.low, found.high, bool(found.in_sample)))
     return None
+
+
+def _better(first: str, second: str, low: float | None, high: float | None, learned: bool) -> str:
+    """Which of two versions is better by the interval of the second's loss above the first's; what one has learned from it knows too well.
+
+    >>> _better("demand@1", "demand@2", 0.1, 0.3, False), _better("demand@1", "demand@2", -0.1, 0.3, True)
+    ('demand@1 is better.', 'These rows do not tell which is better.')
+    >>> _better("demand@1", "demand@2", -0.3, -0.1, True)
+    'demand@2 is better on rows that were learned from, which says little.'
+    """
+    better = second if high is not None and high < 0 else first if low is not None and low > 0 else None
+    if better is None:
+        return "These rows do not tell which is better."
+    return f"{better} is better{' on rows that were learned from, which says little' if learned else ''}."
 
 
 @click.command()
