@@ -83,8 +83,16 @@ def test_examples_of_this_file_run() -> None:
     assert doctest.testmod(sys.modules[__name__]).failed == 0
 
 
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages log models of one environment, this one: it has 28,000 files and is made once."""
+    made = tmp_path_factory.mktemp("made") / "environments"
+    made.mkdir()
+    return made
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_examples_run(page: str, tmp_path: Path) -> None:
+def test_examples_run(page: str, tmp_path: Path, environments: Path) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     server, gateway = free_ports(2)
     script = "set -euo pipefail\n"
@@ -104,6 +112,8 @@ def test_examples_run(page: str, tmp_path: Path) -> None:
     }
     folder = tmp_path / "here"
     folder.mkdir()
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "environments").symlink_to(environments)
     try:
         done = subprocess.run(["bash", "-c", script], cwd=folder, env=environ, capture_output=True, text=True)
     finally:

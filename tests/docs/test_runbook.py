@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +11,7 @@ import pytest
 
 from stead.cli import runbook
 from stead.monitors.types import Kind
+from tests.support import commands
 from tools import docs
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "runbook"
@@ -62,9 +61,7 @@ def test_stead_runbook_has_something_of_each_kind_and_code() -> None:
 def test_an_error_to_act_on_names_its_entry(tmp_path: Path) -> None:
     def stead(*asked: str, url: str = "") -> str:
         environ = {**os.environ, "STEAD_STORE": str(tmp_path), "STEAD_URL": url}
-        return subprocess.run(
-            [sys.executable, "-m", "stead", *asked], env=environ, capture_output=True, text=True
-        ).stderr
+        return commands.stead(asked, cwd=tmp_path, environ=environ).stderr
 
     assert "more: stead runbook server-unreachable" in stead("models", "list", url="http://127.0.0.1:9")
     assert "more:" not in stead("models", "show", "nobody")

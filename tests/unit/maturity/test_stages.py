@@ -25,6 +25,7 @@ from stead.models.tables import models
 from stead.monitors.tables import incidents
 from stead.runtime.clock import now_ms, to_ms
 from stead.store import Store
+from tests.support.commands import stead
 
 
 def grown(told: Told, upto: int, *, since: float = 85) -> None:
@@ -314,19 +315,8 @@ def test_the_command_tells_it_and_fails_clearly(store: Store, tmp_path: Path) ->
     grown(Told(store, owner="ann"), 2)
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        environ = {
-            "STEAD_STORE": str(store.root),
-            "PATH": "/usr/bin:/bin",
-            "PYTHONPATH": ":".join(sys.path),
-            "HOME": str(tmp_path),
-        }
-        return subprocess.run(
-            [sys.executable, "-m", "stead", "maturity", *words],
-            capture_output=True,
-            text=True,
-            env=environ,
-            cwd=tmp_path,
-        )
+        environ = {"STEAD_STORE": str(store.root), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+        return stead(["maturity", *words], cwd=tmp_path, environ=environ)
 
     said = run()
     assert said.returncode == 0, said.stderr
