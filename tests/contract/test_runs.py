@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from stead import runs
+from stead.cli import cli
 from stead.errors import Conflict, InvalidInput, NotFound
 from stead.runs import RunPage
 from stead.runtime import journal as j
@@ -269,10 +271,23 @@ def test_compare_shows_what_differs(some: Store) -> None:
     made = runs.compare(some, ids[:2])
     assert made.params == {"depth": ["1", "2"], "note": ["it's", "x"]}
     assert made.same == {"kind": "gbm"}
-    assert made.tags == {"team": ["a", None]}
+    assert made.tags == {"team": ["a", None]} and made.facts == {}
     assert [summary and summary.last for summary in made.metrics["val loss"]] == [0.3, 0.1]
     with pytest.raises(NotFound):
         runs.compare(some, [ids[0], new_id()])
+
+
+def test_runs_of_other_data_and_code_are_told_apart(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEAD_STORE", str(store.root))
+    ids = [
+        begin(store, j.Input(AT, "trips", n), j.Facts(AT, {"git": {"commit": "abc", "dirty": n == 2}})) for n in (1, 2)
+    ]
+    assert runs.compare(store, ids).facts == {"data": ["trips@1", "trips@2"], "commit": ["abc", "abc changed"]}
+    shown = CliRunner().invoke(cli, ["runs", "compare", *ids], catch_exceptions=False).output
+    told = [line.split() for line in shown.splitlines()]
+    assert ["data", "trips@1", "trips@2"] in told and ["commit", "abc", "abc", "changed"] in told, shown
+    same = CliRunner().invoke(cli, ["runs", "compare", ids[0], ids[0]], catch_exceptions=False).output
+    assert "parameters, tags, data, commit and environment are the same" in same
 
 
 def test_delete_and_restore(some: Store) -> None:

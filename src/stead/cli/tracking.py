@@ -95,13 +95,15 @@ def runs_show(run_id: str, as_json: bool) -> Any:
 @click.argument("run_ids", nargs=-1, required=True)
 @output.json_option
 def runs_compare(run_ids: tuple[str, ...], as_json: bool) -> Any:
-    """Runs side by side: the parameters that differ, and the metrics."""
+    """Runs side by side: what they differ in, and the metrics."""
     caller = connect()
     found = caller.call("runs.compare", run_ids=[_full(caller, run_id) for run_id in run_ids])
     if as_json:
         return found
     heads = ("", *(run[-12:] for run in found.runs))
-    output.table(heads, [(key, *values) for key, values in found.params.items()], empty="all parameters are the same")
+    tags = {f"tag {key}": values for key, values in found.tags.items()}
+    differs = [(key, *values) for key, values in (found.params | tags | found.facts).items()]
+    output.table(heads, differs, empty="parameters, tags, data, commit and environment are the same")
     metrics = {key: values for key, values in found.metrics.items() if not key.startswith("system/")}
     rows = [(key, *(m.last if m else None for m in values)) for key, values in metrics.items()]
     output.table(heads, rows, right=tuple(range(1, len(heads))), empty="no metrics")

@@ -58,7 +58,7 @@ def metric_keys(store: Store, run_ids: Sequence[str]) -> list[str]:
 
 
 def compare(store: Store, run_ids: Sequence[str]) -> Comparison:
-    """Runs side by side: parameters and tags that differ, all metrics, and the parameters that they share."""
+    """Runs side by side: parameters, tags, data, commit and environment that differ, all metrics, and the parameters that they share."""
     if not 1 <= len(run_ids) <= MAX_COMPARED:
         raise InvalidInput("compare-invalid", f"1 to {MAX_COMPARED} runs can be compared, not {len(run_ids)}")
     found = get_runs(store, run_ids)
@@ -71,7 +71,22 @@ def compare(store: Store, run_ids: Sequence[str]) -> Comparison:
         tags={key: values for key, values in _table(found, "tags").items() if len(set(values)) > 1},
         metrics={key: [run.metrics.get(key) for run in found] for key in keys},
         same={key: str(values[0]) for key, values in params.items() if len(set(values)) == 1},
+        facts={key: values for key, values in _facts(found).items() if len(set(values)) > 1},
     )
+
+
+def _facts(found: Sequence[Run]) -> dict[str, list[str | None]]:
+    return {
+        "data": [", ".join(run.inputs) or None for run in found],
+        "commit": [_commit(run) for run in found],
+        "environment": [run.environment[:12] if run.environment else None for run in found],
+    }
+
+
+def _commit(run: Run) -> str | None:
+    git = run.source.get("git") or {}
+    commit = git.get("commit")
+    return f"{commit[:8]}{' changed' if git.get('dirty') else ''}" if commit else None
 
 
 def console(store: Store, run_id: str, *, after: int = 0, limit: int = 1_000) -> ConsoleText:

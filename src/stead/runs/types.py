@@ -88,6 +88,8 @@ class Comparison:
     metrics: dict[str, list[MetricSummary | None]]
     same: dict[str, str]
     """Parameters that all of them share."""
+    facts: dict[str, list[str | None]] = field(default_factory=dict)
+    """Data, commit and environment, where they differ."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def compared(request: Request) -> Response:
         tags=lines(comparison.tags),
         same=comparison.same,
         results=results(comparison),
-        facts=lines(facts(found)),
+        facts=lines(comparison.facts),
         packages=lines(packages(store, found)),
     )
 
@@ -111,16 +111,6 @@ def results(comparison: Comparison) -> list[tuple[str, list[tuple[str, str, str]
     ]
 
 
-def facts(found: list[Run]) -> dict[str, list[str | None]]:
-    """Code, data and environment where they differ."""
-    table: dict[str, list[str | None]] = {
-        "data": [", ".join(run.inputs) or None for run in found],
-        "commit": [_commit(run) for run in found],
-        "environment": [run.environment[:12] if run.environment else None for run in found],
-    }
-    return {name: values for name, values in table.items() if len(set(values)) > 1}
-
-
 def packages(store: Store, found: list[Run]) -> dict[str, list[str | None]]:
     """Packages that differ between the runs' environments."""
     digests = list(dict.fromkeys(run.environment for run in found if run.environment))
@@ -131,12 +121,6 @@ def packages(store: Store, found: list[Run]) -> dict[str, list[str | None]]:
         difference.name: [difference.values[place[run.environment]] if run.environment else None for run in found]
         for difference in environments.compare(store, digests)
     }
-
-
-def _commit(run: Run) -> str | None:
-    git = run.source.get("git") or {}
-    commit = git.get("commit")
-    return f"{commit[:8]}{' changed' if git.get('dirty') else ''}" if commit else None
 
 
 ROUTES = [("/compare", compared, ["GET"]), *curves.ROUTES]
