@@ -36,7 +36,7 @@ from stead.runs.tables import runs as run_table
 from stead.runtime.clock import now_ms, to_ms
 from stead.serving.operations import write_gateway
 from stead.web import frame
-from stead.web.deployments import near
+from stead.web.deployments import near, sentence
 from stead.web.fleet import DAY_MS
 from stead.web.frame import when
 
@@ -248,6 +248,17 @@ def test_a_deployment_has_loss_labels_and_steps(site: Site, world: World) -> Non
         "keeps its promise" in page.select_one(".verdict").get_text()
         or "worse" in page.select_one(".verdict").get_text()
     )  # type: ignore[union-attr]
+
+
+def test_a_deployment_is_not_judged_by_a_few_labels(site: Site, world: World) -> None:
+    live = deployments.get_deployment(site.store, world.live)
+    one = DayLoss("trips", 0, live.version, "mae", 3, 0, 1, 0.0, 0.0, 1.0, 1.0, 1.0)
+    assert sentence(live, [one], 0.2, "mae") == (
+        f"v{live.version} answers.",
+        "Its mae over its last day with answers is 0.000; its hold-out in time promised 0.200. That is by 1 label: too few to judge it.",
+    )
+    many = replace(one, labelled=20, predictions=20)
+    assert sentence(live, [many], 0.2, "mae")[0] == f"v{live.version} keeps its promise."
 
 
 def test_roll_back_by_form(own: Site, world: World) -> None:

@@ -37,6 +37,8 @@ COLOURS = ("c0", "c2", "c3", "c4", "c5", "c6")
 AROUND_MS = 60 * DAY_MS
 """So much of the time before and after a version's own days is drawn with them."""
 EVENTS = 8
+ENOUGH_LABELS = 20
+"""With fewer nothing is said of whether a version keeps its promise."""
 
 
 def listed(request: Request) -> Response:
@@ -183,8 +185,11 @@ def sentence(deployment: Deployment, days: list[DayLoss], test: float | None, lo
         return does, told + "."
     told += f"; its hold-out in time promised {figure(test)}."
     worse = loss > test * WORSE
+    labelled = sum(d.labelled for d in own)
     if not live:
         return does, told
+    if labelled < ENOUGH_LABELS:
+        return does, f"{told} That is by {labelled} {'label' if labelled == 1 else 'labels'}: too few to judge it."
     return (f"{ref} is worse than promised." if worse else f"{ref} keeps its promise."), told
 
 
