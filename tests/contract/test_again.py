@@ -373,6 +373,8 @@ def test_whatever_is_missing_is_named_before_anything_is_queued(made: tuple[Stor
     imported = models.log_model(store, tmp_path, name="imported", environment=logged.environment)
     models.register(store, "imported", imported.id)
     assert said("imported@1") == "stead did not train it, so its recipe is not recorded"
+    with pytest.raises(NotFound, match=r"^imported@1 cannot be trained again: stead did not train it"):
+        pipelines.rerun(store, "imported@1")
     python = environments.get(store, logged.environment).python
     folder = store.root / "environments" / logged.environment[:16]
     folder.rename(tmp_path / "aside")

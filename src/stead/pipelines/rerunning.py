@@ -74,7 +74,10 @@ def rerun(
             raise InvalidInput("number-invalid", f"{name} is {number}, and must be {least} at least")
     if order is not None and order not in ORDERS:
         raise InvalidInput("order-invalid", f"the order {order!r} is none", hint=f"one of {', '.join(ORDERS)}")
-    then = recorded(store, logged)
+    try:
+        then = recorded(store, logged)
+    except NotFound as error:
+        raise NotFound("recipe-missing", f"{run} cannot be trained again: {error.message}", hint=error.hint) from None
     spec = then.spec
     other = code or (spec_of(training_of(store, made_by(store, code_of))) if code_of else None)
     if other is not None:
