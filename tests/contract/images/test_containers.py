@@ -344,8 +344,8 @@ def test_training_steps_run_in_the_image_on_a_cluster(
     (port,) = free_ports(1)
     environ = {f"STEAD_{name.upper()}": value for name, value in settings(real_base).items()}
     environ |= {"STEAD_STORE": str(flowers.root), "STEAD_SERVER_URL": f"http://127.0.0.1:{port}"}
-    server = subprocess.Popen([sys.executable, SERVER, str(port)], env={**os.environ, **environ})
     cluster = Cluster()
+    server = subprocess.Popen([sys.executable, SERVER, str(port)], env={**os.environ, **environ})
     monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
     try:
         mine = handlers(load_settings(environ=environ | {"STEAD_RAY_ADDRESS": cluster.address}))
