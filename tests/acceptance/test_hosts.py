@@ -225,12 +225,12 @@ time.sleep(10**6)
         raise AssertionError(f"{error}: {(home / 'log').read_text(errors='replace')[-4000:]}") from None
 
 
-def until(true: Any, what: str, seconds: float) -> None:
+def until(true: Any, what: str, seconds: float) -> Any:
     deadline, last = time.monotonic() + seconds, None
     while time.monotonic() < deadline:
         try:
-            if true():
-                return
+            if found := true():
+                return found
         except (httpx.HTTPError, OSError, AssertionError) as error:
             last = error
         time.sleep(0.3)
@@ -288,8 +288,8 @@ def test_several_hosts_lose_an_agent_and_a_gateway_and_nothing_else(hosts: Hosts
     until(lambda: len(asking.answered) > 20, "answers", 200)
 
     job = stead("train", "shop", "--since", "2026-01-01", "--until", "2026-02-15", "--no-wait")
-    until(lambda: stead("jobs", "show", job["id"])["state"] == "running", "an agent takes the training", 200)
-    victim = owner_of(stead("jobs", "show", job["id"])["lease_owner"])
+    held = until(lambda: stead("jobs", "show", job["id"])["lease_owner"], "an agent takes the training", 200)
+    victim = owner_of(held)
     hosts.cut_power(victim)
     hosts.cut_power("gateway1")
     before = len(asking.answered)
