@@ -58,8 +58,7 @@ def prune(store: Store, *, rules: Rules, dry_run: bool = False) -> Pruned:
             doomed = _doomed(tx, ages)
         unnamed, keep = _unnamed(store, doomed.gone())
         size = sum(blob.bytes for blob in unnamed) + freed(store.packs, keep)
-        layers = 0 if _serves_images(store) else sum(images.unused(images.pool(store)).values())
-        return doomed.told(requests, log_bytes + size, layers, dry_run=True)
+        return doomed.told(requests, log_bytes + size, _layers(store, dry_run=True), dry_run=True)
     requests, log_bytes = _old_requests(store, ages.predictions)
     with store.db.write("care.prune") as tx:
         doomed = _doomed(tx, ages)
@@ -69,9 +68,15 @@ def prune(store: Store, *, rules: Rules, dry_run: bool = False) -> Pruned:
             _record(tx, store, rules, said)
     if ages.predictions is not None:
         predictions.expire(store, age_ms=ages.predictions)
-    size = log_bytes + _sweep(store)
-    layers = 0 if _serves_images(store) else images.prune(images.pool(store))
-    return doomed.told(requests, size, layers, dry_run=False)
+    return doomed.told(requests, log_bytes + _sweep(store), _layers(store, dry_run=False), dry_run=False)
+
+
+def _layers(store: Store, *, dry_run: bool) -> int:
+    """Bytes of layers of images that go, or would; none while a version on a route serves from an image."""
+    if _serves_images(store):
+        return 0
+    pool = images.pool(store)
+    return sum(images.unused(pool).values()) if dry_run else images.prune(pool)
 
 
 def _serves_images(store: Store) -> bool:
@@ -80,9 +85,7 @@ def _serves_images(store: Store) -> bool:
         found = tx.execute(sa.select(versions.c.model, versions.c.version).where(versions.c.serving_image)).all()
     made = {tuple(row) for row in found}
     return bool(made) and any(
-        (route.model, version) in made
-        for route in serving.list_routes(store)
-        for version in (*(arm.version for arm in route.arms), *route.warm, *route.shadow)
+        (route.model, version) in made for route in serving.list_routes(store) for version in route.named
     )
 
 

@@ -134,8 +134,7 @@ class _Drill:
         """As a roll-back to a version that is not warm begins: the gateways load it, the present one answers meanwhile."""
         with self.keeper.write("deployments.drill") as tx:
             route = serving.route_in(tx, self.model)
-            named = {*(arm.version for arm in route.arms), *route.warm, *route.shadow} if route is not None else set()
-            if self.version not in named:
+            if route is None or self.version not in route.named:
                 self.revision = operations.warm_up(tx, self.store, self.model, self.version)
         serving.served(self.store, self.model, self.version)
         serving.wait_loaded(self.store, self.model, self.version, timeout_s=LOAD_S, progress=self._say)

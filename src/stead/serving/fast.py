@@ -81,7 +81,7 @@ def set_fast_in(
 ) -> bool:
     """`set_fast` as part of a larger change; False where the route does not name the version."""
     route = route_in(tx, model)
-    if route is None or version not in {*(arm.version for arm in route.arms), *route.warm, *route.shadow}:
+    if route is None or version not in route.named:
         return False
     if (version in route.fast) == fast and undoes is None:
         return True

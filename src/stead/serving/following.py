@@ -162,9 +162,8 @@ class Follower:
         self._proven |= {(route.model, arm.version) for arm in route.arms[:1]}
         trial = {*(arm.version for arm in route.arms), *route.shadow}
         apart = {version for version in trial if route.arms and (route.model, version) not in self._proven}
-        wanted = {*trial, *route.warm}
         for (model, version), load in list(self._loads.items()):
-            if model == route.model and version not in wanted:
+            if model == route.model and version not in route.named:
                 load.cancel()  # others would wait for it
         for version in {*route.warm, *route.shadow}:
             if (known := self.targets.get((route.model, version))) and known.fast != (version in route.fast):
@@ -268,8 +267,7 @@ class Follower:
 
     async def _let_go(self, route: Route) -> None:
         """Unload versions of a model that its route does not name any more, when their last request is answered."""
-        kept = (*(arm.version for arm in route.arms), *route.warm, *route.shadow)
-        wanted = {f"{route.model}@{version}" for version in kept}
+        wanted = {f"{route.model}@{version}" for version in route.named}
         for name in [name for name in self._states if _model(name) == route.model and name not in wanted]:
             self._states.pop(name)
             self.targets.pop(key := (route.model, int(name.rpartition("@")[2])), None)

@@ -30,6 +30,15 @@ class Route:
     fast: list[int] = field(default_factory=list)
     """Versions that answer by their fast path."""
 
+    @property
+    def named(self) -> set[int]:
+        """All versions that it names: those that answer, that are kept warm and that score aside.
+
+        >>> sorted(Route("m", 1, [Arm(3, 1.0)], [2], 0, shadow=[4]).named)
+        [2, 3, 4]
+        """
+        return {*(arm.version for arm in self.arms), *self.warm, *self.shadow}
+
 
 @dataclass(frozen=True)
 class Gateway:
